@@ -1,0 +1,55 @@
+"""Every error that retrain raises on purpose.
+
+    RetrainError
+    ├── ConfigError        the TOML file, a flag or an environment variable is wrong      exit 2
+    │   └── NotAvailableError   a valid setting that this version cannot honour yet       exit 2
+    ├── PluginError        a plugin name does not lead to a usable object                 exit 2
+    ├── DataError          the data set is missing, empty or lacks a field                exit 2
+    ├── ModelError         the model or its tokenizer cannot be loaded                    exit 2
+    └── RunError           a run that had started could not go on                         exit 1
+
+Each carries one line that says what is wrong and, where one exists, the fix. They are caught at
+the command line's top only, which prints the line and exits with `exit_code`.
+"""
+
+
+class RetrainError(Exception):
+    """Root of retrain's errors; `str(error)` is the line shown to the user."""
+
+    exit_code = 1
+
+
+class ConfigError(RetrainError):
+    """The configuration is wrong; holds every problem found, one line each."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class NotAvailableError(ConfigError):
+    """A valid setting that this version cannot honour yet."""
+
+
+class PluginError(RetrainError):
+    """A plugin name does not lead to a usable object."""
+
+    exit_code = 2
+
+
+class DataError(RetrainError):
+    """The data set is missing, empty, or lacks a field."""
+
+    exit_code = 2
+
+
+class ModelError(RetrainError):
+    """The model or its tokenizer cannot be loaded."""
+
+    exit_code = 2
+
+
+class RunError(RetrainError):
+    """A run that had started could not go on."""

@@ -1,0 +1,80 @@
+"""What the parts of a run promise each other. Built-ins and plugins implement the same protocols."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from retrain_backends.types import (
+    Capabilities,
+    CheckpointRef,
+    Completion,
+    Example,
+    SamplingParams,
+    Scored,
+    StepResult,
+    Tokens,
+    TrainBatch,
+    Verdict,
+)
+
+
+class Backend(Protocol):
+    """Samples from a policy and trains it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do."""
+        ...
+
+    def sample(
+        self, prompts: Sequence[Tokens], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """Sample `params.group_size` completions of each prompt: result[prompt][sample]."""
+        ...
+
+    def train_step(self, batch: TrainBatch) -> StepResult:
+        """One optimiser step on the policy-gradient loss of the batch."""
+        ...
+
+    def save(self, directory: Path) -> CheckpointRef:
+        """Write all that an exact continuation needs into `directory`, which exists and is empty."""
+        ...
+
+    def load(self, ref: CheckpointRef) -> None:
+        """Continue from what `save` wrote."""
+        ...
+
+    def export_adapter(self, directory: Path) -> str:
+        """Write the adapter as a PEFT directory (or a service's path) and say where it is."""
+        ...
+
+    def close(self) -> None:
+        """Free models, files and connections."""
+        ...
+
+
+class Reward(Protocol):
+    """Judges completions."""
+
+    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+        """One verdict for each item, in order."""
+        ...
+
+
+class DataSource(Protocol):
+    """Where examples come from."""
+
+    def load(self) -> Sequence[Example]:
+        """All examples, in the source's own order."""
+        ...
+
+
+class PlanningDetector(Protocol):
+    """Finds the tokens in which a completion plans rather than executes."""
+
+    def mask(self, tokens: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """True for planning tokens; one entry for each token text, in order."""
+        ...

@@ -1,0 +1,47 @@
+"""Random numbers as a pure function of (seed, purpose, indices).
+
+No generator is carried along: whoever needs random numbers asks for the stream that belongs to the
+thing being drawn, so a resumed run, a run with other batch sizes and a parallel run all draw the
+same numbers. The generator is Philox4x64, which is counter-based (Salmon et al. 2011, "Parallel
+random numbers: as easy as 1, 2, 3"): key = (seed, purpose), counter = indices.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a stream is for; two purposes never share numbers. The values are part of a run's identity."""
+
+    ADAPTER = 1  # initial LoRA weights
+    ORDER = 2  # permutation of the data, one per epoch
+    EXAMPLE = 3  # generated training examples
+    HELD_OUT_EXAMPLE = 4  # generated examples of the test split
+    SAMPLE = 5  # tokens of the training rollouts
+    EVALUATE = 6  # tokens of the evaluation rollouts
+    DROPOUT = 7  # LoRA dropout masks
+    PROBE = 8  # a sample of data or tokens looked at before training
+
+
+def stream(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator:
+    """The random stream that belongs to `(seed, purpose, *indices)`.
+
+    Args:
+      seed: the run's seed, >= 0.
+      purpose: what the numbers are for.
+      indices: at most three, each >= 0: for a completion (step, prompt, sample), for an epoch (epoch,).
+
+    Returns:
+      A numpy generator at the start of its stream; streams with different arguments never overlap
+      within 2^64 blocks of four numbers.
+
+    Raises:
+      ValueError: more than three indices.
+    """
+    if len(indices) > 3:
+        raise ValueError(f"a stream has at most three indices, got {len(indices)}")
+    # The lowest counter word advances as numbers are drawn, so it belongs to the stream itself.
+    counter = np.array([0, *indices, *(0,) * (3 - len(indices))], dtype=np.uint64)
+    key = np.array([seed, int(purpose)], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
