@@ -20,7 +20,12 @@ def test_example_is_a_function_of_seed_split_and_index():
 
 def test_numbers_never_change():
     questions = [(e.question, e.reference) for e in ArithmeticExamples(42, "train")[:4]]
-    assert questions == []
+    assert questions == [
+        ("What is 45 - 36?", "9"),
+        ("What is 71 - 61?", "10"),
+        ("What is 83 + 708?", "791"),
+        ("What is 4 * 52?", "208"),
+    ]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
