@@ -1,0 +1,71 @@
+"""The configuration of a run: one frozen model per TOML section, loading, errors, documentation."""
+
+from retrain_backends.config.algorithm import (
+    AlgorithmConfig,
+    GtpoConfig,
+    HicraConfig,
+    PlanningConfig,
+    SepaConfig,
+)
+from retrain_backends.config.compute import BackendConfig, InferenceConfig
+from retrain_backends.config.describe import FieldDoc, SectionDoc, json_schema, sections
+from retrain_backends.config.flags import read_arguments
+from retrain_backends.config.load import (
+    DEFAULT_FILE,
+    load_command_line,
+    load_config,
+    load_env_file,
+)
+from retrain_backends.config.model import LoraConfig, ModelConfig
+from retrain_backends.config.nearest import did_you_mean
+from retrain_backends.config.run import RunConfig, with_drawn_seed
+from retrain_backends.config.study import (
+    CampaignConfig,
+    ConditionConfig,
+    LoggingConfig,
+    SqueezeConfig,
+)
+from retrain_backends.config.task import DataConfig, EnvironmentConfig, RewardConfig
+from retrain_backends.config.toml import dump_config
+from retrain_backends.config.training import (
+    BackpressureConfig,
+    OptimizerConfig,
+    ResumeConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "DEFAULT_FILE",
+    "AlgorithmConfig",
+    "BackendConfig",
+    "BackpressureConfig",
+    "CampaignConfig",
+    "ConditionConfig",
+    "DataConfig",
+    "EnvironmentConfig",
+    "FieldDoc",
+    "GtpoConfig",
+    "HicraConfig",
+    "InferenceConfig",
+    "LoggingConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PlanningConfig",
+    "ResumeConfig",
+    "RewardConfig",
+    "RunConfig",
+    "SectionDoc",
+    "SepaConfig",
+    "SqueezeConfig",
+    "TrainingConfig",
+    "did_you_mean",
+    "dump_config",
+    "json_schema",
+    "load_command_line",
+    "load_config",
+    "load_env_file",
+    "read_arguments",
+    "sections",
+    "with_drawn_seed",
+]

@@ -1,0 +1,109 @@
+"""The learning rule: advantages, token transforms and their parameters."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from retrain_backends.config.section import (
+    CountOrZero,
+    FreeTable,
+    NameOrPlugin,
+    NonNegative,
+    Section,
+    Share,
+    Text,
+)
+
+ADVANTAGE_MODES = ("grpo", "grpo_std", "rloo", "reinforce_pp", "maxrl")
+TRANSFORM_MODES = (
+    "none",
+    "gtpo",
+    "entropy_mask",
+    "gtpo_hicra",
+    "gtpo_sepa",
+    "gtpo_sepa_amp",
+    "gtpo_sepa_amp_c",
+)
+
+AdvantageMode = Annotated[Text, NameOrPlugin(ADVANTAGE_MODES)]
+TransformMode = Annotated[Text, NameOrPlugin(TRANSFORM_MODES)]
+
+
+class AlgorithmConfig(Section):
+    """The learning rule."""
+
+    algorithm_mode: Annotated[str, NameOrPlugin(("",))] = Field(
+        default="",
+        description="A plugin that replaces advantage and transform by one rule of its own. "
+        "Empty: the two below.",
+    )
+    advantage_mode: AdvantageMode = Field(
+        default="maxrl", description="How a group's rewards become one advantage per completion."
+    )
+    transform_mode: TransformMode = Field(
+        default="gtpo_sepa", description="How a completion's advantage is spread over its tokens."
+    )
+    uncertainty_kind: Literal["surprisal", "predictive_variance", "shannon_entropy"] = Field(
+        default="surprisal",
+        description="What counts as a token's uncertainty. `shannon_entropy` needs an engine that "
+        "reports it.",
+    )
+    params: FreeTable = Field(
+        default_factory=dict, description="Parameters of the `algorithm_mode` plugin."
+    )
+    advantage_params: FreeTable = Field(
+        default_factory=dict, description="Extra parameters of the advantage."
+    )
+    transform_params: FreeTable = Field(
+        default_factory=dict,
+        description="Extra parameters of the transform, for example `entropy_mask_rho`.",
+    )
+
+
+class GtpoConfig(Section):
+    """GTPO: tokens of higher uncertainty get a larger share of the advantage."""
+
+    beta: NonNegative = Field(default=0.1, description="Strength; 0 turns GTPO off.")
+
+
+class HicraConfig(Section):
+    """HICRA: planning tokens count more."""
+
+    alpha: NonNegative = Field(
+        default=0.2, description="Share of its own size by which a planning token is raised."
+    )
+
+
+class SepaConfig(Section):
+    """SEPA: the uncertainty of execution tokens is pooled, more and more as training goes on."""
+
+    steps: CountOrZero = Field(
+        default=500, description="Steps over which pooling grows from 0 to 1. 0 turns SEPA off."
+    )
+    schedule: Literal["linear", "auto"] = Field(
+        default="linear",
+        description="`linear` follows the steps; `auto` goes faster when the variance of execution "
+        "uncertainty falls.",
+    )
+    delay_steps: CountOrZero = Field(default=50, description="Steps before pooling begins.")
+    correct_rate_gate: Annotated[float, Field(le=1)] = Field(
+        default=0.1,
+        description="Pooling waits for the first step whose correct rate reaches this. "
+        "0 or less: no waiting.",
+    )
+
+
+class PlanningConfig(Section):
+    """How planning tokens are told from execution tokens."""
+
+    detector: Annotated[Text, NameOrPlugin(("regex", "semantic"))] = Field(
+        default="regex",
+        description="`regex` looks for phrases such as 'let me check'; `semantic` compares meaning "
+        "with a sentence-embedding model.",
+    )
+    model: Text = Field(
+        default="all-MiniLM-L6-v2", description="Embedding model of the `semantic` detector."
+    )
+    threshold: Share = Field(
+        default=0.02, description="How much closer to planning a text must be (`semantic`)."
+    )

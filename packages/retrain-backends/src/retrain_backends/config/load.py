@@ -1,0 +1,94 @@
+"""From a TOML file and flags to one frozen configuration: default < TOML < flag."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dotenv import load_dotenv
+from pydantic import ValidationError
+
+from retrain_backends.config.describe import fields_by_path
+from retrain_backends.config.flags import Arguments, read_arguments
+from retrain_backends.config.problems import Origin, problems_of
+from retrain_backends.config.run import RunConfig
+from retrain_backends.config.toml import read_toml
+from retrain_backends.errors import ConfigError
+
+DEFAULT_FILE = Path("retrain.toml")
+
+
+def load_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> RunConfig:
+    """The configuration of a file with overrides on top.
+
+    Args:
+      path: a TOML file; None for the defaults alone.
+      overrides: values by `section.key`, typed as in TOML.
+
+    Raises:
+      ConfigError: holds a line for every mistake found in the file and the overrides.
+    """
+    overrides = overrides or {}
+    known = fields_by_path()
+    flags = {name: f"--{known[name].flag}" for name in overrides if name in known}
+    return _load(path, Arguments(overrides=dict(overrides), flags=flags))
+
+
+def load_command_line(arguments: Sequence[str]) -> RunConfig:
+    """The configuration that a command line asks for: `[PATH.toml] [--flag value]...`.
+
+    Without a path it is `retrain.toml` of the working directory. Also loads the working directory's
+    `.env` into the environment; variables that are set already keep their values.
+
+    Raises:
+      ConfigError: holds a line for every mistake found in the flags and the file.
+    """
+    load_env_file(Path(".env"))
+    read = read_arguments(arguments)
+    if len(read.paths) > 1:
+        read.problems.append(f"one file at a time: {', '.join(read.paths)}")
+    path = Path(read.paths[0]) if read.paths else DEFAULT_FILE
+    if path == DEFAULT_FILE and not path.exists():
+        read.problems.append(f"there is no {path} in this directory: write one, or name a file")
+        return _load(None, read)
+    return _load(path, read)
+
+
+def load_env_file(path: Path) -> None:
+    """Set the variables of a `.env` file that the environment does not have yet.
+
+    Values are not checked, logged or kept. A missing file sets nothing.
+    """
+    try:
+        load_dotenv(path, override=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text") from error
+
+
+def _load(path: Path | None, arguments: Arguments) -> RunConfig:
+    problems = list(arguments.problems)
+    tables: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tables = read_toml(path)
+        except ConfigError as error:
+            problems += error.problems
+    given = _merged(tables, arguments.overrides)
+    try:
+        config = RunConfig.model_validate(given, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems += problems_of(error, Origin(str(path or "override"), arguments.flags), given)
+    else:
+        if not problems:
+            return config
+    raise ConfigError(*problems)
+
+
+def _merged(tables: Mapping[str, Any], overrides: Mapping[str, object]) -> dict[str, Any]:
+    """The tables with the overrides in their places; something that is no table is left alone."""
+    merged = {name: dict(t) if isinstance(t, dict) else t for name, t in tables.items()}
+    for name, value in overrides.items():
+        section, _, key = name.partition(".")
+        table = merged.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = value
+    return merged

@@ -1,0 +1,33 @@
+"""The model that is trained, and the low-rank adapter that training changes."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from retrain_backends.config.section import Count, NonNegative, Section, Text, Url
+
+
+class ModelConfig(Section):
+    """The base model and the rank of its adapter."""
+
+    model: Text = Field(
+        default="Qwen/Qwen3-4B-Instruct-2507",
+        description="A model of the Hugging Face hub, a local directory, or "
+        "`builtin:tiny-arithmetic`, which comes with retrain and trains on any CPU.",
+    )
+    base_url: Url = Field(
+        default="", description="Address of a Tinker-compatible service. Empty: the public one."
+    )
+    lora_rank: Count = Field(default=32, description="Rank of the LoRA adapter.")
+
+
+class LoraConfig(Section):
+    """Scale and dropout of the LoRA adapter."""
+
+    alpha: NonNegative = Field(
+        default=0.0,
+        description="LoRA alpha; updates are scaled by alpha / rank. 0 means twice the rank.",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the adapter's inputs that is dropped in training."
+    )

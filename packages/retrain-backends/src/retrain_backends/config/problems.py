@@ -1,0 +1,117 @@
+"""Every mistake of a configuration in one line each: where, what was given, what is allowed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from retrain_backends.config.describe import (
+    FieldDoc,
+    SectionDoc,
+    fields_by_path,
+    sections,
+    toml_value,
+)
+from retrain_backends.config.nearest import did_you_mean, nearest
+
+_LONGEST_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where values came from: the file, or for the paths in `flags` the flag that was typed."""
+
+    file: str
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+def problems_of(error: ValidationError, origin: Origin, given: Mapping[str, Any]) -> list[str]:
+    """The lines that tell a user about a failed validation.
+
+    Args:
+      error: what pydantic found.
+      origin: where each value came from.
+      given: the tables that were validated.
+
+    Returns:
+      One line for each key or table with a mistake, in the order of the models.
+    """
+    lines = (_line(problem, origin, given) for problem in error.errors(include_url=False))
+    return list(dict.fromkeys(lines))
+
+
+def _line(problem: ErrorDetails, origin: Origin, given: Mapping[str, Any]) -> str:
+    table, *rest = map(str, problem["loc"])
+    if not rest:
+        return _table_problem(problem, origin, table)
+    by_name = {section.name: section for section in sections()}
+    section, key, place = by_name[table], rest[0], f"{by_name[table].header} {rest[0]}"
+    value = given[table].get(key)
+    repeated = by_name.get(f"{table}.{key}")
+    if repeated and len(rest) > 1:  # a table of a list: (table, list, index, key)
+        index = int(rest[1])
+        if len(rest) == 2:
+            return f"{origin.file}: {repeated.header} number {index + 1} must be a table"
+        section, key, value = repeated, rest[2], value[index].get(rest[2]) if value else None
+        place = f"{repeated.header} number {index + 1}, {key}"
+    flag = origin.flags.get(f"{table}.{rest[0]}")
+    return _key_problem(problem, flag or f"{origin.file}: {place}", section, (key, value))
+
+
+def _table_problem(problem: ErrorDetails, origin: Origin, table: str) -> str:
+    if problem["type"] == "value_error":
+        return f"{origin.file}: [{table}] {_message(problem)}"
+    if problem["type"] != "extra_forbidden":
+        return f"{origin.file}: [{table}] must be a table, not {_shown(problem['input'])}"
+    if isinstance(problem["input"], dict | list):
+        names = [section.name for section in sections() if not section.repeated]
+        hint = did_you_mean(table, names, "[{}]") or f"; the tables are {', '.join(names)}"
+        return f"{origin.file}: [{table}] is an unknown table{hint}"
+    hint = "".join(_elsewhere(table)) or "; `retrain flags` lists all keys"
+    return f"{origin.file}: {table} stands outside of any table{hint}"
+
+
+def _key_problem(
+    problem: ErrorDetails, place: str, section: SectionDoc, given: tuple[str, Any]
+) -> str:
+    key, value = given
+    doc = fields_by_path().get(f"{section.name}.{key}")
+    if doc is None:
+        return f"{place} is an unknown key{_known_keys(section, key)}"
+    if problem["type"] == "missing":
+        return f"{place} is missing; it must be {doc.allowed}"
+    shown = value if place.startswith("--") and isinstance(value, str) else _shown(value)
+    return f"{place} is `{shown}`; it must be {doc.allowed}{_nearest_value(doc, value)}"
+
+
+def _known_keys(section: SectionDoc, key: str) -> str:
+    keys = [doc.key for doc in section.fields]
+    hint = did_you_mean(key, keys) or "".join(_elsewhere(key))
+    return hint or f"; the keys of {section.header} are {', '.join(keys)}"
+
+
+def _elsewhere(key: str) -> Iterator[str]:
+    """The tables, at most two, that do have such a key."""
+    docs = [doc for section in sections() if not section.repeated for doc in section.fields]
+    same = [f"{doc.key} in [{doc.section}]" for doc in docs if doc.key == key.lower()]
+    if not same and (found := nearest(key, [doc.key for doc in docs])):
+        same = [f"{doc.key} in [{doc.section}]" for doc in docs if doc.key == found]
+    if same:
+        yield f"; did you mean {' or '.join(same[:2])}?"
+
+
+def _nearest_value(doc: FieldDoc, value: object) -> str:
+    found = nearest(value, doc.names) if isinstance(value, str) else None
+    return f"; did you mean {toml_value(found)}?" if found else ""
+
+
+def _message(problem: ErrorDetails) -> str:
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _shown(value: object) -> str:
+    """The value as TOML on one line, cut when it is long."""
+    text = toml_value(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -1,0 +1,63 @@
+"""The configuration of one run: all sections together."""
+
+import secrets
+
+from pydantic import Field
+
+from retrain_backends.config.algorithm import (
+    AlgorithmConfig,
+    GtpoConfig,
+    HicraConfig,
+    PlanningConfig,
+    SepaConfig,
+)
+from retrain_backends.config.compute import BackendConfig, InferenceConfig
+from retrain_backends.config.model import LoraConfig, ModelConfig
+from retrain_backends.config.section import Section
+from retrain_backends.config.study import CampaignConfig, LoggingConfig, SqueezeConfig
+from retrain_backends.config.task import DataConfig, EnvironmentConfig, RewardConfig
+from retrain_backends.config.training import (
+    BackpressureConfig,
+    OptimizerConfig,
+    ResumeConfig,
+    TrainingConfig,
+)
+
+
+class RunConfig(Section):
+    """All settings of a run; `RunConfig()` has every default.
+
+    `campaign` and `squeeze` are None unless the file or a flag mentions them: their presence is
+    what asks for a campaign or an analysis.
+    """
+
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    backend: BackendConfig = Field(default_factory=BackendConfig)
+    algorithm: AlgorithmConfig = Field(default_factory=AlgorithmConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    lora: LoraConfig = Field(default_factory=LoraConfig)
+    gtpo: GtpoConfig = Field(default_factory=GtpoConfig)
+    hicra: HicraConfig = Field(default_factory=HicraConfig)
+    sepa: SepaConfig = Field(default_factory=SepaConfig)
+    planning: PlanningConfig = Field(default_factory=PlanningConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    environment: EnvironmentConfig = Field(default_factory=EnvironmentConfig)
+    inference: InferenceConfig = Field(default_factory=InferenceConfig)
+    reward: RewardConfig = Field(default_factory=RewardConfig)
+    backpressure: BackpressureConfig = Field(default_factory=BackpressureConfig)
+    resume: ResumeConfig = Field(default_factory=ResumeConfig)
+    logging: LoggingConfig = Field(default_factory=LoggingConfig)
+    campaign: CampaignConfig | None = None
+    squeeze: SqueezeConfig | None = None
+
+
+def with_drawn_seed(config: RunConfig) -> RunConfig:
+    """The same configuration with a seed: `training.seed = -1` is replaced by one drawn at random.
+
+    The seed comes from the operating system and is below 2^31, short enough to be typed again.
+    """
+    if config.training.seed >= 0:
+        return config
+    training = config.training.model_copy(update={"seed": secrets.randbelow(2**31)})
+    return config.model_copy(update={"training": training})

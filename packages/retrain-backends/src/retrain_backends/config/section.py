@@ -1,0 +1,120 @@
+"""What all sections of a configuration share: the strict frozen model, and the types of its values.
+
+Every type describes itself in JSON Schema, so that documentation, flags and error messages can be
+made from the models alone. `Allowed` says in words what a schema cannot.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+PLUGIN_NAME = r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$"
+LARGEST_SEED = 2**63 - 1  # what TOML, numpy and torch can all hold
+
+
+class Section(BaseModel):
+    """One TOML table: no unknown keys, no silent conversion of types, no NaN, no change later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The values that a field allows, in words, for tables and error messages."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class NameOrPlugin:
+    """Marks a `str` that is one of the built-in `names`, or leads to the user's own object.
+
+    A plugin is written `my_module.my_object` or `my_package.my_module:my_object`.
+    """
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Validate as a string, then by name."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Offer the names, and the shape of a plugin's name."""
+        return {"anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": PLUGIN_NAME}]}
+
+    def _check(self, name: str) -> str:
+        if name not in self.names and not re.match(PLUGIN_NAME, name):
+            raise ValueError("unknown name")
+        return name
+
+
+def _table_from_json(value: object) -> object:
+    """A JSON object becomes a table; anything else is left for the type check to judge."""
+    if not isinstance(value, str):
+        return value
+    try:
+        table = json.loads(value)
+        # Neither NaN nor half of a surrogate pair may pass: TOML has neither.
+        json.dumps(table, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return value
+    return table
+
+
+def _contains_null(value: JsonValue) -> bool:
+    if isinstance(value, dict):
+        return any(map(_contains_null, value.values()))
+    if isinstance(value, list):
+        return any(map(_contains_null, value))
+    return value is None
+
+
+def _table_for_toml(table: dict[str, JsonValue]) -> dict[str, JsonValue] | str:
+    """TOML has no null, so a table that holds one is written as JSON."""
+    return json.dumps(table) if _contains_null(table) else table
+
+
+def _tuple_from_list(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+FreeTable: TypeAlias = Annotated[
+    dict[str, JsonValue],
+    BeforeValidator(_table_from_json),
+    PlainSerializer(_table_for_toml),
+    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string"}]}),
+    Allowed("a table, or a JSON object as text"),
+]
+"""A table whose keys belong to somebody else; also accepted as a JSON string."""
+
+Seed: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+PositiveShare: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+CountOrZero: TypeAlias = Annotated[int, Field(ge=0)]
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Url: TypeAlias = Annotated[
+    str,
+    Field(pattern=r"^(https?://\S+)?$"),
+    Allowed('an address that starts with http:// or https://, or ""'),
+]
+ListFromToml = BeforeValidator(_tuple_from_list)

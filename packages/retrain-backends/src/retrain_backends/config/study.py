@@ -1,0 +1,116 @@
+"""Around a run: its logs, campaigns of many runs, and the analysis of an adapter's rank."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, Field
+
+from retrain_backends.config.algorithm import AdvantageMode, TransformMode
+from retrain_backends.config.section import (
+    Allowed,
+    Count,
+    CountOrZero,
+    ListFromToml,
+    NonNegative,
+    PositiveShare,
+    Section,
+    Seed,
+    Text,
+)
+
+
+def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("repeated value")
+    return values
+
+
+Seeds: TypeAlias = Annotated[
+    tuple[Seed, ...],
+    Field(min_length=1),
+    ListFromToml,
+    AfterValidator(_distinct),
+    Allowed("a list of at least one integer >= 0, without repetition"),
+]
+Ranks: TypeAlias = Annotated[
+    tuple[Count, ...],
+    ListFromToml,
+    AfterValidator(_distinct),
+    Allowed("a list of integers >= 1, without repetition"),
+]
+
+
+class LoggingConfig(Section):
+    """Where a run's records go."""
+
+    log_dir: Text = Field(default="logs/train", description="Directory of the run's logs.")
+    wandb_project: str = Field(
+        default="", description="Weights & Biases project. Empty: no Weights & Biases."
+    )
+    wandb_run_name: str = Field(
+        default="", description="Name of the run there. Empty: the condition's label."
+    )
+    wandb_entity: str = Field(default="", description="Team or user there.")
+    wandb_group: str = Field(default="", description="Group of the run there.")
+    wandb_tags: str = Field(default="", description="Tags of the run there, comma-separated.")
+    strategic_grams: str = Field(
+        default="",
+        description="Phrases that mark planning: comma-separated, or a JSON list. "
+        "Empty: the built-in ones.",
+    )
+
+
+class ConditionConfig(Section):
+    """One learning rule of the comparison."""
+
+    advantage_mode: AdvantageMode = Field(description="As in `[algorithm]`.")
+    transform_mode: TransformMode = Field(description="As in `[algorithm]`.")
+
+
+class CampaignConfig(Section):
+    """Many runs from one file: every condition under every seed. Present only when written."""
+
+    seeds: Seeds = Field(
+        default=(42, 101, 202, 303, 404, 505, 606, 707),
+        description="Seeds under which each condition runs.",
+    )
+    max_steps: Count = Field(
+        default=500, description="Steps of every run, instead of those of `[training]`."
+    )
+    parallel: bool = Field(default=False, description="Run several at once.")
+    max_workers: CountOrZero = Field(
+        default=0, description="Most runs at once. 0: one per GPU, or all for a remote service."
+    )
+    stagger_seconds: NonNegative = Field(
+        default=0.0, description="Seconds between the starts of two runs."
+    )
+    conditions: Annotated[
+        tuple[ConditionConfig, ...], ListFromToml, Allowed("tables [[campaign.conditions]]")
+    ] = Field(
+        default=(),
+        description="The rules that are compared. Empty: the five-step ablation from GRPO to "
+        "MaxRL with GTPO and SEPA.",
+    )
+
+
+class SqueezeConfig(Section):
+    """Analysis of the rank that an adapter needs. Present only when written."""
+
+    min_variance_retention: PositiveShare = Field(
+        default=0.95, description="Share of the update's variance that the rank must keep."
+    )
+    adapter_path: str = Field(
+        default="", description="Adapter to analyse. Empty: the one that the run trained."
+    )
+    source_rank: CountOrZero = Field(
+        default=0, description="Rank of that adapter. 0: read it from the adapter."
+    )
+    target_ranks: Ranks = Field(
+        default=(), description="Ranks to look at. Empty: the powers of two below the source rank."
+    )
+    output_path: str = Field(
+        default="", description="Directory for the compressed adapter. Empty: only analyse."
+    )
+    compress_to: CountOrZero = Field(
+        default=0, description="Rank to compress to. 0: the recommended one."
+    )
+    device: Text = Field(default="cpu", description="Device that computes, such as `cuda:0`.")

@@ -1,0 +1,82 @@
+"""What is learnt: the data, the environment and the reward."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from retrain_backends.config.section import Allowed, FreeTable, NameOrPlugin, Section, Text
+
+DEFAULT_TEMPLATE = "{question}\n\nReason step by step, and put your final answer in \\boxed{}."
+
+# A backspace is what TOML makes of "\boxed" between double quotes, so control characters other
+# than tab and newline are refused.
+_TEMPLATE = r"^[^\x00-\x08\x0b-\x1f]*\{question\}[^\x00-\x08\x0b-\x1f]*$"
+
+
+class DataConfig(Section):
+    """Where questions and their reference answers come from."""
+
+    source: Annotated[Text, NameOrPlugin(("math", "arithmetic", "jsonl", "hf"))] = Field(
+        default="math",
+        description="`math` is the MATH data set, `arithmetic` an endless seeded generator, "
+        "`jsonl` a file of yours, `hf` a data set of the Hugging Face hub or on disk.",
+    )
+    path: str = Field(
+        default="",
+        description="File or directory (`jsonl`, `math`, `hf`), or the hub's id (`hf`).",
+    )
+    split: Text = Field(default="train", description="Split of the data set.")
+    question_field: str = Field(
+        default="", description="Field that holds the question. Empty: the source's usual one."
+    )
+    answer_field: str = Field(
+        default="", description="Field that holds the answer. Empty: the source's usual one."
+    )
+    prompt_template: Annotated[
+        str,
+        Field(pattern=_TEMPLATE),
+        Allowed(
+            "text that contains {question}; in TOML write '\\boxed' between single quotes, "
+            'because "\\b" between double quotes is a backspace'
+        ),
+    ] = Field(
+        default=DEFAULT_TEMPLATE,
+        description="The prompt, before the model's chat template. `{question}` stands for the "
+        "question; all other braces are plain text.",
+    )
+    shuffle: bool = Field(
+        default=True, description="A new seeded order for every epoch, instead of the file's."
+    )
+
+
+class EnvironmentConfig(Section):
+    """A multi-turn environment instead of single answers."""
+
+    provider: Literal["", "verifiers"] = Field(
+        default="", description="Where the environment comes from. Empty: single answers."
+    )
+    id: str = Field(default="", description="Name of the environment at its provider.")
+    args: FreeTable = Field(
+        default_factory=dict, description="Arguments for the environment's constructor."
+    )
+    max_turns: Annotated[int, Field(ge=-1)] = Field(
+        default=-1, description="Most turns of one episode. -1: the environment's own limit."
+    )
+    auto_install: bool = Field(
+        default=False, description="Install the environment's package when it is missing."
+    )
+
+
+class RewardConfig(Section):
+    """How an answer is judged."""
+
+    type: Annotated[Text, NameOrPlugin(("match", "math", "judge", "custom"))] = Field(
+        default="match",
+        description="`match` compares the boxed answer with the reference as text, `math` as "
+        "mathematics; `judge` asks a model; `custom` calls your function.",
+    )
+    judge_model: str = Field(default="", description="Model that judges (`judge`).")
+    custom_module: str = Field(default="", description="Python module of your function (`custom`).")
+    custom_function: Text = Field(
+        default="score", description="Name of the function in that module (`custom`)."
+    )

@@ -1,0 +1,74 @@
+"""TOML in and out."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from retrain_backends.config.nearest import did_you_mean
+from retrain_backends.config.run import RunConfig
+from retrain_backends.errors import ConfigError
+
+_POSITION = re.compile(r"^(?P<reason>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)$", re.S)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    A byte-order mark, which some editors write, is skipped.
+
+    Raises:
+      ConfigError: there is no such file, it cannot be read, or is not TOML in UTF-8.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a directory, not a TOML file{_toml_files_hint(path)}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{_similar_file(path)}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: is not UTF-8 text; save it as UTF-8") from error
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # bad syntax, or an integer of thousands of digits
+        raise ConfigError(f"{path}{_syntax_problem(str(error), text)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply") from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """The whole configuration as TOML, defaults included; loading it gives an equal one."""
+    tables = config.model_dump(by_alias=True)
+    return tomli_w.dumps({name: table for name, table in tables.items() if table is not None})
+
+
+def _syntax_problem(message: str, text: str) -> str:
+    """`, line 3, column 5: reason: the line`, from what tomllib says."""
+    found = _POSITION.match(message)
+    if found is None:  # tomllib says "(at end of document)"
+        return f": {_reason(message)}"
+    number, column = int(found["line"]), found["column"]
+    line = text.split("\n")[number - 1].strip()
+    return f", line {number}, column {column}: {_reason(found['reason'])}: `{line[:80]}`"
+
+
+def _reason(message: str) -> str:
+    if message == "Invalid value":
+        return 'invalid value (text needs quotes, as in key = "text")'
+    return message[:1].lower() + message[1:]
+
+
+def _similar_file(path: Path) -> str:
+    folder = path.parent
+    names = [file.name for file in folder.glob("*.toml")] if folder.is_dir() else []
+    return did_you_mean(path.name, names, str(folder / "{}"))
+
+
+def _toml_files_hint(folder: Path) -> str:
+    first = min(folder.glob("*.toml"), default=None)
+    return f"; did you mean {first}?" if first else ""
