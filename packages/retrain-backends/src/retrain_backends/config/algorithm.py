@@ -25,14 +25,14 @@ TRANSFORM_MODES = (
     "gtpo_sepa_amp_c",
 )
 
-AdvantageMode = Annotated[Text, NameOrPlugin(ADVANTAGE_MODES)]
-TransformMode = Annotated[Text, NameOrPlugin(TRANSFORM_MODES)]
+AdvantageMode = Annotated[Text, NameOrPlugin("advantage", ADVANTAGE_MODES)]
+TransformMode = Annotated[Text, NameOrPlugin("transform", TRANSFORM_MODES)]
 
 
 class AlgorithmConfig(Section):
     """The learning rule."""
 
-    algorithm_mode: Annotated[str, NameOrPlugin(("",))] = Field(
+    algorithm_mode: Annotated[str, NameOrPlugin("algorithm", ("",))] = Field(
         default="",
         description="A plugin that replaces advantage and transform by one rule of its own. "
         "Empty: the two below.",
@@ -49,7 +49,9 @@ class AlgorithmConfig(Section):
         "reports it.",
     )
     params: FreeTable = Field(
-        default_factory=dict, description="Parameters of the `algorithm_mode` plugin."
+        default_factory=dict,
+        description="Parameters of the rule as a whole: `advantage_cap`, `batch_advantage_norm`, "
+        "`clip_eps`, `clip_eps_high`, and those of an `algorithm_mode` plugin.",
     )
     advantage_params: FreeTable = Field(
         default_factory=dict, description="Extra parameters of the advantage."
@@ -96,7 +98,7 @@ class SepaConfig(Section):
 class PlanningConfig(Section):
     """How planning tokens are told from execution tokens."""
 
-    detector: Annotated[Text, NameOrPlugin(("regex", "semantic"))] = Field(
+    detector: Annotated[Text, NameOrPlugin("detector", ("regex", "semantic"))] = Field(
         default="regex",
         description="`regex` looks for phrases such as 'let me check'; `semantic` compares meaning "
         "with a sentence-embedding model.",

@@ -20,7 +20,7 @@ _DEVICES = r"^\s*(cpu|gpu:\d+)\s*(,\s*(cpu|gpu:\d+)\s*)*$"
 class BackendConfig(Section):
     """What trains the model, and on which devices."""
 
-    backend: Annotated[Text, NameOrPlugin(("local", "tinker", "fake"))] = Field(
+    backend: Annotated[Text, NameOrPlugin("backend", ("local", "tinker", "fake"))] = Field(
         default="local",
         description="The trainer: `local` is PyTorch on this machine, `tinker` a Tinker service, "
         "`fake` a stand-in without a model for trying out a configuration.",

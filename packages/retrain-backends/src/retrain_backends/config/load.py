@@ -48,7 +48,10 @@ def load_command_line(arguments: Sequence[str]) -> RunConfig:
         read.problems.append(f"one file at a time: {', '.join(read.paths)}")
     path = Path(read.paths[0]) if read.paths else DEFAULT_FILE
     if path == DEFAULT_FILE and not path.exists():
-        read.problems.append(f"there is no {path} in this directory: write one, or name a file")
+        read.problems.append(
+            f"there is no {path} in this directory; `retrain init` writes one, "
+            "`retrain PATH.toml` takes another file"
+        )
         return _load(None, read)
     return _load(path, read)
 

@@ -7,6 +7,7 @@ made from the models alone. `Allowed` says in words what a schema cannot.
 import json
 import re
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 PLUGIN_NAME = r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$"
+PLUGIN_GROUP = "retrain.plugins"
 LARGEST_SEED = 2**63 - 1  # what TOML, numpy and torch can all hold
 
 
@@ -43,9 +45,11 @@ class Allowed:
 class NameOrPlugin:
     """Marks a `str` that is one of the built-in `names`, or leads to the user's own object.
 
-    A plugin is written `my_module.my_object` or `my_package.my_module:my_object`.
+    A plugin is written `my_module.my_object` or `my_package.my_module:my_object`; one that an
+    installed package offers as the entry point `kind.name` is also reached by that short name.
     """
 
+    kind: str
     names: tuple[str, ...]
 
     def __get_pydantic_core_schema__(
@@ -61,7 +65,9 @@ class NameOrPlugin:
         return {"anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": PLUGIN_NAME}]}
 
     def _check(self, name: str) -> str:
-        if name not in self.names and not re.match(PLUGIN_NAME, name):
+        if name in self.names or re.match(PLUGIN_NAME, name):
+            return name
+        if not entry_points(group=PLUGIN_GROUP, name=f"{self.kind}.{name}"):
             raise ValueError("unknown name")
         return name
 

@@ -16,7 +16,7 @@ _TEMPLATE = r"^[^\x00-\x08\x0b-\x1f]*\{question\}[^\x00-\x08\x0b-\x1f]*$"
 class DataConfig(Section):
     """Where questions and their reference answers come from."""
 
-    source: Annotated[Text, NameOrPlugin(("math", "arithmetic", "jsonl", "hf"))] = Field(
+    source: Annotated[Text, NameOrPlugin("source", ("math", "arithmetic", "jsonl", "hf"))] = Field(
         default="math",
         description="`math` is the MATH data set, `arithmetic` an endless seeded generator, "
         "`jsonl` a file of yours, `hf` a data set of the Hugging Face hub or on disk.",
@@ -70,7 +70,7 @@ class EnvironmentConfig(Section):
 class RewardConfig(Section):
     """How an answer is judged."""
 
-    type: Annotated[Text, NameOrPlugin(("match", "math", "judge", "custom"))] = Field(
+    type: Annotated[Text, NameOrPlugin("reward", ("match", "math", "judge", "custom"))] = Field(
         default="match",
         description="`match` compares the boxed answer with the reference as text, `math` as "
         "mathematics; `judge` asks a model; `custom` calls your function.",

@@ -1,0 +1,14 @@
+"""`retrain [run] [PATH.toml] [--flag value]...`: train."""
+
+import typer
+
+
+def run(ctx: typer.Context) -> None:
+    """Train; the word `run` may be left out."""
+    from retrain_backends.config import load_command_line
+
+    config = load_command_line(ctx.args)
+    # Only now, so that a mistake in the file is told at once, before slow imports.
+    from retrain_backends.train import train
+
+    train(config)
