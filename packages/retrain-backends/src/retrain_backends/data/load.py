@@ -1,0 +1,75 @@
+"""Examples from the source that the configuration names, checked before a run begins."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from retrain_backends.config import DataConfig
+from retrain_backends.data.arithmetic import ArithmeticExamples
+from retrain_backends.data.stream import is_endless
+from retrain_backends.errors import DataError, RetrainError
+from retrain_backends.plugins import build, describe
+from retrain_backends.types import Example
+
+
+def load_examples(config: DataConfig, seed: int, max_examples: int = 0) -> Sequence[Example]:
+    """All examples of the configured source, in its own order.
+
+    Args:
+      config: the `[data]` table.
+      seed: the run's seed; only sources that generate their examples use it.
+      max_examples: keep the first so many; 0 keeps all. An endless source then ends there.
+
+    Returns:
+      At least one example, each with a question and a reference that are not blank.
+
+    Raises:
+      DataError: nothing to load, no rows, or a row without question or reference.
+      PluginError: the source's name leads nowhere.
+    """
+    source = build("source", config.source, config, seed)
+    # A border: the source may be the user's own.
+    try:
+        examples = source.load()
+    except RetrainError:
+        raise
+    except Exception as error:
+        raise DataError(f"data.source: `{config.source}` failed: {describe(error)}") from error
+    if is_endless(examples) and not max_examples:
+        return examples
+    if max_examples:
+        examples = examples[:max_examples]
+    _check(examples, config)
+    return examples
+
+
+def _check(examples: Sequence[Example], config: DataConfig) -> None:
+    place = f"data.path `{config.path}`" if config.path else f"data.source `{config.source}`"
+    if not len(examples):
+        raise DataError(f"{place} has no rows (split `{config.split}`)")
+    for i, example in enumerate(examples):
+        if not isinstance(example, Example):
+            raise DataError(
+                f"{place}: example {i} is a {type(example).__name__};"
+                " a source gives retrain_backends.types.Example"
+            )
+        if not example.question.strip():
+            raise DataError(f"{place}: example {i} (counted from 0) has an empty question")
+        if not example.reference.strip():
+            raise DataError(f"{place}: example {i} (counted from 0) has an empty reference answer")
+
+
+class ArithmeticSource:
+    """The endless generator of `data/arithmetic.py` as a source."""
+
+    def __init__(self, seed: int, split: str) -> None:
+        self._seed = seed
+        self._split = split
+
+    @classmethod
+    def from_config(cls, config: DataConfig, seed: int) -> Self:
+        """Generate from the run's seed."""
+        return cls(seed, config.split)
+
+    def load(self) -> ArithmeticExamples:
+        """All examples, made when they are asked for."""
+        return ArithmeticExamples(self._seed, self._split)

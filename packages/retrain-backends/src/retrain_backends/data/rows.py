@@ -1,0 +1,58 @@
+"""From a row of somebody's table to an example."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from retrain_backends.config import DataConfig, did_you_mean
+from retrain_backends.errors import DataError
+from retrain_backends.types import Example
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields of a row hold the question and its answer."""
+
+    question: str
+    answer: str
+
+    @classmethod
+    def from_config(cls, config: DataConfig, question: str, answer: str) -> Self:
+        """The configured names, where empty ones mean the source's usual `question`, `answer`."""
+        return cls(config.question_field or question, config.answer_field or answer)
+
+    def example(self, row: Mapping[str, object], place: str) -> Example:
+        """The example of one row; the row's other texts and numbers become its metadata.
+
+        Args:
+          row: field names and values.
+          place: names the row in error messages.
+
+        Raises:
+          DataError: a field is missing, is empty, or holds neither text nor a number.
+        """
+        question = self._text(row, self.question, "data.question_field", place)
+        reference = self._text(row, self.answer, "data.answer_field", place)
+        others = {
+            name: str(value)
+            for name, value in row.items()
+            if name not in (self.question, self.answer) and isinstance(value, str | int | float)
+        }
+        return Example(question, reference, others)
+
+    def _text(self, row: Mapping[str, object], name: str, setting: str, place: str) -> str:
+        if name not in row:
+            raise DataError(
+                f"{place} has no field `{name}`, it has"
+                f" {', '.join(f'`{key}`' for key in row) or 'none'}: set {setting}"
+                + did_you_mean(name, list(row), "`{}`")
+            )
+        value = row[name]
+        if value is None or not str(value).strip():
+            raise DataError(f"{place}: the field `{name}` is empty")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise DataError(
+                f"{place}: the field `{name}` is a {type(value).__name__};"
+                f" text or a number is expected: set {setting}"
+            )
+        return str(value)

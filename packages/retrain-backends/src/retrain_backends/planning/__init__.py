@@ -1,0 +1,5 @@
+"""Planning: which tokens plan rather than execute."""
+
+from retrain_backends.planning.build import build_detector
+
+__all__ = ["build_detector"]

@@ -1,0 +1,266 @@
+"""From the name of a part to the part: built-ins, entry points, and the user's own modules.
+
+A name in the TOML file is looked up in this order:
+
+1. the built-ins of its kind, in the table `KINDS`: strings, so that torch, datasets and the like
+   are imported only by the run that uses them;
+2. entry points of installed packages in the group `retrain.plugins`, named `<kind>.<name>`
+   (`reward.my_reward` is reached as `my_reward` or, in full, `reward.my_reward`);
+3. a dotted name, `my_module.my_object` or `my_package.my_module:my_object`, where the working
+   directory counts as importable.
+
+A part that is built (backend, reward, detector, source) is a class with a classmethod
+`from_config`, which gets the part of the configuration that concerns it, or any class or function
+that is called without arguments. The others (advantage, transform, algorithm) are used as found.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from retrain_backends.config import did_you_mean
+from retrain_backends.config.algorithm import ADVANTAGE_MODES, TRANSFORM_MODES
+from retrain_backends.config.section import PLUGIN_GROUP
+from retrain_backends.errors import NotAvailableError, PluginError
+
+# Packages of an optional extra, by the name they are imported under.
+_EXTRAS = {
+    "datasets": "local",
+    "math_verify": "math",
+    "peft": "local",
+    "safetensors": "local",
+    "torch": "local",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of part: where its name stands in the TOML file and what may stand there."""
+
+    setting: str
+    builtins: Mapping[str, str] = field(default_factory=dict)
+    later: frozenset[str] = frozenset()  # valid names that this version cannot honour yet
+    methods: tuple[str, ...] = ()  # what a built part must have
+
+
+KINDS: Mapping[str, Kind] = {
+    "backend": Kind(
+        "backend.backend",
+        {
+            "fake": "retrain_backends.fake:FakeBackend",
+            "local": "retrain_backends.local.backend:LocalBackend",
+        },
+        frozenset({"tinker"}),
+        ("sample", "train_step", "save", "load", "export_adapter", "close"),
+    ),
+    "engine": Kind(
+        "inference.engine",
+        {"pytorch": "retrain_backends.local.decode:sample_groups"},
+        frozenset({"max", "mlx", "openai", "sglang", "vllm"}),
+    ),
+    "reward": Kind(
+        "reward.type",
+        {"match": "retrain_backends.rewards.match:MatchReward"},
+        frozenset({"custom", "judge", "math"}),
+        ("score",),
+    ),
+    "environment": Kind("environment.provider", later=frozenset({"verifiers"})),
+    "detector": Kind(
+        "planning.detector",
+        {"regex": "retrain_backends.planning.regex:RegexDetector"},
+        frozenset({"semantic"}),
+        ("mask",),
+    ),
+    "source": Kind(
+        "data.source",
+        {
+            "arithmetic": "retrain_backends.data.load:ArithmeticSource",
+            "hf": "retrain_backends.data.hub:HubSource",
+            "jsonl": "retrain_backends.data.jsonl:JsonlSource",
+            "math": "retrain_backends.data.hendrycks:MathSource",
+        },
+        methods=("load",),
+    ),
+    "advantage": Kind(
+        "algorithm.advantage_mode",
+        {mode: f"retrain_core:ADVANTAGE_MODES.{mode}" for mode in ADVANTAGE_MODES},
+    ),
+    "transform": Kind(
+        "algorithm.transform_mode",
+        {mode: f"retrain_core:TRANSFORM_MODES.{mode}" for mode in TRANSFORM_MODES},
+    ),
+    "algorithm": Kind("algorithm.algorithm_mode"),
+}
+
+
+def names(kind: str) -> list[str]:
+    """All short names of a kind that can be used now: built-ins and installed plugins."""
+    return sorted({*KINDS[kind].builtins, *_installed(kind)})
+
+
+def check_available(kind: str, name: str) -> None:
+    """Refuse a valid name that this version cannot honour; imports nothing.
+
+    Raises:
+      NotAvailableError: the name belongs to a part of a later version.
+    """
+    known = KINDS[kind]
+    if name in known.later:
+        raise NotAvailableError(
+            f"{known.setting}: `{name}` is not available in this version"
+            f" (available: {', '.join(f'`{n}`' for n in names(kind)) or 'none'})"
+        )
+
+
+def resolve(kind: str, name: str) -> Any:
+    """The class or function that `name` leads to.
+
+    Args:
+      kind: a key of `KINDS`.
+      name: a built-in's name, an entry point's, or a dotted name.
+
+    Raises:
+      NotAvailableError: the name belongs to a part of a later version.
+      PluginError: the name leads nowhere, to a module that fails, or to the wrong kind of object.
+    """
+    check_available(kind, name)
+    known = KINDS[kind]
+    installed = _installed(kind)
+    short = name.removeprefix(f"{kind}.")
+    if name in known.builtins:
+        found = load_object(known.builtins[name], known.setting)
+    elif short in installed:
+        found = load_object(f"{installed[short].module}:{installed[short].attr}", known.setting)
+    elif "." in name or ":" in name:
+        _make_working_directory_importable()
+        found = load_object(name, known.setting)
+    else:
+        usable = names(kind)
+        raise PluginError(
+            f"{known.setting}: there is no {kind} `{name}`; known: {', '.join(usable) or 'none'},"
+            f" or a plugin as `my_module.my_object`{did_you_mean(name, usable, '`{}`')}"
+        )
+    _check_kind(kind, name, found)
+    return found
+
+
+def build(kind: str, name: str, *arguments: object) -> Any:
+    """The part itself: `from_config(*arguments)` of what `name` leads to, else a plain call.
+
+    Raises:
+      NotAvailableError, PluginError: as `resolve`; also when the built object lacks a method.
+    """
+    found = resolve(kind, name)
+    part = found.from_config(*arguments) if hasattr(found, "from_config") else found()
+    _check_methods(kind, name, part)
+    return part
+
+
+def load_object(name: str, setting: str = "") -> Any:
+    """Import the object that `pkg.module:attr` or `pkg.module.attr` names.
+
+    Args:
+      name: where the object is; after a colon, dots lead into attributes, and into the entries
+        of a table.
+      setting: the setting that the name was read from, for the error message.
+
+    Raises:
+      PluginError: no such module, a module that fails on import, or no such attribute.
+    """
+    where = f"{setting}: `{name}`" if setting else f"`{name}`"
+    module_name, _, path = name.partition(":") if ":" in name else name.rpartition(".")
+    if not module_name or not path:
+        raise PluginError(
+            f"{where} is not a dotted name; write `my_module.my_object` or `my_module:my_object`"
+        )
+    found: Any = _import(module_name, where)
+    for part in path.split("."):
+        table = found if isinstance(found, Mapping) else None
+        if not (part in table if table is not None else hasattr(found, part)):
+            near = did_you_mean(part, _public_names(found), "`{}`")
+            raise PluginError(f"{where}: `{module_name}` has no `{part}`{near}")
+        found = table[part] if table is not None else getattr(found, part)
+    return found
+
+
+def _public_names(found: object) -> list[str]:
+    names = found if isinstance(found, Mapping) else dir(found)
+    return [name for name in names if not name.startswith("_")]
+
+
+def _import(module_name: str, where: str) -> ModuleType:
+    # A border: a module that is imported here may belong to the user and may raise anything.
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise PluginError(
+                f"{where}: there is no module `{missing}`, neither in the working directory"
+                " nor among the installed packages"
+            ) from error
+        package = missing.partition(".")[0]
+        fix = f"pip install 'retrain-backends[{_EXTRAS[package]}]'" if package in _EXTRAS else ""
+        raise PluginError(
+            f"{where} needs the package `{package}`, which is not installed"
+            + (f": {fix}" if fix else "")
+        ) from error
+    except Exception as error:
+        raise PluginError(
+            f"{where}: importing `{module_name}` failed: {describe(error)}"
+        ) from error
+
+
+def describe(error: BaseException, limit: int = 300) -> str:
+    """An exception as one line: its type, and what it says in at most `limit` characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__
+
+
+def _installed(kind: str) -> dict[str, EntryPoint]:
+    """Entry points of a kind by short name."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=PLUGIN_GROUP):
+        point_kind, _, name = point.name.partition(".")
+        if point_kind != kind:
+            continue
+        if name in found and found[name].value != point.value:
+            raise PluginError(
+                f"two installed packages offer the {kind} `{name}`: `{found[name].value}` and"
+                f" `{point.value}`; uninstall one, or write one of these dotted names instead"
+            )
+        found[name] = point
+    return found
+
+
+def _make_working_directory_importable() -> None:
+    # Last in the path, so that a file named like a library does not hide the library.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    importlib.invalidate_caches()
+
+
+def _check_kind(kind: str, name: str, found: object) -> None:
+    known = KINDS[kind]
+    if not callable(found):
+        expected = "class or a function that makes one" if known.methods else "function"
+        raise PluginError(
+            f"{known.setting}: `{name}` is a {type(found).__name__}; a {expected} is expected"
+        )
+    if isinstance(found, type):
+        _check_methods(kind, name, found)
+
+
+def _check_methods(kind: str, name: str, part: object) -> None:
+    methods = KINDS[kind].methods
+    lacking = [f"`{name}`" for name in methods if not callable(getattr(part, name, None))]
+    if lacking:
+        raise PluginError(
+            f"{KINDS[kind].setting}: `{name}` is no {kind}: it lacks {', '.join(lacking)}"
+        )

@@ -1,0 +1,38 @@
+"""What keeps a failing reward from costing more than its own completions."""
+
+import math
+from collections.abc import Sequence
+
+from retrain_backends.plugins import describe
+from retrain_backends.protocols import Reward
+from retrain_backends.types import Scored, Verdict
+
+
+class GuardedReward:
+    """A reward whose exceptions and non-finite values become "no verdict" with the reason.
+
+    When scoring several items together raises, each is scored alone, so that only those that fail
+    by themselves go without a verdict.
+    """
+
+    def __init__(self, reward: Reward) -> None:
+        self._reward = reward
+
+    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+        """One verdict for each item, in order."""
+        # A border: the reward may be the user's own.
+        try:
+            verdicts = self._reward.score(items)
+            if len(verdicts) != len(items):
+                raise ValueError(f"{len(verdicts)} verdicts for {len(items)} completions")
+            return [_finite(verdict) for verdict in verdicts]
+        except Exception as error:  # noqa: BLE001
+            if len(items) == 1:
+                return [Verdict(None, describe(error))]
+            return [verdict for item in items for verdict in self.score([item])]
+
+
+def _finite(verdict: Verdict) -> Verdict:
+    if verdict.value is None or math.isfinite(verdict.value):
+        return verdict
+    return Verdict(None, f"the reward is {verdict.value}")
