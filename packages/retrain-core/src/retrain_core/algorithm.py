@@ -1,0 +1,199 @@
+"""The learning rule of a run: from the completions of a step to token advantages."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, TypeVar
+
+import numpy as np
+
+from retrain_core.advantages import ADVANTAGE_MODES, AdvantageFunction, reinforce_pp
+from retrain_core.arrays import Floats, Mask
+from retrain_core.batch import CompletionBatch
+from retrain_core.bookkeeping import informative_groups
+from retrain_core.entropy import UNCERTAINTY_KINDS, EntropyStats, entropy_stats, uncertainty
+from retrain_core.modes import TRANSFORM_MODES, TransformFunction, TransformInput
+from retrain_core.names import look_up
+from retrain_core.parameters import as_number, bind, check_params, keywords
+from retrain_core.postprocess import advantage_cap, batch_advantage_norm
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_POSTPROCESSING: Final = frozenset({"batch_advantage_norm", "advantage_cap"})
+_MODE_PARAMS: Final = frozenset[str]().union(
+    *(keywords(mode)[0] for mode in (*ADVANTAGE_MODES.values(), *TRANSFORM_MODES.values()))
+)
+
+
+@dataclass(frozen=True)
+class TokenAdvantages:
+    """What an algorithm makes of one batch.
+
+    Attributes:
+      values: advantage of each token, shape [t]; 0 for tokens that are not trainable. Tokens of
+        uniform groups have whatever the formulas give: leave those groups out of training.
+      entropy_stats: uncertainty of all sampled tokens of the step, before any transform.
+      episode: advantage of each completion, before any transform, shape [n].
+      informative: False for uniform groups, which train nothing, shape [g].
+      transformed_uncertainty: the uncertainty that weighed the tokens (after SEPA), shape [t], 0
+        for tokens that are not trainable; None when the transform used none.
+      metrics: what the post-processing reports, ready for a log: `batch_adv_count`,
+        `batch_adv_mean`, `batch_adv_std` of the normalisation, `adv_cap_fraction` and
+        `adv_cap_mean_magnitude` of the cap; only those of steps that ran.
+    """
+
+    values: Floats
+    entropy_stats: EntropyStats
+    episode: Floats
+    informative: Mask
+    transformed_uncertainty: Floats | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An advantage function, a token transform and the post-processing, in this order.
+
+        algorithm = Algorithm.from_names("maxrl", "gtpo_sepa", gtpo_beta=0.1)
+        advantages = algorithm(batch, sepa_lambda=0.4)
+
+    Calling it is pure: the same batch and lambda give the same numbers.
+
+    Attributes:
+      advantage: rewards of one group, shape [G], to advantages, shape [G].
+      transform: see `TransformInput` and `Transformed`.
+      uncertainty_kind: see `uncertainty`.
+      batch_advantage_norm: whether to normalise over the tokens of informative groups.
+      advantage_cap: largest magnitude of a token's advantage; None: no cap.
+    """
+
+    advantage: AdvantageFunction
+    transform: TransformFunction
+    uncertainty_kind: str = "surprisal"
+    batch_advantage_norm: bool = False
+    advantage_cap: float | None = None
+
+    def __post_init__(self) -> None:
+        look_up("uncertainty_kind", self.uncertainty_kind.lower(), UNCERTAINTY_KINDS)
+        if self.advantage_cap is not None and not self.advantage_cap > 0.0:
+            raise ValueError(f"advantage_cap must be > 0 or None, got `{self.advantage_cap}`")
+
+    @classmethod
+    def from_names(
+        cls,
+        advantage_mode: str | AdvantageFunction,
+        transform_mode: str | TransformFunction,
+        uncertainty_kind: str = "surprisal",
+        **params: object,
+    ) -> "Algorithm":
+        """Build an algorithm from the names of its parts, or from plug-in functions.
+
+        Args:
+          advantage_mode: a key of `ADVANTAGE_MODES`, or a function from the rewards of one group,
+            shape [G], to advantages, shape [G].
+          transform_mode: a key of `TRANSFORM_MODES`, or a function from `TransformInput` to
+            `Transformed`.
+          uncertainty_kind: see `uncertainty`.
+          params: `eps` (maxrl), `gtpo_beta`, `hicra_alpha`, `entropy_mask_rho`,
+            `batch_advantage_norm` (default: on for `reinforce_pp` only), `advantage_cap`, and the
+            keyword parameters of plug-in functions. A built-in parameter that the chosen modes do
+            not read has no effect, so that the conditions of a campaign can share one set.
+
+        Raises:
+          ValueError: an unknown name, parameter, or value; lists what is allowed and the nearest.
+        """
+        advantage = _resolve("advantage_mode", advantage_mode, ADVANTAGE_MODES)
+        transform = _resolve("transform_mode", transform_mode, TRANSFORM_MODES)
+        normalise = params.pop("batch_advantage_norm", advantage is reinforce_pp)
+        if not isinstance(normalise, bool):
+            raise ValueError(f"batch_advantage_norm must be true or false, got `{normalise}`")
+        cap = params.pop("advantage_cap", None)
+        check_params(params, _MODE_PARAMS, _POSTPROCESSING, (advantage, transform))
+        return cls(
+            bind(advantage, params),
+            bind(transform, params),
+            uncertainty_kind,
+            normalise,
+            None if cap is None else as_number("advantage_cap", cap),
+        )
+
+    def __call__(self, batch: CompletionBatch, sepa_lambda: float = 0.0) -> TokenAdvantages:
+        """Advantages of every token of the batch.
+
+        Args:
+          batch: the scored completions of one step.
+          sepa_lambda: strength of SEPA at this step, in [0, 1]; other transforms ignore it.
+
+        Raises:
+          ValueError: `shannon_entropy` without entropies, or a plug-in that returned a wrong shape
+            or a number that is not finite.
+        """
+        sampled = batch.sampled_tokens()
+        h_t = uncertainty(self.uncertainty_kind, sampled.logprobs, sampled.entropy)
+        planning_t = sampled.planning
+        if planning_t is None:
+            planning_t = np.zeros(h_t.size, dtype=np.bool_)
+        episode_n = self._episode(sampled)
+        transformed = self.transform(
+            TransformInput(sampled, episode_n, h_t, planning_t, sepa_lambda)
+        )
+        _check_result(transformed.advantages, h_t.size, "the transform", "tokens")
+        informative_g = informative_groups(sampled.rewards, sampled.group_offsets)
+        informative_t = np.repeat(informative_g, np.diff(sampled.group_token_offsets))
+        values_t, metrics = self._postprocess(transformed.advantages, informative_t)
+        return TokenAdvantages(
+            _scatter(values_t, batch.trainable),
+            entropy_stats(h_t, planning_t),
+            episode_n,
+            informative_g,
+            None
+            if transformed.uncertainty is None
+            else _scatter(transformed.uncertainty, batch.trainable),
+            metrics,
+        )
+
+    def _episode(self, batch: CompletionBatch) -> Floats:
+        """One call per prompt, so that a plug-in needs to know nothing but its group."""
+        episode_n = np.empty_like(batch.rewards)
+        bounds = batch.group_offsets.tolist()
+        for start, end in pairwise(bounds):
+            advantages_G = self.advantage(batch.rewards[start:end])
+            _check_result(advantages_G, end - start, "the advantage function", "completions")
+            episode_n[start:end] = advantages_G
+        return episode_n
+
+    def _postprocess(
+        self, values_t: Floats, informative_t: Mask
+    ) -> tuple[Floats, dict[str, float]]:
+        metrics: dict[str, float] = {}
+        if self.batch_advantage_norm:
+            values_t, count, mean, std = batch_advantage_norm(values_t, informative_t)
+            metrics |= {"batch_adv_count": count, "batch_adv_mean": mean, "batch_adv_std": std}
+        if self.advantage_cap is not None:
+            values_t, fraction, magnitude = advantage_cap(
+                values_t, self.advantage_cap, informative_t
+            )
+            metrics |= {"adv_cap_fraction": fraction, "adv_cap_mean_magnitude": magnitude}
+        return values_t, metrics
+
+
+def _resolve(setting: str, mode: str | Function, table: Mapping[str, Function]) -> Function:
+    return look_up(setting, mode, table) if isinstance(mode, str) else mode
+
+
+def _check_result(values: Floats, size: int, what: str, of: str) -> None:
+    """A plug-in's result must have one finite number for each completion or token."""
+    shape = np.shape(values)
+    if shape != (size,):
+        raise ValueError(f"{what} returned shape {shape} for {size} {of}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} returned a number that is not finite")
+
+
+def _scatter(values_t: Floats, trainable: Mask | None) -> Floats:
+    """Put the values of sampled tokens back among all tokens, which get 0."""
+    if trainable is None:
+        return values_t
+    scattered_t = np.zeros(trainable.size)
+    scattered_t[trainable] = values_t
+    return scattered_t

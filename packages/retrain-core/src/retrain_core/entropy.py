@@ -1,0 +1,140 @@
+"""How unsure the policy was of each token, and what that looks like over a step."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from retrain_core.arrays import Floats, as_floats, as_mask, check_rank, check_size
+from retrain_core.names import look_up
+
+# Largest uncertainty of a token, nats. One token of probability e^-50 must not own a batch.
+UNCERTAINTY_CAP: Final = 50.0
+
+UNCERTAINTY_KINDS: Final[Mapping[str, str]] = {
+    "surprisal": "surprisal",
+    "nll": "surprisal",
+    "predictive_variance": "predictive_variance",
+    "pred_var": "predictive_variance",
+    "shannon_entropy": "shannon_entropy",
+    "entropy": "shannon_entropy",
+}
+"""Names of the kinds, aliases included, and what each stands for."""
+
+
+def capped(uncertainty_t: Floats) -> Floats:
+    """`min(h, 50)`; the array itself when nothing is above the cap."""
+    if uncertainty_t.size == 0 or uncertainty_t.max() <= UNCERTAINTY_CAP:
+        return uncertainty_t
+    return np.minimum(uncertainty_t, UNCERTAINTY_CAP)
+
+
+def surprisal(logprobs: npt.ArrayLike) -> Floats:
+    """How surprising each sampled token was: `h = min(-l, 50)`.
+
+    Args:
+      logprobs: log-probability of each sampled token, nats, shape [t]; -inf gives 50.
+
+    Returns:
+      Surprisals, nats, shape [t].
+    """
+    h_t = np.negative(as_floats(logprobs, "logprobs"))
+    return np.minimum(h_t, UNCERTAINTY_CAP, out=h_t)
+
+
+def predictive_variance(logprobs: npt.ArrayLike) -> Floats:
+    """Variance of "was it this token": `p = exp(max(l, -50))`, `h = p (1 - p)`.
+
+    Args:
+      logprobs: log-probability of each sampled token, nats, shape [t].
+
+    Returns:
+      Variances, at most 1/4, shape [t].
+    """
+    p_t = np.maximum(as_floats(logprobs, "logprobs"), -UNCERTAINTY_CAP)
+    np.exp(p_t, out=p_t)
+    return p_t * (1.0 - p_t)
+
+
+def shannon_entropy(distributions_TV: npt.ArrayLike) -> Floats:
+    """Entropy of each token's distribution: `h = min(-sum_v p_v ln p_v, 50)`, with 0 ln 0 = 0.
+
+    Args:
+      distributions_TV: probabilities over the vocabulary, rows sum to 1, shape [T, V].
+
+    Returns:
+      Entropies, nats, shape [T].
+    """
+    p_TV = np.asarray(distributions_TV, dtype=np.float64)
+    check_rank(p_TV, 2, "distributions")
+    ln_p_TV = np.log(np.where(p_TV > 0.0, p_TV, 1.0))
+    return np.minimum(-np.sum(p_TV * ln_p_TV, axis=1), UNCERTAINTY_CAP)
+
+
+def uncertainty(kind: str, logprobs: npt.ArrayLike, entropy: npt.ArrayLike | None = None) -> Floats:
+    """Uncertainty of each token, by the name of its kind.
+
+    Args:
+      kind: `surprisal` (alias `nll`), `predictive_variance` (`pred_var`) or `shannon_entropy`
+        (`entropy`); case does not matter.
+      logprobs: log-probability of each sampled token, nats, shape [t].
+      entropy: Shannon entropy of each token's distribution, nats, shape [t]; only
+        `shannon_entropy` reads it, and caps it at 50.
+
+    Returns:
+      Uncertainties, at most 50, shape [t].
+
+    Raises:
+      ValueError: an unknown kind, or `shannon_entropy` without entropies.
+    """
+    name = look_up("uncertainty_kind", kind.lower(), UNCERTAINTY_KINDS)
+    if name == "surprisal":
+        return surprisal(logprobs)
+    if name == "predictive_variance":
+        return predictive_variance(logprobs)
+    if entropy is None:
+        raise ValueError(
+            "uncertainty_kind `shannon_entropy` needs the entropy of every token, which came with "
+            "none: of the inference engines, `pytorch` provides it; or use `surprisal`"
+        )
+    return capped(as_floats(entropy, "entropy"))
+
+
+class EntropyStats(NamedTuple):
+    """Mean, population variance and count of the uncertainty of execution and planning tokens.
+
+    No tokens give 0, 0, 0, so look at the count before believing a variance of 0.
+    """
+
+    exec_mean: float = 0.0
+    exec_var: float = 0.0
+    exec_count: int = 0
+    plan_mean: float = 0.0
+    plan_var: float = 0.0
+    plan_count: int = 0
+
+
+def _moments(h_t: Floats) -> tuple[float, float, int]:
+    if h_t.size == 0:
+        return 0.0, 0.0, 0
+    mean = float(h_t.mean())
+    deviations_t = h_t - mean
+    return mean, float(np.dot(deviations_t, deviations_t)) / h_t.size, h_t.size
+
+
+def entropy_stats(uncertainty: npt.ArrayLike, planning: npt.ArrayLike) -> EntropyStats:
+    """Pool the uncertainty of all tokens of a step, execution and planning tokens apart.
+
+    Args:
+      uncertainty: `h` of every token before any transform, capped at 50 here, shape [t].
+      planning: True for planning tokens, shape [t].
+
+    Returns:
+      The statistics; 0, 0, 0 for a kind that has no tokens.
+    """
+    h_t = as_floats(uncertainty, "uncertainty")
+    planning_t = as_mask(planning, h_t.size, "planning")
+    check_size(planning_t, h_t.size, "planning", "tokens")
+    h_t = capped(h_t)
+    return EntropyStats(*_moments(h_t[~planning_t]), *_moments(h_t[planning_t]))

@@ -1,0 +1,132 @@
+"""Planning tokens: where a completion says what it will do next rather than doing it."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, cast
+
+import numpy as np
+
+from retrain_core.arrays import Mask
+
+DEFAULT_GRAMS: Final = (
+    "wait let me",
+    "let me think",
+    "on second thought",
+    "let me check",
+    "let me verify",
+    "is this right",
+    "double check",
+    "try another approach",
+    "go back and",
+    "start over",
+    "that's not right",
+    "that doesn't work",
+    "another way to",
+    "or we could",
+    "what if we",
+    "notice that",
+    "the key is",
+    "the key insight",
+)
+
+# How vocabularies write white space: byte-level BPE has U+0120 for a space and U+010A for a
+# newline, SentencePiece U+2581 for a space. U+0130 is the one letter that two take the place of
+# when lowered, which would shift every position after it. All are one character for one.
+_TOKEN_TO_TEXT: Final = str.maketrans({"\u0120": " ", "\u010a": "\n", "\u2581": " ", "\u0130": "i"})
+
+# What may stand between two words: one or two blanks, or a line break with any white space around
+# it. Three or more blanks inside a line are layout (a table, an indented column), not a phrase.
+_GAP: Final = r"(?:[^\S\n]{1,2}|[^\S\n]*\n\s*)"
+
+
+def parse_strategic_grams(text: str) -> tuple[str, ...]:
+    """Read grams from a configured string.
+
+    Args:
+      text: a JSON list of strings if it starts with `[`, else separated by commas.
+
+    Returns:
+      The grams, trimmed, blanks dropped; `DEFAULT_GRAMS` when none is left.
+
+    Raises:
+      ValueError: a `[` that does not begin a JSON list of strings.
+    """
+    parts: list[str] = text.split(",")
+    if text.lstrip().startswith("["):
+        parts = _json_strings(text)
+    grams = tuple(part.strip() for part in parts if part.strip())
+    return grams or DEFAULT_GRAMS
+
+
+def _json_strings(text: str) -> list[str]:
+    fix = 'write it as ["let me think", "start over"] or as: let me think, start over'
+    try:
+        items = cast("list[object]", json.loads(text))  # what begins with "[" is a list or an error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"strategic grams `{text}` are not a JSON list ({error}): {fix}") from None
+    if not all(isinstance(item, str) for item in items):
+        raise ValueError(f"strategic grams `{text}` are not a list of strings: {fix}")
+    return cast("list[str]", items)
+
+
+@lru_cache(maxsize=32)
+def _pattern(grams: tuple[str, ...]) -> re.Pattern[str] | None:
+    """One pattern for all grams, or None when there are none."""
+    phrases = {tuple(gram.translate(_TOKEN_TO_TEXT).lower().split()) for gram in grams} - {()}
+    if not phrases:
+        return None
+    # Longest first: where one gram begins another, the longer one is the match.
+    ordered = sorted(phrases, key=lambda words: (-len(" ".join(words)), words))
+    return re.compile("|".join(_phrase_pattern(words) for words in ordered))
+
+
+def _phrase_pattern(words: tuple[str, ...]) -> str:
+    start = r"(?<!\w)" if re.match(r"\w", words[0]) else ""
+    end = r"(?!\w)" if re.search(r"\w$", words[-1]) else ""
+    return start + _GAP.join(re.escape(word) for word in words) + end
+
+
+def planning_mask(tokens: Sequence[str], grams: Sequence[str] = DEFAULT_GRAMS) -> Mask:
+    """Find the tokens that are part of a strategic gram.
+
+    The tokens' text is joined and the grams are looked for in it, so it does not matter how words
+    are split into tokens. A gram matches whatever the case, with a word boundary at each end that
+    is a word character. Between its words stand one or two blanks, or a line break with any
+    white space around it. Matches may overlap.
+
+    Args:
+      tokens: text of each token as the tokenizer decodes it, or as it stands in the vocabulary
+        (the markers U+0120, U+010A and U+2581 are read as white space), length T.
+      grams: phrases to look for; none finds nothing.
+
+    Returns:
+      True for every token that has a character in common with a match, shape [T].
+    """
+    mask_T = np.zeros(len(tokens), dtype=np.bool_)
+    pattern = _pattern(tuple(grams))
+    if pattern is None or not tokens:
+        return mask_T
+    spans = _spans(pattern, "".join(tokens).translate(_TOKEN_TO_TEXT).lower())
+    if not spans:
+        return mask_T
+    lengths_T = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
+    ends_T = np.cumsum(lengths_T)
+    spans_M2 = np.array(spans, dtype=np.int64)
+    first = np.searchsorted(ends_T, spans_M2[:, 0], side="right")
+    beyond = np.searchsorted(ends_T - lengths_T, spans_M2[:, 1], side="left")
+    # +1 where a match begins, -1 after it: the running sum counts the matches over each token.
+    steps = np.bincount(first, minlength=len(tokens) + 1)
+    steps -= np.bincount(beyond, minlength=len(tokens) + 1)
+    return (np.cumsum(steps[:-1]) > 0) & (lengths_T > 0)
+
+
+def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    """All matches, those that overlap an earlier one too: the search goes on inside each match."""
+    spans: list[tuple[int, int]] = []
+    match = pattern.search(text)
+    while match:
+        spans.append(match.span())
+        match = pattern.search(text, match.start() + 1)
+    return spans

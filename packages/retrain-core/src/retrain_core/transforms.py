@@ -1,0 +1,217 @@
+"""Token transforms: from one advantage per completion to one per token.
+
+Every function works on one completion, or on many laid end to end when it is given their
+`offsets` (shape [n + 1]); see `retrain_core.segments`. Uncertainties above 50 count as 50.
+"""
+
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from retrain_core.arrays import Floats, as_floats, as_mask, check_size
+from retrain_core.entropy import capped
+from retrain_core.segments import segment_mean, segment_offsets, segment_sum, spread
+
+# Below this mean a completion has no uncertainty to compare its tokens by.
+_MEAN_FLOOR: Final = 1e-7
+
+
+def gtpo(
+    advantage: npt.ArrayLike,
+    uncertainty: npt.ArrayLike,
+    beta: float = 0.1,
+    offsets: npt.ArrayLike | None = None,
+) -> Floats:
+    """Weigh a completion's advantage by each token's uncertainty.
+
+        w_t = max(0, 1 + beta (h_t / (mu + 1e-8) - 1)),    A_t = A w_t
+
+    `mu` is the mean of `h` over the completion, so the weights average 1 unless one is floored.
+    With `beta = 0` or `mu < 1e-7` every token gets `A`.
+
+    Args:
+      advantage: advantage of the completion, or of each completion, shape [n].
+      uncertainty: `h` of every token, shape [t].
+      beta: strength; negative favours the certain tokens.
+      offsets: boundaries of the completions, shape [n + 1]; None: all tokens are one completion's.
+
+    Returns:
+      Token advantages, shape [t].
+
+    Source: the entropy weighting of GTPO, arXiv 2508.04349, in a simpler form: the paper compares
+    policy entropy across the right answers at the same position, and punishes confident mistakes
+    more; here a completion's tokens are compared with each other, alike for right and wrong.
+    """
+    h_t = capped(as_floats(uncertainty, "uncertainty"))
+    bounds = segment_offsets(offsets, h_t.size)
+    advantage_n = as_floats(np.atleast_1d(np.asarray(advantage)), "advantage")
+    check_size(advantage_n, bounds.size - 1, "advantage", "completions")
+    mu_n = segment_mean(h_t, bounds)
+    even_n = mu_n < _MEAN_FLOOR
+    # w = slope * h + level, with slope 0 and level 1 where tokens cannot be told apart.
+    slope_n = np.where(even_n, 0.0, beta / (np.where(even_n, 1.0, mu_n) + 1e-8))
+    weights_t = h_t * spread(slope_n, bounds)
+    weights_t += spread(np.where(even_n, 1.0, 1.0 - beta), bounds)
+    np.maximum(weights_t, 0.0, out=weights_t)
+    weights_t *= spread(advantage_n, bounds)
+    return weights_t
+
+
+def hicra(advantages: npt.ArrayLike, planning: npt.ArrayLike, alpha: float = 0.2) -> Floats:
+    """Raise the advantage of planning tokens.
+
+        A'_t = A_t + alpha |A_t| m_t
+
+    Praise of planning tokens grows and blame shrinks; execution tokens are left alone.
+
+    Args:
+      advantages: token advantages, shape [t].
+      planning: True for planning tokens, shape [t].
+      alpha: strength.
+
+    Returns:
+      Token advantages, shape [t].
+
+    Source: HICRA, arXiv 2509.03646.
+    """
+    advantages_t = as_floats(advantages, "advantages")
+    planning_t = as_mask(planning, advantages_t.size, "planning")
+    raised_t = np.abs(advantages_t)
+    raised_t *= alpha
+    raised_t *= planning_t
+    raised_t += advantages_t
+    return raised_t
+
+
+def _stretch(
+    uncertainty: npt.ArrayLike,
+    planning: npt.ArrayLike,
+    factor: float,
+    offsets: npt.ArrayLike | None,
+    floor: float | None = None,
+) -> Floats:
+    """Scale execution tokens about their completion's execution mean: `mu + factor (h - mu)`."""
+    h_t = capped(as_floats(uncertainty, "uncertainty"))
+    planning_t = as_mask(planning, h_t.size, "planning")
+    bounds = segment_offsets(offsets, h_t.size)
+    if factor == 1.0:
+        return h_t
+    planning_at = np.flatnonzero(planning_t)
+    stretched_t = h_t.copy()
+    stretched_t[planning_at] = 0.0
+    exec_count_n = np.diff(bounds) - np.diff(np.searchsorted(planning_at, bounds))
+    mu_n = segment_sum(stretched_t, bounds) / np.maximum(exec_count_n, 1)
+    stretched_t *= factor
+    stretched_t += spread((1.0 - factor) * mu_n, bounds)
+    if floor is not None:
+        np.maximum(stretched_t, floor, out=stretched_t)
+    stretched_t[planning_at] = h_t[planning_at]
+    return stretched_t
+
+
+def _unit(lam: float) -> float:
+    return min(max(lam, 0.0), 1.0)
+
+
+def sepa_pool(
+    uncertainty: npt.ArrayLike,
+    planning: npt.ArrayLike,
+    lam: float,
+    offsets: npt.ArrayLike | None = None,
+) -> Floats:
+    """Pull the uncertainty of execution tokens to their mean.
+
+        h'_t = lambda mu_x + (1 - lambda) h_t    for execution tokens, h_t for planning tokens
+
+    `mu_x` is the mean over the completion's execution tokens, which this keeps. A completion
+    without execution tokens is unchanged; `lambda = 0` leaves `h` untouched.
+
+    Args:
+      uncertainty: `h` of every token, shape [t].
+      planning: True for planning tokens, shape [t].
+      lam: strength, cut to [0, 1].
+      offsets: boundaries of the completions, shape [n + 1]; None: all tokens are one completion's.
+
+    Returns:
+      Uncertainties, shape [t].
+    """
+    return _stretch(uncertainty, planning, 1.0 - _unit(lam), offsets)
+
+
+def sepa_amp(
+    uncertainty: npt.ArrayLike,
+    planning: npt.ArrayLike,
+    lam: float,
+    offsets: npt.ArrayLike | None = None,
+) -> Floats:
+    """Push the uncertainty of execution tokens away from their mean; may fall below 0.
+
+        h'_t = (1 + lambda) h_t - lambda mu_x    for execution tokens, h_t for planning tokens
+
+    Arguments and edge cases as for `sepa_pool`, of which this is the opposite.
+    """
+    return _stretch(uncertainty, planning, 1.0 + _unit(lam), offsets)
+
+
+def sepa_amp_clamped(
+    uncertainty: npt.ArrayLike,
+    planning: npt.ArrayLike,
+    lam: float,
+    offsets: npt.ArrayLike | None = None,
+) -> Floats:
+    """`sepa_amp` with execution tokens floored at 0. Arguments as for `sepa_pool`."""
+    return _stretch(uncertainty, planning, 1.0 + _unit(lam), offsets, floor=0.0)
+
+
+def entropy_threshold(uncertainty: npt.ArrayLike, rho: float) -> float:
+    """Smallest uncertainty of the top share `rho` of a group's tokens.
+
+    With all `n` values sorted downwards: element `max(1, floor(n rho)) - 1`.
+
+    Args:
+      uncertainty: `h` of every token of one group, shape [t].
+      rho: share of tokens that stay; `rho >= 1` gives the smallest value, `rho <= 0` -inf (off).
+
+    Returns:
+      The threshold; -inf when there are no tokens.
+    """
+    h_t = as_floats(uncertainty, "uncertainty")
+    if rho <= 0.0 or h_t.size == 0:
+        return -np.inf
+    kept = min(max(1, int(h_t.size * rho)), h_t.size)
+    return float(np.partition(h_t, h_t.size - kept)[h_t.size - kept])
+
+
+def entropy_mask(
+    advantages: npt.ArrayLike,
+    uncertainty: npt.ArrayLike,
+    rho: float = 0.2,
+    offsets: npt.ArrayLike | None = None,
+) -> Floats:
+    """Keep the advantage of the most uncertain tokens of a group and give the others 0.
+
+    A token stays if its `h` is at least `entropy_threshold` of its group, so equal values at the
+    threshold all stay.
+
+    Args:
+      advantages: token advantages, shape [t].
+      uncertainty: `h` of every token, shape [t].
+      rho: share of tokens that stay; `rho >= 1` keeps all and `rho <= 0` is off.
+      offsets: boundaries of the groups' tokens, shape [g + 1]; None: all are one group's.
+
+    Returns:
+      Token advantages, shape [t].
+
+    Source: training on the high-entropy minority of tokens, arXiv 2506.01939.
+    """
+    advantages_t = as_floats(advantages, "advantages")
+    h_t = as_floats(uncertainty, "uncertainty")
+    check_size(h_t, advantages_t.size, "uncertainty", "tokens")
+    bounds = segment_offsets(offsets, h_t.size)
+    # Selecting the k-th value has no segmented form in numpy, so this loops over prompts.
+    thresholds = [
+        entropy_threshold(h_t[start:end], rho) for start, end in pairwise(bounds.tolist())
+    ]
+    return np.where(h_t >= spread(np.asarray(thresholds), bounds), advantages_t, 0.0)
