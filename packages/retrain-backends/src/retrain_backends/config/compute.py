@@ -14,7 +14,7 @@ from retrain_backends.config.section import (
     Url,
 )
 
-_DEVICES = r"^\s*(cpu|gpu:\d+)\s*(,\s*(cpu|gpu:\d+)\s*)*$"
+_DEVICES = r"^ *(cpu|gpu:[0-9]+) *(, *(cpu|gpu:[0-9]+) *)*$"
 
 
 class BackendConfig(Section):

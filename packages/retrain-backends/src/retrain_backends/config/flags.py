@@ -120,6 +120,8 @@ def _value(doc: FieldDoc, text: str) -> object:
 def _suggestion(flag: str) -> str:
     """At most three flags: the most similar one, and those that end in what was typed."""
     wanted = flag.lstrip("-").replace("_", "-").replace(".", "-").lower()
+    if wanted in flag_fields():
+        return f"; did you mean --{wanted}?"
     shown = sorted((doc.flag for doc in set(flag_fields().values())), key=len)
     endings = [name for name in shown if name.endswith(f"-{wanted}")]
     similar = nearest(wanted, list(flag_fields()))

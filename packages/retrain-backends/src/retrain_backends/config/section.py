@@ -65,7 +65,7 @@ class NameOrPlugin:
         return {"anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": PLUGIN_NAME}]}
 
     def _check(self, name: str) -> str:
-        if name in self.names or re.match(PLUGIN_NAME, name):
+        if name in self.names or re.fullmatch(PLUGIN_NAME, name):
             return name
         if not entry_points(group=PLUGIN_GROUP, name=f"{self.kind}.{name}"):
             raise ValueError("unknown name")
@@ -120,7 +120,7 @@ CountOrZero: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 Url: TypeAlias = Annotated[
     str,
-    Field(pattern=r"^(https?://\S+)?$"),
+    Field(pattern=r"^(https?://[!-~]+)?$"),
     Allowed('an address that starts with http:// or https://, or ""'),
 ]
 ListFromToml = BeforeValidator(_tuple_from_list)

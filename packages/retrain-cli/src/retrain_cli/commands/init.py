@@ -38,13 +38,15 @@ def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("retrain.toml"),
 ) -> None:
     """Write a first retrain.toml to start from."""
+    from retrain_backends.config import DEFAULT_FILE
     from retrain_backends.errors import ConfigError
 
+    command = "retrain" if path == DEFAULT_FILE else f"retrain {path}"
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(STARTER)
     except FileExistsError:
-        raise ConfigError(f"{path}: exists already; `retrain {path}` runs it") from None
+        raise ConfigError(f"{path}: exists already; `{command}` runs it") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
-    typer.echo(f"Wrote {path}. Start training with: retrain {path}")
+    typer.echo(f"Wrote {path}. Start training with: {command}")

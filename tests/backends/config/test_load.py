@@ -1,0 +1,152 @@
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from retrain_backends.config import RunConfig, load_command_line, load_config, load_env_file
+from retrain_backends.errors import ConfigError
+
+
+@pytest.fixture
+def here(tmp_path):
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+
+
+def problems(arguments):
+    with pytest.raises(ConfigError) as caught:
+        load_command_line(arguments)
+    return list(caught.value.problems)
+
+
+def test_no_file_and_no_override_is_the_defaults():
+    assert load_config(None, {}) == RunConfig()
+
+
+def test_a_flag_beats_the_file_and_the_file_beats_the_default(here):
+    (here / "a.toml").write_text("[training]\nlr = 0.5\nbatch_size = 2\n")
+    config = load_command_line(["a.toml", "--lr", "0.25"])
+    assert (config.training.lr, config.training.batch_size, config.training.group_size) == (
+        0.25,
+        2,
+        16,
+    )
+
+
+def test_without_a_path_retrain_toml_is_read(here):
+    (here / "retrain.toml").write_text("[training]\nmax_steps = 3\n")
+    assert load_command_line([]).training.max_steps == 3
+    assert load_command_line(["--max-steps", "4"]).training.max_steps == 4
+
+
+def test_without_a_path_and_retrain_toml_it_says_how_to_start(here):
+    assert problems([]) == [
+        "there is no retrain.toml in this directory; `retrain init` writes one, "
+        "`retrain PATH.toml` takes another file"
+    ]
+
+
+def test_a_missing_file_names_a_similar_one(here):
+    (here / "quickstart.toml").touch()
+    assert problems(["quikstart.toml"]) == [
+        "quikstart.toml: no such file; did you mean quickstart.toml?"
+    ]
+    assert problems(["nowhere/x.toml"]) == ["nowhere/x.toml: no such file"]
+
+
+def test_a_directory_is_no_file(here):
+    (here / "examples").mkdir()
+    (here / "examples" / "a.toml").touch()
+    assert problems(["examples"]) == [
+        "examples: is a directory, not a TOML file; did you mean examples/a.toml?"
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_an_unreadable_file(here):
+    (here / "a.toml").touch(mode=0)
+    assert problems(["a.toml"]) == ["a.toml: cannot be read (Permission denied)"]
+
+
+def test_a_path_through_a_file(here):
+    (here / "a.toml").touch()
+    assert problems(["a.toml/b.toml"]) == ["a.toml/b.toml: cannot be read (Not a directory)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            b"[training]\nlr 1e-3\n",
+            "a.toml, line 2, column 4: expected '=' after a key in a key/value pair: `lr 1e-3`",
+        ),
+        (
+            b"[data]\nsource = math\n",
+            "a.toml, line 2, column 10: invalid value (text needs quotes, as in key = "
+            '"text"): `source = math`',
+        ),
+        (b"[a]\nx = 1\nx = 2\n", "a.toml, line 3, column 6: cannot overwrite a value: `x = 2`"),
+        (b"x = '1", 'a.toml: expected "\'" (at end of document)'),
+        (b"x = " + b"[" * 10_000, "a.toml: is nested too deeply"),
+        (b"[a]\n# caf\xe9\n", "a.toml, line 2: is not UTF-8 text; save it as UTF-8"),
+        ("[a]".encode("utf-16"), "a.toml, line 1: is not UTF-8 text; save it as UTF-8"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_its_line(here, text, problem):
+    (here / "a.toml").write_bytes(text)
+    assert problems(["a.toml"]) == [problem]
+
+
+def test_a_byte_order_mark_is_skipped(here):
+    (here / "a.toml").write_bytes("[training]\nseed = 5\n".encode("utf-8-sig"))
+    assert load_command_line(["a.toml"]).training.seed == 5
+
+
+def test_mistakes_in_flags_and_file_are_told_together(here):
+    (here / "a.toml").write_text("[training]\nlr = -1\n")
+    assert problems(["a.toml", "--batchsize", "3", "--seed", "x"]) == [
+        "--batchsize: unknown flag; did you mean --batch-size?",
+        "--seed is `x`; it must be an integer >= -1 and below 2^63",
+        "a.toml: [training] lr is `-1`; it must be a number >= 0",
+    ]
+
+
+def test_mistakes_in_flags_are_told_although_the_file_is_missing(here):
+    assert len(problems(["a.toml", "--lr", "x"])) == 2
+
+
+def test_two_files_are_one_too_many(here):
+    (here / "a.toml").touch()
+    assert problems(["a.toml", "b.toml"]) == ["one file at a time: a.toml, b.toml"]
+
+
+def test_a_flag_can_ask_for_an_optional_table(here):
+    (here / "a.toml").touch()
+    config = load_command_line(["a.toml", "--campaign-seeds", "1,2"])
+    assert config.campaign is not None
+    assert config.campaign.seeds == (1, 2)
+
+
+def test_dot_env_sets_what_is_not_set(here):
+    (here / ".env").write_text("OLD=replaced\nNEW=read\n")
+    (here / "a.toml").touch()
+    program = """
+import os
+from retrain_backends.config import load_command_line
+load_command_line(["a.toml"])
+print(os.environ["OLD"], os.environ["NEW"])
+"""
+    environment = {**os.environ, "OLD": "kept"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("kept read\n", "")
+
+
+def test_dot_env_may_be_missing_but_not_unreadable(here):
+    load_env_file(here / ".env")
+    (here / ".env").write_bytes(b"A=\xff\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_env_file(here / ".env")

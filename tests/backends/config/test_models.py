@@ -1,0 +1,235 @@
+import pydantic
+import pytest
+
+from retrain_backends.config import (
+    BackpressureConfig,
+    CampaignConfig,
+    ConditionConfig,
+    ResumeConfig,
+    RunConfig,
+    SqueezeConfig,
+    TrainingConfig,
+    with_drawn_seed,
+)
+
+# The table of configuration keys, as it was agreed.
+DEFAULTS = {
+    "backend": {
+        "backend": "local",
+        "devices": "gpu:0",
+        "adapter_path": "",
+        "max_concurrent": 4,
+        "throttle_dir": "",
+        "options": {},
+    },
+    "model": {"model": "Qwen/Qwen3-4B-Instruct-2507", "base_url": "", "lora_rank": 32},
+    "algorithm": {
+        "algorithm_mode": "",
+        "advantage_mode": "maxrl",
+        "transform_mode": "gtpo_sepa",
+        "uncertainty_kind": "surprisal",
+        "params": {},
+        "advantage_params": {},
+        "transform_params": {},
+    },
+    "training": {
+        "seed": -1,
+        "max_steps": 500,
+        "batch_size": 8,
+        "group_size": 16,
+        "max_tokens": 2048,
+        "temperature": 0.7,
+        "lr": 4e-5,
+        "weight_decay": 0.0,
+        "max_examples": 0,
+        "save_every": 20,
+    },
+    "optimizer": {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8},
+    "lora": {"alpha": 0, "dropout": 0.0},
+    "gtpo": {"beta": 0.1},
+    "hicra": {"alpha": 0.2},
+    "sepa": {"steps": 500, "schedule": "linear", "delay_steps": 50, "correct_rate_gate": 0.1},
+    "planning": {"detector": "regex", "model": "all-MiniLM-L6-v2", "threshold": 0.02},
+    "data": {
+        "source": "math",
+        "path": "",
+        "split": "train",
+        "question_field": "",
+        "answer_field": "",
+        "prompt_template": "{question}\n\nReason step by step, and put your final answer in "
+        "\\boxed{}.",
+        "shuffle": True,
+    },
+    "environment": {
+        "provider": "",
+        "id": "",
+        "args": {},
+        "max_turns": -1,
+        "auto_install": False,
+    },
+    "inference": {
+        "engine": "pytorch",
+        "url": "",
+        "attention_kernel": "default",
+        "dtype": "auto",
+        "kv_cache_dtype": "auto",
+        "prefix_caching": True,
+    },
+    "reward": {
+        "type": "match",
+        "judge_model": "",
+        "custom_module": "",
+        "custom_function": "score",
+    },
+    "backpressure": {
+        "enabled": False,
+        "warmup_steps": 10,
+        "ema_decay": 0.9,
+        "throttle_margin": 0.85,
+        "increase_margin": 0.5,
+        "min_batch_size": 1,
+        "max_batch_size": 64,
+        "peak_gflops": 0.0,
+        "peak_bw_gb_s": 0.0,
+    },
+    "resume": {"from": ""},
+    "logging": {
+        "log_dir": "logs/train",
+        "wandb_project": "",
+        "wandb_run_name": "",
+        "wandb_entity": "",
+        "wandb_group": "",
+        "wandb_tags": "",
+        "strategic_grams": "",
+    },
+    "squeeze": None,
+    "campaign": None,
+}
+
+
+def test_defaults_are_those_of_the_table():
+    assert RunConfig().model_dump(by_alias=True) == DEFAULTS
+
+
+def test_defaults_of_the_optional_tables():
+    assert SqueezeConfig().model_dump() == {
+        "min_variance_retention": 0.95,
+        "adapter_path": "",
+        "source_rank": 0,
+        "target_ranks": (),
+        "output_path": "",
+        "compress_to": 0,
+        "device": "cpu",
+    }
+    assert CampaignConfig().model_dump() == {
+        "seeds": (42, 101, 202, 303, 404, 505, 606, 707),
+        "max_steps": 500,
+        "parallel": False,
+        "max_workers": 0,
+        "stagger_seconds": 0.0,
+        "conditions": (),
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("training", "temperature", -0.1),
+        ("training", "group_size", 0),
+        ("training", "batch_size", 1.5),
+        ("training", "batch_size", True),
+        ("training", "lr", float("nan")),
+        ("training", "lr", "1e-3"),
+        ("training", "seed", 2**63),
+        ("model", "model", ""),
+        ("model", "base_url", "example.org"),
+        ("backend", "devices", "cuda:0"),
+        ("backend", "devices", ""),
+        ("backend", "options", '{"a": NaN}'),
+        ("backend", "options", "[1]"),
+        ("algorithm", "advantage_mode", "maxlr"),
+        ("algorithm", "transform_mode", "a plugin.name"),
+        ("algorithm", "uncertainty_kind", "my.plugin"),
+        ("algorithm", "params", {"a": float("inf")}),
+        ("optimizer", "beta1", 1.0),
+        ("optimizer", "eps", 0.0),
+        ("data", "prompt_template", "no placeholder"),
+        ("data", "prompt_template", "{question} \boxed{}"),
+        ("campaign", "seeds", []),
+        ("campaign", "seeds", [1, 1]),
+        ("campaign", "seeds", [-1]),
+        ("campaign", "conditions", [{"advantage_mode": "grpo"}]),
+        ("squeeze", "min_variance_retention", 0.0),
+        ("squeeze", "target_ranks", [0]),
+        ("sepa", "schedule", "cosine"),
+    ],
+)
+def test_values_that_are_refused(table, key, value):
+    with pytest.raises(pydantic.ValidationError):
+        RunConfig.model_validate({table: {key: value}})
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("training", "temperature", 0.0),
+        ("training", "lr", 1),
+        ("backend", "devices", "cpu"),
+        ("backend", "devices", "gpu:0, gpu:1"),
+        ("backend", "backend", "my_lab.backends:Cluster"),
+        ("model", "base_url", "http://localhost:8000"),
+        ("algorithm", "advantage_mode", "my_rules.median"),
+        ("algorithm", "algorithm_mode", "my_rules.whole"),
+        ("data", "source", "my_data.Puzzles"),
+        ("data", "prompt_template", "Q: {question}\n\\boxed{}"),
+        ("reward", "type", "my_rewards:Lenient"),
+        ("planning", "detector", "my_rules.Detector"),
+        ("sepa", "correct_rate_gate", -1.0),
+    ],
+)
+def test_values_that_are_accepted(table, key, value):
+    config = RunConfig.model_validate({table: {key: value}})
+    assert getattr(getattr(config, table), key) == value
+
+
+def test_environment_arguments_as_table_or_json():
+    as_json = RunConfig.model_validate({"environment": {"args": '{"n": 3, "x": [null]}'}})
+    assert as_json.environment.args == {"n": 3, "x": [None]}
+
+
+def test_optional_tables_show_that_they_were_written():
+    config = RunConfig.model_validate({"squeeze": {}, "campaign": {}})
+    assert (config.squeeze, config.campaign) == (SqueezeConfig(), CampaignConfig())
+
+
+def test_conditions_become_a_tuple():
+    condition = {"advantage_mode": "grpo", "transform_mode": "none"}
+    config = RunConfig.model_validate({"campaign": {"conditions": [condition]}})
+    assert config.campaign is not None
+    assert config.campaign.conditions == (ConditionConfig(**condition),)
+
+
+def test_sections_are_frozen():
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        RunConfig().training.lr = 1.0
+
+
+def test_batch_size_limits_must_be_ordered():
+    with pytest.raises(pydantic.ValidationError, match="must not be above"):
+        BackpressureConfig(min_batch_size=9, max_batch_size=8)
+
+
+def test_resume_is_from_in_toml_and_from_underscore_in_python():
+    assert RunConfig.model_validate({"resume": {"from": "x"}}).resume == ResumeConfig(from_="x")
+
+
+def test_a_seed_is_drawn_once():
+    drawn = with_drawn_seed(RunConfig())
+    assert 0 <= drawn.training.seed < 2**31
+    assert with_drawn_seed(drawn) == drawn
+    assert with_drawn_seed(RunConfig()) != drawn
+
+
+def test_seed_zero_is_a_seed():
+    config = RunConfig(training=TrainingConfig(seed=0))
+    assert with_drawn_seed(config) is config

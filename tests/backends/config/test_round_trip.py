@@ -1,0 +1,88 @@
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retrain_backends.config import RunConfig, dump_config, json_schema, load_config
+
+SCHEMA = json_schema()
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Anything that a part of the JSON Schema allows."""
+    if "$ref" in schema:
+        return tables(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]])
+    if schema.get("anyOf") == [{"type": "object"}, {"type": "string"}]:
+        return st.dictionaries(st.text(), JSON, max_size=3)
+    if "anyOf" in schema:
+        return st.one_of(*map(values, schema["anyOf"]))
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    return PLAIN[schema["type"]](schema)
+
+
+def numbers(schema: dict[str, Any]) -> st.SearchStrategy[float]:
+    return st.floats(
+        schema.get("minimum", schema.get("exclusiveMinimum")),
+        schema.get("maximum", schema.get("exclusiveMaximum")),
+        exclude_min="exclusiveMinimum" in schema,
+        exclude_max="exclusiveMaximum" in schema,
+        allow_nan=False,
+        allow_infinity=False,
+    )
+
+
+def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
+    if "pattern" in schema:  # here "$" is the very end
+        return st.from_regex(schema["pattern"].replace("$", r"\Z"), fullmatch=True)
+    return st.text(min_size=schema.get("minLength", 0))
+
+
+def lists(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
+    items = schema["items"]
+    distinct = items.get("type") == "integer"
+    return st.lists(values(items), min_size=schema.get("minItems", 0), max_size=3, unique=distinct)
+
+
+PLAIN = {
+    "boolean": lambda _schema: st.booleans(),
+    "integer": lambda schema: st.integers(schema.get("minimum"), schema.get("maximum")),
+    "number": numbers,
+    "string": texts,
+    "array": lists,
+}
+
+
+def tables(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Tables with some of the keys of a section, and all required ones."""
+    keys = {key: values(part) for key, part in schema["properties"].items()}
+    required = set(schema.get("required", ()))
+    return st.fixed_dictionaries(
+        {key: value for key, value in keys.items() if key in required},
+        optional={key: value for key, value in keys.items() if key not in required},
+    ).filter(lambda table: table.get("min_batch_size", 1) <= table.get("max_batch_size", 64))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(given_tables=tables(SCHEMA))
+def test_a_configuration_survives_toml(tmp_path_factory, given_tables):
+    config = RunConfig.model_validate(given_tables)
+    path = tmp_path_factory.getbasetemp() / "config.toml"
+    path.write_bytes(dump_config(config).encode())
+    assert load_config(path) == config
+
+
+def test_the_dump_of_the_defaults_has_every_table_that_is_always_there():
+    text = dump_config(RunConfig())
+    optional = ("campaign", "squeeze")
+    assert all(f"[{name}]" in text for name in RunConfig.model_fields if name not in optional)
+    assert not any(f"[{name}]" in text for name in optional)

@@ -1,0 +1,162 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrain_backends.config import RunConfig, load_config, sections
+from retrain_cli import __version__
+from retrain_cli.app import app
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "from retrain_cli.app import main; main()"]
+
+
+def commands():
+    return [info.callback.__name__ for info in app.registered_commands]
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_teaches(retrain, flag):
+    code, page, errors = retrain(flag)
+    assert (code, errors) == (0, "")
+    words = ["retrain my.toml --lr 1e-4", "--advantage-mode", "--group-size", "retrain flags"]
+    assert all(word in page for word in [*words, *commands()])
+
+
+def test_help_of_a_run_is_the_same_page(retrain):
+    page = retrain("--help")
+    assert retrain("run", "--help") == page
+    assert retrain("my.toml", "--lr", "1", "--help") == page
+
+
+def test_help_has_no_colours_and_fits_when_it_is_no_terminal(retrain):
+    _, page, _ = retrain("--help")
+    assert "\x1b" not in page
+    assert max(map(len, page.splitlines())) <= 100
+
+
+def test_help_loads_nothing_heavy():
+    program = """
+import atexit, sys
+heavy = {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib", "httpx"}
+atexit.register(lambda: sys.exit(print(sorted(heavy & set(sys.modules)))))
+from retrain_cli.app import main
+main(["--help"])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(retrain):
+    assert retrain("--version") == (0, f"retrain {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "there is no retrain.toml in this directory; `retrain init` writes one, `retrain"),
+        (["--lr", "1"], "there is no retrain.toml in this directory; `retrain init` writes one,"),
+        (["a.toml"], "a.toml: no such file"),
+        (["./a"], "a: no such file"),
+        (["schem"], "schem: neither a file nor a command; did you mean `retrain schema`?"),
+        (["zzz"], "zzz: neither a file nor a command; the commands are run, init, flags, schema"),
+        (["flags", "zzz"], "zzz: no flag mentions it; `retrain flags` lists them all"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(retrain, arguments, line):
+    code, output, errors = retrain(*arguments)
+    assert (code, output) == (2, "")
+    assert errors.startswith(f"error: {line}")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["a.toml", "--lrr", "1"], ["--lrr", "1", "a.toml"], ["run", "a.toml", "--lrr=1"]],
+)
+def test_every_mistake_is_a_line(here, retrain, arguments):
+    (here / "a.toml").write_text("[training]\nlr = 'x'\n[trainig]\n")
+    code, _, errors = retrain(*arguments)
+    assert code == 2
+    assert errors.splitlines() == [
+        "error: --lrr: unknown flag; did you mean --lr?",
+        'error: a.toml: [training] lr is `"x"`; it must be a number >= 0',
+        "error: a.toml: [trainig] is an unknown table; did you mean [training]?",
+    ]
+
+
+def test_a_word_that_is_a_file_is_read(here, retrain):
+    (here / "settings").write_text("lr")
+    assert "expected '='" in retrain("settings")[2]
+
+
+def test_debug_adds_the_traceback(retrain):
+    code, _, errors = retrain("a.toml", "--debug")
+    assert code == 2
+    assert errors.startswith("Traceback")
+    assert errors.splitlines()[-1] == "error: a.toml: no such file"
+
+
+def test_an_unknown_option_of_a_command_exits_2(retrain):
+    assert retrain("schema", "--lr")[0] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+def test_an_interrupt_exits_130(tmp_path):
+    pipe = tmp_path / "a.toml"
+    os.mkfifo(pipe)
+    command = [*COMMAND, str(pipe)]
+    # The pipe opens for writing as soon as the command opens it for reading.
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process, pipe.open("wb"):
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, b"")
+
+
+def test_schema_is_json_schema(retrain):
+    code, text, _ = retrain("schema")
+    assert code == 0
+    assert "training" in json.loads(text)["properties"]
+
+
+def test_flags_lists_every_flag(retrain):
+    _, page, _ = retrain("flags")
+    flags = [f"--{field.flag}" for s in sections() for field in s.fields if field.flag]
+    assert set(flags) <= set(page.split())
+
+
+def test_flags_of_one_subject(retrain):
+    _, page, _ = retrain("flags", "wandb")
+    assert "--wandb-tags" in page
+    assert "--group-size" not in page
+
+
+def test_init_writes_a_file_that_loads(here, retrain):
+    code, output, _ = retrain("init")
+    assert (code, output) == (0, "Wrote retrain.toml. Start training with: retrain\n")
+    config = load_config(here / "retrain.toml")
+    assert config.model.model == "builtin:tiny-arithmetic"
+    assert config != RunConfig()
+
+
+def test_init_overwrites_nothing(here, retrain):
+    (here / "retrain.toml").touch()
+    code, _, errors = retrain("init")
+    assert (code, errors) == (2, "error: retrain.toml: exists already; `retrain` runs it\n")
+
+
+def test_init_in_a_missing_directory(retrain):
+    code, _, errors = retrain("init", "no/where.toml")
+    assert code == 2
+    assert errors == "error: no/where.toml: cannot be written (No such file or directory)\n"
+
+
+def test_the_readme_names_every_command():
+    readme = (ROOT / "packages" / "retrain-cli" / "README.md").read_text(encoding="utf-8")
+    assert all(f"`retrain {name}" in readme for name in commands() if name != "run")
