@@ -1,0 +1,180 @@
+"""What a run shows while it goes: a live view on a terminal, otherwise one line a step."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from retrain_backends.tracking.journal import Row
+from retrain_backends.tracking.summary import RunSummary, learning_curve
+from retrain_backends.tracking.terminal_plot import HEIGHT, draw_curve
+
+PLOT_LINES = HEIGHT + 5  # the plot with its axis, the progress bar, the figures, a line to spare
+
+
+class StepView(AbstractContextManager["StepView"], Protocol):
+    """Shows the steps of a run as they are done."""
+
+    def show(self, row: Row) -> None:
+        """Show the metrics row of a step."""
+        ...
+
+
+class PlainView:
+    """One line a step, for logs and pipes."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing to close: every line is out."""
+
+    def show(self, row: Row) -> None:
+        """Print the step's line."""
+        _print_line(self._console, f"step {_done(row)}/{self._total}  {figures(row)}")
+
+
+class LiveView:
+    """A progress bar, the figures of the last step and the growing learning curve."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._rows: list[Row] = []
+        self._progress = Progress(
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("training", total=total)
+        self._live = Live(
+            get_renderable=self._render, console=console, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, row: Row) -> None:
+        """Take the step into the view, which redraws itself a few times a second."""
+        self._rows.append(row)
+        self._progress.update(self._task, completed=_done(row))
+
+    def _render(self) -> RenderableType:
+        parts: list[RenderableType] = [self._progress]
+        if self._rows:
+            parts.append(Text(figures(self._rows[-1]), no_wrap=True, overflow="ellipsis"))
+        if self._rows and self._console.height > PLOT_LINES:
+            parts.extend(_plots(self._console, self._rows, self._total - 1))
+        return Group(*parts)
+
+
+def step_view(console: Console, total: int) -> StepView:
+    """The view that suits the console: live on a terminal, plain lines elsewhere."""
+    live = console.is_terminal and not console.is_dumb_terminal
+    return LiveView(console, total) if live else PlainView(console, total)
+
+
+def figures(row: Row) -> str:
+    """The figures of a step that a person follows, on one line; `-` for what is unknown."""
+    return "  ".join(
+        [
+            f"correct {_number(row['correct_rate'], '.3f')}",
+            f"running {_number(row['running_correct_rate'], '.3f')}",
+            f"reward {_number(row['mean_reward'], '.3f')}",
+            f"loss {_number(row['loss'], '+.4f')}",
+            f"{_number(row['tokens_per_second'], ',.0f')} tokens/s",
+            f"{_number(row['step_time_s'], '.2f')} s",
+        ]
+    )
+
+
+def print_lines(console: Console, *lines: str) -> None:
+    """Print lines as they are: no wrapping, no markup."""
+    for line in lines:
+        _print_line(console, line)
+
+
+def print_summary(console: Console, summary: RunSummary, rows: Sequence[Row]) -> None:
+    """Print the end of a run: the learning curve and a table of what came out and where it is."""
+    for plot in _plots(console, rows, summary.steps - 1):
+        console.print(plot)
+    if not console.is_terminal:
+        for label, value in _facts(summary):
+            _print_line(console, f"{label}: {value}")
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in _facts(summary):
+        table.add_row(label, Text(value))
+    console.print(table)
+
+
+def _facts(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    yield "run", f"{summary.condition}, seed {summary.seed}"
+    yield (
+        "done",
+        f"{summary.steps} steps, {summary.tokens_sampled:,} tokens, {summary.time_s:.1f} s",
+    )
+    yield "correct", _progress_made(summary)
+    yield "adapter", summary.adapter or "none: nothing was trained"
+    yield "logs", str(summary.run_dir)
+
+
+def _progress_made(summary: RunSummary) -> str:
+    if summary.first_rate is None or summary.last_rate is None:
+        return "no step had a completion with a verdict"
+    window = f"{summary.window} steps" if summary.window > 1 else "step"
+    return (
+        f"{summary.first_rate:.1%} in the first {window}, {summary.last_rate:.1%} in the last "
+        f"({100 * (summary.last_rate - summary.first_rate):+.1f} points)"
+    )
+
+
+def _plots(console: Console, rows: Sequence[Row], last_step: int) -> list[Text]:
+    """The learning curve, if there are two steps to join and the console can show its dots."""
+    curve = learning_curve(rows)
+    if len(curve.steps) < 2 or not console.encoding.startswith("utf"):
+        return []
+    return [draw_curve(curve, last_step=last_step, width=min(60, max(10, console.width - 6)))]
+
+
+def _done(row: Row) -> int:
+    step = row["step"]
+    assert isinstance(step, int)
+    return step + 1
+
+
+def _number(value: object, form: str) -> str:
+    return format(value, form) if isinstance(value, int | float) else "-"
+
+
+def _print_line(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

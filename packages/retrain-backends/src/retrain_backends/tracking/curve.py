@@ -1,0 +1,49 @@
+"""`learning_curve.png`. Imports matplotlib, so it is loaded when a run ends, by name."""
+
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from retrain_backends.tracking.summary import LearningCurve
+
+BLUE = "#1f6feb"
+GREY = "#57606a"
+
+
+def save_learning_curve(curve: LearningCurve, title: str, path: Path) -> None:
+    """Draw the correct rate of each step (faint) and its running mean.
+
+    Args:
+      curve: what to draw.
+      title: the line above the plot: condition, seed, model.
+      path: the PNG to write.
+    """
+    figure = Figure(figsize=(7.2, 4.0), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(
+        curve.steps,
+        curve.rates,
+        color=BLUE,
+        alpha=0.25,
+        linewidth=1,
+        marker=".",
+        markersize=4,
+        label="each step",
+    )
+    axes.plot(
+        curve.steps,
+        curve.means,
+        color=BLUE,
+        linewidth=2.2,
+        label=f"mean of the last {curve.window}" if curve.window > 1 else "mean",
+    )
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("step")
+    axes.set_ylabel("correct rate")
+    axes.set_title(title, fontsize=10, color=GREY, loc="left")
+    axes.grid(alpha=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best")
+    figure.savefig(path)

@@ -1,0 +1,58 @@
+"""A directory of its own for every run."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from retrain_backends.errors import ConfigError
+
+CONFIG_FILE = "config.toml"
+
+
+def claim_directory(wanted: Path, config_text: str, *, setting: str) -> Path:
+    """Make a directory for a new run and write its `config.toml` there.
+
+    A run never writes among the files of another one: when `wanted` already holds something, the
+    first free of `wanted-2`, `wanted-3`, ... is taken. `config.toml` is created exclusively, so of
+    two runs that start at the same moment each gets its own directory.
+
+    Args:
+      wanted: the directory asked for, e.g. `logs/train`.
+      config_text: the resolved configuration as TOML.
+      setting: the setting that named the directory, for the error.
+
+    Returns:
+      The directory claimed, which holds `config.toml` and nothing else.
+
+    Raises:
+      ConfigError: the directory is the current one or above it, or cannot be made (a file is in the
+        way, no permission).
+    """
+    if wanted.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise ConfigError(
+            f"{setting}: `{wanted}` is not a directory of the run's own; name one, "
+            "for example `logs/train`"
+        )
+    try:
+        return next(path for path in _numbered(wanted) if _claim(path, config_text))
+    except OSError as error:
+        raise ConfigError(
+            f"{setting}: cannot make the directory `{wanted}` ({error.strerror}); name another one"
+        ) from error
+
+
+def _numbered(wanted: Path) -> Iterator[Path]:
+    yield wanted
+    yield from (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))
+
+
+def _claim(path: Path, config_text: str) -> bool:
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        return False
+    try:
+        with (path / CONFIG_FILE).open("x", encoding="utf-8") as file:
+            file.write(config_text)
+    except FileExistsError:  # another run claimed it a moment ago
+        return False
+    return True
