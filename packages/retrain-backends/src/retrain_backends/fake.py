@@ -1,0 +1,243 @@
+"""A small, honest backend without a model: for tests, and for trying out a configuration.
+
+Its policy is a table of logits, one row for each (prompt, position of the token); tokens do not
+look at each other. It samples from that policy, trains it with the real policy gradient
+(`retrain_core.policy_loss`) and Adam, and so really learns whatever such a policy can learn.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self, TypeAlias
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retrain_backends.config import RunConfig
+from retrain_backends.errors import ConfigError
+from retrain_backends.randomness import Purpose, stream
+from retrain_backends.types import (
+    Capabilities,
+    CheckpointRef,
+    Completion,
+    Floats,
+    SamplingParams,
+    StepResult,
+    Tokens,
+    TrainBatch,
+)
+from retrain_core import LossOptions, policy_loss
+
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+STATE_FILE = "state.npz"
+ADAPTER_FILE = "policy.npy"
+
+
+class FakeOptions(BaseModel):
+    """`[backend] options` of the fake backend."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    vocab_size: int = Field(default=64, ge=2, description="Tokens are 0 to this, exclusive.")
+    positions: int = Field(
+        default=8,
+        ge=1,
+        description="Positions with logits of their own; later ones share the last.",
+    )
+    buckets: int = Field(
+        default=64, ge=1, description="Prompts are told apart by a hash into so many buckets."
+    )
+    spread: float = Field(default=1.0, ge=0, description="Standard deviation of initial logits.")
+
+
+@dataclass(frozen=True)
+class FakeTraining:
+    """How the table is trained: Adam, and the bounds of the loss."""
+
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    bounds: LossOptions = field(default_factory=LossOptions)
+
+
+class FakeBackend:
+    """A table of logits, shape (buckets, positions, vocab_size), as a backend."""
+
+    capabilities = Capabilities(entropy=True, lora_alpha=False, resume="exact")
+
+    def __init__(self, options: FakeOptions, training: FakeTraining, seed: int) -> None:
+        shape = (options.buckets, options.positions, options.vocab_size)
+        self._options = options
+        self._training = training
+        self._logits = options.spread * stream(seed, Purpose.ADAPTER).standard_normal(shape)
+        self._mean = np.zeros(shape)
+        self._square = np.zeros(shape)
+        self._updates = 0
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> Self:
+        """Make the table that the configuration describes; reads no model.
+
+        Raises:
+          ConfigError: a wrong key or value in `[backend] options`.
+        """
+        params: dict[str, Any] = {**config.algorithm.params}
+        training = FakeTraining(
+            lr=config.training.lr,
+            beta1=config.optimizer.beta1,
+            beta2=config.optimizer.beta2,
+            eps=config.optimizer.eps,
+            bounds=LossOptions(
+                clip_eps=params.get("clip_eps") or None,
+                clip_eps_high=params.get("clip_eps_high") or None,
+            ),
+        )
+        return cls(_parse_options(config.backend.options), training, config.training.seed)
+
+    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
+        """Sample groups; tokens are independent, so all positions are drawn at once."""
+        position_T = self._positions(np.arange(params.max_tokens))
+        groups = []
+        for index, prompt in enumerate(prompts):
+            logprobs_TV = _log_softmax(self._logits[self._bucket(prompt)], params.temperature)
+            groups.append(
+                [
+                    self._complete(logprobs_TV[position_T], params, index, sample)
+                    for sample in range(params.group_size)
+                ]
+            )
+        return groups
+
+    def train_step(self, batch: TrainBatch) -> StepResult:
+        """One step of Adam on the policy-gradient loss; none if the loss is not finite."""
+        started = perf_counter()
+        rows_t = self._rows(batch)
+        logprobs_tV = _log_softmax(self._logits[rows_t], batch.temperature)
+        result = policy_loss(
+            np.take_along_axis(logprobs_tV, batch.tokens_t[:, None], axis=1)[:, 0],
+            batch.logprobs_t,
+            batch.advantages_t,
+            batch.trained_t,
+            self._training.bounds,
+        )
+        # d logprob(token) / d logits = (one_hot(token) - softmax) / temperature
+        slope_t1 = result.gradient[:, None] / (batch.temperature or 1.0)
+        grad_tV = -slope_t1 * np.exp(logprobs_tV)
+        grad_tV[np.arange(len(grad_tV)), batch.tokens_t] += slope_t1[:, 0]
+        gradient = np.zeros_like(self._logits)
+        np.add.at(gradient, rows_t, grad_tV)
+        norm = float(np.linalg.norm(gradient))
+        if np.isfinite(result.loss) and np.isfinite(norm):
+            self._update(gradient)
+        return StepResult(
+            loss=result.loss,
+            num_tokens=result.num_tokens,
+            grad_norm=norm,
+            mean_abs_logprob_diff=result.mean_abs_logprob_diff,
+            kl_k3=result.kl_k3,
+            ratio_p99=result.ratio_p99,
+            ratio_max=result.ratio_max,
+            clip_fraction=result.clip_fraction,
+            times_s={"update": perf_counter() - started},
+        )
+
+    def save(self, directory: Path) -> CheckpointRef:
+        """Write the table and the state of Adam."""
+        np.savez(
+            directory / STATE_FILE,
+            logits=self._logits,
+            mean=self._mean,
+            square=self._square,
+            updates=self._updates,
+        )
+        return CheckpointRef(str(directory))
+
+    def load(self, ref: CheckpointRef) -> None:
+        """Continue from what `save` wrote, exactly."""
+        with np.load(Path(ref.path) / STATE_FILE, allow_pickle=False) as state:
+            self._logits, self._mean, self._square = (
+                state["logits"],
+                state["mean"],
+                state["square"],
+            )
+            self._updates = int(state["updates"])
+
+    def export_adapter(self, directory: Path) -> str:
+        """Write the table; there is no model that PEFT could put it on."""
+        np.save(directory / ADAPTER_FILE, self._logits)
+        return str(directory)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _complete(
+        self, logprobs_TV: Floats, params: SamplingParams, prompt: int, sample: int
+    ) -> Completion:
+        uniforms = stream(params.seed, params.purpose, params.step, prompt, sample).random(
+            len(logprobs_TV)
+        )
+        probs_TV = np.exp(logprobs_TV)
+        if params.temperature == 0:
+            tokens = probs_TV.argmax(axis=1)
+        else:
+            drawn = (probs_TV.cumsum(axis=1) <= uniforms[:, None]).sum(axis=1)
+            tokens = np.minimum(drawn, probs_TV.shape[1] - 1)
+        stops = np.flatnonzero(np.isin(tokens, params.stop_token_ids))
+        kept = slice(stops[0] + 1 if len(stops) else len(tokens))
+        chosen = np.take_along_axis(logprobs_TV, tokens[:, None], axis=1)[:, 0]
+        entropy = -(probs_TV * logprobs_TV).sum(axis=1) if params.entropy else None
+        return Completion(
+            tokens_T=tokens[kept].astype(np.int64),
+            logprobs_T=chosen[kept],
+            stop_reason="stop" if len(stops) else "length",
+            entropy_T=None if entropy is None else entropy[kept],
+        )
+
+    def _rows(self, batch: TrainBatch) -> tuple[Indices, Indices]:
+        """Bucket and position of every token of the batch."""
+        lengths = np.diff(batch.token_offsets_n)
+        buckets = [self._bucket(prompt) for prompt in batch.prompts]
+        bucket_n = np.repeat(buckets, np.diff(batch.group_offsets_g))
+        position_t = np.arange(len(batch.tokens_t)) - np.repeat(batch.token_offsets_n[:-1], lengths)
+        return np.repeat(bucket_n, lengths), self._positions(position_t)
+
+    def _positions(self, positions: Indices) -> Indices:
+        return np.minimum(positions, self._options.positions - 1)
+
+    def _bucket(self, prompt: Tokens) -> int:
+        return crc32(prompt.tobytes()) % self._options.buckets
+
+    def _update(self, gradient: Floats) -> None:
+        adam = self._training
+        self._updates += 1
+        self._mean += (1 - adam.beta1) * (gradient - self._mean)
+        self._square += (1 - adam.beta2) * (gradient**2 - self._square)
+        mean = self._mean / (1 - adam.beta1**self._updates)
+        square = self._square / (1 - adam.beta2**self._updates)
+        self._logits = self._logits - adam.lr * mean / (np.sqrt(square) + adam.eps)
+
+
+def _log_softmax(logits: Floats, temperature: float) -> Floats:
+    """Log-probabilities at the temperature, over the last axis; 0 means 1, as in sampling."""
+    scaled = logits / (temperature or 1.0)
+    scaled = scaled - scaled.max(axis=-1, keepdims=True)
+    return scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+
+
+def _parse_options(options: Mapping[str, Any]) -> FakeOptions:
+    try:
+        return FakeOptions.model_validate(dict(options))
+    except ValidationError as error:
+        allowed = ", ".join(FakeOptions.model_fields)
+        raise ConfigError(
+            *(
+                f"[backend.options] {'.'.join(map(str, problem['loc']))}: {problem['msg']} "
+                f"(options of the fake backend: {allowed})"
+                for problem in error.errors()
+            )
+        ) from error

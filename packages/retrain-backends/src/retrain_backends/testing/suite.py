@@ -1,0 +1,202 @@
+"""What every backend must do. Each check takes a `BackendCase` and fails with an AssertionError."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from retrain_backends.protocols import Backend
+from retrain_backends.testing.case import BackendCase, flat_logprobs, flat_tokens
+from retrain_backends.types import Completion, SamplingParams
+
+
+def check_completions_are_well_formed(case: BackendCase) -> None:
+    """Groups, lengths, log-probs and stop reasons are what `Backend.sample` promises."""
+    with case.backend() as backend:
+        groups = backend.sample(case.prompts, case.params)
+    assert len(groups) == len(case.prompts), "one group for each prompt"
+    for group in groups:
+        assert len(group) == case.params.group_size, "group_size completions for each prompt"
+        for completion in group:
+            _check_completion(completion, case.params)
+
+
+def check_sampling_is_repeatable(case: BackendCase) -> None:
+    """The same prompts, parameters and weights give the same completions."""
+    with case.backend() as backend:
+        first = backend.sample(case.prompts, case.params)
+        second = backend.sample(case.prompts, case.params)
+    assert flat_tokens(first) == flat_tokens(second), "sampling twice gave different tokens"
+
+
+def check_streams_differ(case: BackendCase) -> None:
+    """Another seed, another step and another sample of the group draw other numbers."""
+    with case.backend() as backend:
+        here = flat_tokens(backend.sample(case.prompts, case.params))
+        next_step = flat_tokens(backend.sample(case.prompts, case.at_step(case.params.step + 1)))
+        reseeded = replace(case.params, seed=case.params.seed + 1)
+        other_seed = flat_tokens(backend.sample(case.prompts, reseeded))
+    assert here != next_step, "two steps drew the same tokens"
+    assert here != other_seed, "two seeds drew the same tokens"
+    assert any(row != here[0] for row in here), "all completions are the same"
+
+
+def check_rows_do_not_affect_each_other(case: BackendCase) -> None:
+    """A completion is the same whichever other prompts and samples are drawn with it."""
+    with case.backend() as backend:
+        every = backend.sample(case.prompts, case.params)
+        alone = backend.sample(case.prompts[:1], case.params)
+        fewer = backend.sample(case.prompts, replace(case.params, group_size=1))
+    assert flat_tokens(alone) == flat_tokens(every[:1]), "other prompts changed a completion"
+    firsts = [group[:1] for group in every]
+    assert flat_tokens(fewer) == flat_tokens(firsts), "the group's size changed a completion"
+
+
+def check_greedy_decoding(case: BackendCase) -> None:
+    """At temperature 0 all completions of a prompt are the same, whatever the seed."""
+    greedy = replace(case.params, temperature=0.0)
+    with case.backend() as backend:
+        first = flat_tokens(backend.sample(case.prompts[:1], greedy))
+        second = flat_tokens(
+            backend.sample(case.prompts[:1], replace(greedy, seed=greedy.seed + 1))
+        )
+    assert all(row == first[0] for row in first + second), "greedy decoding is not deterministic"
+
+
+def check_entropy_is_what_was_declared(case: BackendCase) -> None:
+    """With the capability, entropies come when asked for, and only then."""
+    asked = replace(case.params, entropy=True)
+    with case.backend() as backend:
+        if not backend.capabilities.entropy:
+            return
+        without = backend.sample(case.prompts, case.params)
+        with_it = backend.sample(case.prompts, asked)
+    assert flat_tokens(without) == flat_tokens(with_it), "asking for entropy changed the tokens"
+    assert all(row.entropy_T is None for group in without for row in group)
+    for group in with_it:
+        for row in group:
+            assert row.entropy_T is not None, "no entropy though the backend declares it"
+            assert row.entropy_T.shape == row.tokens_T.shape
+            assert np.all((row.entropy_T >= 0) & np.isfinite(row.entropy_T))
+
+
+def check_training_starts_on_policy(case: BackendCase) -> None:
+    """Right after sampling every ratio is 1, so the loss is minus the mean advantage."""
+    with case.backend() as backend:
+        batch = case.batch(backend.sample(case.prompts, case.params))
+        result = backend.train_step(batch)
+    assert result.num_tokens == len(batch.tokens_t)
+    assert result.mean_abs_logprob_diff <= case.tolerance, "sampler and trainer disagree"
+    assert abs(result.kl_k3) <= case.tolerance
+    assert abs(result.ratio_max - 1) <= 100 * case.tolerance
+    assert abs(result.loss + batch.advantages_t.mean()) <= 10 * case.tolerance
+    assert 0 < result.grad_norm < np.inf
+    assert all(seconds >= 0 for seconds in result.times_s.values())
+
+
+def check_training_lowers_the_loss(case: BackendCase) -> None:
+    """A step moves the policy towards the completions with positive advantages."""
+    with case.backend() as backend:
+        batch = case.batch(backend.sample(case.prompts, case.params))
+        first, second = backend.train_step(batch), backend.train_step(batch)
+    assert second.loss < first.loss, "the same batch has no lower loss after a step on it"
+    assert second.mean_abs_logprob_diff > first.mean_abs_logprob_diff, "the policy has not moved"
+
+
+def check_mask_leaves_tokens_out(case: BackendCase) -> None:
+    """Tokens outside `trained_t` count neither in N nor in the loss."""
+    with case.backend() as backend:
+        batch = case.batch(backend.sample(case.prompts, case.params))
+        trained = np.zeros_like(batch.trained_t)
+        trained[::2] = True
+        advantages = np.where(trained, batch.advantages_t, 1e6)
+        result = backend.train_step(replace(batch, trained_t=trained, advantages_t=advantages))
+    expected = -batch.advantages_t[trained].mean()
+    assert result.num_tokens == int(trained.sum())
+    assert abs(result.loss - expected) <= 10 * case.tolerance, "an untrained token is in the loss"
+
+
+def check_non_finite_loss_changes_nothing(case: BackendCase) -> None:
+    """A loss that is not finite is reported, and no optimiser step is taken."""
+    with case.backend() as backend:
+        before = backend.sample(case.prompts, case.params)
+        result = backend.train_step(case.batch(before, advantages=(float("nan"),)))
+        after = backend.sample(case.prompts, case.params)
+    assert not np.isfinite(result.loss), "the loss of NaN advantages is reported as a number"
+    assert flat_tokens(after) == flat_tokens(before)
+    assert np.array_equal(flat_logprobs(after), flat_logprobs(before)), "the policy has changed"
+
+
+def check_training_is_repeatable(case: BackendCase) -> None:
+    """Two backends that are made and fed alike stay alike."""
+    with case.backend() as one, case.backend() as other:
+        assert _run(case, one, 0, 2) == _run(case, other, 0, 2)
+
+
+def check_load_continues_what_save_wrote(case: BackendCase) -> None:
+    """After `load` in a new process the run goes on as if it had never stopped."""
+    case.directory.joinpath("state").mkdir()
+    with case.backend() as backend:
+        _run(case, backend, 0, 2)
+        reference = backend.save(case.directory / "state")
+        expected = _run(case, backend, 2, 4)
+        exact = backend.capabilities.resume == "exact"
+    with case.backend() as backend:
+        backend.load(reference)
+        continued = _run(case, backend, 2, 4)
+    tokens = [tokens for tokens, _ in continued]
+    assert tokens[0] == expected[0][0], "the loaded policy samples other tokens"
+    assert not exact or continued == expected, "`exact` resume is declared, but the runs differ"
+
+
+def check_adapter_is_exported(case: BackendCase) -> None:
+    """`export_adapter` says where the adapter is: the directory it was given, or a URI."""
+    case.directory.joinpath("adapter").mkdir()
+    with case.backend() as backend:
+        _run(case, backend, 0, 1)
+        where = backend.export_adapter(case.directory / "adapter")
+    files = [path for path in (case.directory / "adapter").rglob("*") if path.is_file()]
+    assert "://" in where or (where == str(case.directory / "adapter") and files)
+
+
+CHECKS: tuple[Callable[[BackendCase], None], ...] = (
+    check_completions_are_well_formed,
+    check_sampling_is_repeatable,
+    check_streams_differ,
+    check_rows_do_not_affect_each_other,
+    check_greedy_decoding,
+    check_entropy_is_what_was_declared,
+    check_training_starts_on_policy,
+    check_training_lowers_the_loss,
+    check_mask_leaves_tokens_out,
+    check_non_finite_loss_changes_nothing,
+    check_training_is_repeatable,
+    check_load_continues_what_save_wrote,
+    check_adapter_is_exported,
+)
+
+
+def _check_completion(completion: Completion, params: SamplingParams) -> None:
+    tokens, logprobs = completion.tokens_T, completion.logprobs_T
+    assert (tokens.dtype, logprobs.dtype) == (np.int64, np.float64)
+    assert tokens.shape == logprobs.shape == (len(tokens),), "one log-prob for each token"
+    assert len(tokens) <= params.max_tokens, "a completion is longer than max_tokens"
+    assert np.all((logprobs <= 0) & np.isfinite(logprobs)), "log-probs are finite and <= 0"
+    stops = np.isin(tokens, params.stop_token_ids)
+    assert not stops[:-1].any(), "a completion goes on after a stop token"
+    if completion.stop_reason == "stop":
+        assert stops[-1:].any(), "a completion that stopped ends with its stop token"
+    else:
+        assert len(tokens) == params.max_tokens, "a completion ends early without a stop token"
+
+
+def _run(
+    case: BackendCase, backend: Backend, start: int, stop: int
+) -> list[tuple[list[list[int]], float]]:
+    """Sample and train on what was sampled, step by step: each step's tokens and loss."""
+    steps = []
+    for step in range(start, stop):
+        groups = backend.sample(case.prompts, case.at_step(step))
+        result = backend.train_step(replace(case.batch(groups), step=step))
+        steps.append((flat_tokens(groups), result.loss))
+    return steps

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from retrain_backends.fake import FakeOptions, FakeTraining
+from retrain_backends.testing import CHECKS, BackendCase, FakeBackend
+from retrain_backends.types import StepResult
+
+
+def make_fake() -> FakeBackend:
+    return FakeBackend(FakeOptions(), FakeTraining(lr=0.05), seed=1)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_fake_backend_conforms(check, tmp_path):
+    check(BackendCase(make=make_fake, directory=tmp_path))
+
+
+class Frozen(FakeBackend):
+    """Reports a step and takes none."""
+
+    def train_step(self, batch) -> StepResult:
+        logits = self._logits
+        result = super().train_step(batch)
+        self._logits = logits
+        return result
+
+
+class Unseeded(FakeBackend):
+    """Draws new numbers at every call."""
+
+    calls = 0
+
+    def sample(self, prompts, params):
+        self.calls += 1
+        return super().sample(prompts, params.__class__(**{**vars(params), "seed": self.calls}))
+
+
+class Miscounted(FakeBackend):
+    """Trains every token, whatever the mask says."""
+
+    def train_step(self, batch) -> StepResult:
+        everything = np.ones_like(batch.trained_t)
+        return super().train_step(batch.__class__(**{**vars(batch), "trained_t": everything}))
+
+
+class Forgetful(FakeBackend):
+    """Loads the weights without the optimiser."""
+
+    def load(self, ref) -> None:
+        super().load(ref)
+        self._updates = 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "caught_by"),
+    [
+        (Frozen, "check_training_lowers_the_loss"),
+        (Unseeded, "check_sampling_is_repeatable"),
+        (Miscounted, "check_mask_leaves_tokens_out"),
+        (Forgetful, "check_load_continues_what_save_wrote"),
+    ],
+)
+def test_suite_catches_a_broken_backend(broken, caught_by, tmp_path):
+    case = BackendCase(
+        make=lambda: broken(FakeOptions(), FakeTraining(lr=0.05), seed=1), directory=tmp_path
+    )
+    check = next(check for check in CHECKS if check.__name__ == caught_by)
+    with pytest.raises(AssertionError):
+        check(case)
