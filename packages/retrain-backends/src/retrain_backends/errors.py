@@ -7,6 +7,7 @@
     ├── DataError          the data set is missing, empty or lacks a field                exit 2
     ├── ModelError         the model or its tokenizer cannot be loaded                    exit 2
     └── RunError           a run that had started could not go on                         exit 1
+        └── InterruptedRunError  Ctrl-C; what had been trained is saved                   exit 130
 
 Each carries one line that says what is wrong and, where one exists, the fix. They are caught at
 the command line's top only, which prints the line and exits with `exit_code`.
@@ -53,3 +54,9 @@ class ModelError(RetrainError):
 
 class RunError(RetrainError):
     """A run that had started could not go on."""
+
+
+class InterruptedRunError(RunError):
+    """Ctrl-C stopped the run; the line says where its adapter is."""
+
+    exit_code = 130

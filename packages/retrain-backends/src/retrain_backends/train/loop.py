@@ -1,0 +1,77 @@
+"""A training run, step by step.
+
+prompts -> sample -> reward -> advantage -> train -> save -> log
+"""
+
+from contextlib import suppress
+
+from retrain_backends.config import RunConfig
+from retrain_backends.errors import InterruptedRunError
+from retrain_backends.tracking.summary import RunSummary
+from retrain_backends.train.batches import completion_batch, train_batch
+from retrain_backends.train.build import Run, build
+from retrain_backends.train.clock import StepClock
+from retrain_backends.train.conclude import conclude, save_adapter
+from retrain_backends.train.control import TrainState
+from retrain_backends.train.interrupt import finish_first
+from retrain_backends.train.optimise import optimise
+from retrain_backends.train.records import StepRecord, log_step
+from retrain_backends.train.rollout import Judged, count, describe_samples
+from retrain_backends.train.rule import apply_rule, pooled_entropy
+
+
+def train(config: RunConfig) -> RunSummary:
+    """Train as the configuration says, and keep what came of it.
+
+    Writes into a directory of the run's own and shows progress on the console.
+
+    Raises:
+      RetrainError: a setting that cannot be honoured, or a run that could not go on.
+      InterruptedRunError: Ctrl-C; what had been trained is saved.
+    """
+    with build(config) as run:
+        state = run_steps(run)
+        adapter = save_adapter(run, state)
+    summary = conclude(run, state, adapter)
+    if state.steps_done < run.config.training.max_steps:
+        raise InterruptedRunError(
+            f"interrupted after {state.steps_done} steps; "
+            + (f"adapter saved in {adapter}" if adapter else "there is nothing to save yet")
+        )
+    return summary
+
+
+def run_steps(run: Run) -> TrainState:
+    """Do the steps of a run, to the last one or until Ctrl-C.
+
+    Ctrl-C while a step is sampled and judged drops that step; once the optimiser has begun, the
+    step is trained, saved and logged first. The state returned is that after the last full step.
+    """
+    settings = run.config.training
+    state = run.control.start()
+    with suppress(KeyboardInterrupt):
+        while state.steps_done < settings.max_steps:
+            clock, step = StepClock(), state.steps_done
+            with clock("prompts"):
+                prompts = run.prompts.batch(state.prompts_drawn, settings.batch_size)
+            with clock("sample"):
+                groups = run.backend.sample([p.tokens for p in prompts], run.sampling(step))
+                samples = describe_samples(prompts, groups, run.tokenizer, run.detector)
+            with clock("reward"):
+                judged = Judged(samples, run.reward.score(samples.to_score()))
+                counts = count(judged, settings.max_tokens, state.running)
+            with clock("advantage"):
+                sepa = run.control.reading(state)
+                entropy = pooled_entropy(samples, run.config.algorithm.uncertainty_kind)
+                advantages = apply_rule(run.rule, completion_batch(judged), sepa.strength)
+                batch = train_batch(judged, advantages.values, counts.kept_groups, run.origin(step))
+            with finish_first():
+                with clock("train"):
+                    result = optimise(run.backend, batch, run.directory / "nonfinite")
+                state = run.control.advance(state, len(prompts), counts, entropy)
+                with clock("save"):
+                    run.checkpoints.save_if_due(state.steps_done)
+                record = StepRecord(step, judged, counts, entropy, sepa, advantages, batch, result)
+                row = log_step(run.journal, record, run.condition, clock)
+                run.view.show(row)
+    return state

@@ -1,0 +1,75 @@
+"""What this version cannot do, and what a backend cannot: refused before any model is loaded."""
+
+from collections.abc import Iterator
+
+from retrain_backends.config import RunConfig
+from retrain_backends.errors import ConfigError, NotAvailableError
+from retrain_backends.plugins import KINDS, names
+from retrain_backends.types import Capabilities
+
+
+def refuse_unavailable(config: RunConfig) -> None:
+    """Raise NotAvailableError with a line for every setting that belongs to a later version."""
+    problems = [*_parts(config), *_settings(config), *_features(config)]
+    if problems:
+        raise NotAvailableError(*problems)
+
+
+def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
+    """Raise ConfigError with a line for every setting that the backend cannot honour."""
+    backend = f"the backend `{config.backend.backend}`"
+    problems = []
+    if config.algorithm.uncertainty_kind == "shannon_entropy" and not capabilities.entropy:
+        problems.append(
+            "algorithm.uncertainty_kind: `shannon_entropy` needs the entropy of every token, which "
+            f"{backend} does not report; use `surprisal`"
+        )
+    if config.lora.alpha and not capabilities.lora_alpha:
+        problems.append(f"lora.alpha: {backend} chooses it itself; leave it at 0")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _parts(config: RunConfig) -> Iterator[str]:
+    """Parts by name; which names are for later is said in the table of `plugins`."""
+    chosen = {
+        "backend": config.backend.backend,
+        "engine": config.inference.engine,
+        "reward": config.reward.type,
+        "environment": config.environment.provider,
+        "detector": config.planning.detector,
+    }
+    for kind, name in chosen.items():
+        if name in KINDS[kind].later:
+            instead = " or ".join(f"`{known}`" for known in names(kind)) or "none"
+            yield _unavailable(f"{KINDS[kind].setting}: `{name}`", f"use {instead}")
+
+
+def _settings(config: RunConfig) -> Iterator[str]:
+    inference = config.inference
+    chosen = (
+        ("attention_kernel", inference.attention_kernel, ("default",)),
+        ("dtype", inference.dtype, ("auto", "bf16")),
+        ("kv_cache_dtype", inference.kv_cache_dtype, ("auto",)),
+    )
+    for key, value, allowed in chosen:
+        if value not in allowed:
+            instead = " or ".join(f"`{known}`" for known in allowed)
+            yield _unavailable(f"inference.{key}: `{value}`", f"use {instead}")
+
+
+def _features(config: RunConfig) -> Iterator[str]:
+    if config.backpressure.enabled:
+        yield _unavailable("backpressure.enabled: `true`", "set it to false")
+    if config.resume.from_:
+        yield _unavailable("resume.from", "leave it out to start a new run")
+    if config.logging.wandb_project:
+        yield _unavailable("logging.wandb_project", "leave it out; metrics.jsonl has every figure")
+    if config.campaign is not None:
+        yield _unavailable("[campaign]", "remove the table to do a single run")
+    if config.squeeze is not None:
+        yield _unavailable("[squeeze]", "remove the table to train")
+
+
+def _unavailable(setting: str, fix: str) -> str:
+    return f"{setting} is not available in this version; {fix}"

@@ -1,0 +1,242 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from retrain_backends.errors import InterruptedRunError, RunError
+from retrain_backends.fake import FakeBackend
+from retrain_backends.tracking.journal import read_metrics
+from retrain_backends.train import train
+from retrain_backends.types import Verdict
+
+ISSUE_KEYS = {
+    "step", "condition", "loss", "mean_reward", "correct_rate", "running_correct_rate",
+    "sepa_lambda", "sepa_gate_open", "num_datums", "max_token_hit_rate", "step_time_s",
+    "batch_size", "group_size", "bp_action", "bp_regime", "exec_entropy_mean", "exec_entropy_var",
+    "plan_entropy_mean", "plan_entropy_var", "prompts_s", "sample_s", "reward_s", "advantage_s",
+    "train_s", "save_s", "tokens_sampled", "tokens_per_second", "mean_abs_logprob_diff", "kl_k3",
+    "ratio_p99", "ratio_max", "clip_fraction", "grad_norm", "groups_all_correct",
+    "groups_all_wrong", "groups_tied", "no_verdict_count",
+}  # fmt: skip
+
+
+class FirstSymbol:
+    """1 for a completion that begins with the reference."""
+
+    def score(self, items):
+        return [Verdict(float(item.response[:1] == item.example.reference)) for item in items]
+
+
+class AlwaysRight:
+    def score(self, items):
+        return [Verdict(1.0) for _ in items]
+
+
+class HalfJudged(FirstSymbol):
+    """No verdict for every second completion, else as FirstSymbol."""
+
+    def score(self, items):
+        verdicts = super().score(items)
+        verdicts[1::2] = [Verdict(None, "too dark to read")] * len(verdicts[1::2])
+        return verdicts
+
+
+class NeverJudged:
+    def score(self, items):
+        return [Verdict(None, "the judge is asleep") for _ in items]
+
+
+class CtrlC(FirstSymbol):
+    """Ctrl-C at the third step."""
+
+    calls = 0
+
+    def score(self, items):
+        self.calls += 1
+        if self.calls == 3:
+            raise KeyboardInterrupt
+        return super().score(items)
+
+
+class CtrlCAtOnce:
+    def score(self, items):
+        raise KeyboardInterrupt
+
+
+class Exploding(FakeBackend):
+    """Its second step meets advantages that are not numbers."""
+
+    def train_step(self, batch):
+        if batch.step == 1:
+            batch.advantages_t[:] = np.nan
+        return super().train_step(batch)
+
+
+def plugin(name: type) -> str:
+    return f"{__name__}:{name.__name__}"
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def timeless(rows: list[dict]) -> list[dict]:
+    return [
+        {key: row[key] for key in row if not key.endswith("_s") and key != "tokens_per_second"}
+        for row in rows
+    ]
+
+
+def test_learns(make_config):
+    summary = train(make_config({"reward.type": plugin(FirstSymbol), "training.max_steps": 40}))
+    assert summary.first_rate is not None
+    assert summary.last_rate is not None
+    assert summary.first_rate < 0.4
+    assert summary.last_rate > 0.8
+
+
+def test_writes_the_files_of_a_run(make_config):
+    config = make_config({"reward.type": plugin(FirstSymbol), "training.save_every": 2})
+    summary = train(config)
+    written = {str(p.relative_to(summary.run_dir)) for p in summary.run_dir.rglob("*.*")}
+    assert written == {
+        "config.toml", "metrics.jsonl", "emergence/steps.jsonl", "emergence/generations.jsonl",
+        "checkpoints/step_000002/policy.npy", "checkpoints/step_000004/policy.npy",
+        "final/policy.npy", "learning_curve.png",
+    }  # fmt: skip
+    assert summary.adapter == str(summary.run_dir / "final")
+    assert "seed = 5" in (summary.run_dir / "config.toml").read_text()
+
+
+def test_metrics_hold_every_figure(make_config):
+    summary = train(make_config({"reward.type": plugin(FirstSymbol)}))
+    rows = read_metrics(summary.run_dir)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert all(row.keys() >= ISSUE_KEYS for row in rows)
+    first = rows[0]
+    assert first["condition"] == "maxrl+gtpo_sepa"
+    assert (first["batch_size"], first["group_size"], first["num_datums"]) == (2, 8, 16)
+    assert first["tokens_sampled"] == first["exec_token_count"] > 0
+    assert (first["plan_entropy_mean"], first["bp_action"]) == (None, "off")
+    assert first["ratio_max"] == pytest.approx(1.0)
+
+
+def test_emergence_files(make_config):
+    summary = train(make_config({"reward.type": plugin(FirstSymbol), "training.max_steps": 1}))
+    [step] = rows_of(summary.run_dir / "emergence/steps.jsonl")
+    generations = rows_of(summary.run_dir / "emergence/generations.jsonl")
+    assert step.keys() == {"step", "mean_reward", "correct_count", "total_count", "condition"}
+    assert step["total_count"] == len(generations) == 16
+    assert step["correct_count"] == sum(row["reward"] for row in generations)
+    assert generations[0].keys() == {
+        "step", "prompt", "completion", "reference", "reward", "no_verdict_reason", "advantage",
+        "num_tokens", "stop_reason",
+    }  # fmt: skip
+    assert sum(row["advantage"] for row in generations[:8]) == pytest.approx(0.0, abs=1e-9)
+    assert {row["prompt"] for row in generations[:8]} == {generations[0]["reference"]}
+
+
+def test_same_seed_same_run(make_config):
+    config = make_config({"reward.type": plugin(FirstSymbol), "training.max_steps": 6})
+    one, two = train(config), train(config)
+    assert one.run_dir != two.run_dir
+    assert timeless(read_metrics(one.run_dir)) == timeless(read_metrics(two.run_dir))
+    for name in ("emergence/steps.jsonl", "emergence/generations.jsonl", "final/policy.npy"):
+        assert (one.run_dir / name).read_bytes() == (two.run_dir / name).read_bytes()
+
+
+def test_seeds_differ(make_config):
+    runs = [train(make_config({"training.seed": s, "training.max_steps": 1})) for s in (1, 2)]
+    one, two = (rows_of(run.run_dir / "emergence/generations.jsonl") for run in runs)
+    assert [row["completion"] for row in one] != [row["completion"] for row in two]
+
+
+def test_seed_is_drawn_and_recorded(make_config):
+    summary = train(make_config({"training.seed": -1, "training.max_steps": 1}))
+    assert summary.seed >= 0
+    assert f"seed = {summary.seed}" in (summary.run_dir / "config.toml").read_text()
+
+
+def test_steps_without_signal_are_logged_and_saved(make_config):
+    config = make_config({"reward.type": plugin(AlwaysRight), "training.save_every": 2})
+    summary = train(config)
+    rows = read_metrics(summary.run_dir)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert all((row["num_datums"], row["tokens_trained"]) == (0, 0) for row in rows)
+    assert all(row["loss"] is None and row["grad_norm"] is None for row in rows)
+    assert [row["groups_all_correct"] for row in rows] == [2] * 4
+    assert (summary.run_dir / "checkpoints/step_000002").is_dir()
+    prompts = [row["prompt"] for row in rows_of(summary.run_dir / "emergence/generations.jsonl")]
+    assert prompts[:16] != prompts[16:32]  # the data cursor moves on
+
+
+def test_no_verdict_is_counted_and_never_zero(make_config):
+    config = make_config({"reward.type": plugin(HalfJudged), "training.max_steps": 3})
+    summary = train(config)
+    rows = read_metrics(summary.run_dir)
+    generations = rows_of(summary.run_dir / "emergence/generations.jsonl")
+    steps = rows_of(summary.run_dir / "emergence/steps.jsonl")
+    assert [row["no_verdict_count"] for row in rows] == [8] * 3
+    assert [row["total_count"] for row in steps] == [8] * 3
+    assert all(row["num_datums"] <= 8 for row in rows)
+    unjudged = generations[1::2]
+    assert {row["reward"] for row in unjudged} == {row["advantage"] for row in unjudged} == {None}
+    assert {row["no_verdict_reason"] for row in unjudged} == {"too dark to read"}
+    # Entropy statistics pool the tokens of all completions, those without a verdict too.
+    assert [row["exec_token_count"] for row in rows] == [row["tokens_sampled"] for row in rows]
+
+
+def test_nothing_judged_has_no_rates(make_config):
+    summary = train(make_config({"reward.type": plugin(NeverJudged), "training.max_steps": 2}))
+    rows = read_metrics(summary.run_dir)
+    assert all(
+        row[key] is None
+        for row in rows
+        for key in ("mean_reward", "correct_rate", "running_correct_rate", "loss")
+    )
+    assert summary.first_rate is summary.last_rate is None
+    assert all(row["max_token_hit_rate"] > 0 for row in rows)
+
+
+def test_ctrl_c_saves_the_last_full_step(make_config, tmp_path):
+    with pytest.raises(InterruptedRunError, match="after 2 steps") as caught:
+        train(make_config({"reward.type": plugin(CtrlC)}))
+    saved = tmp_path / "run/checkpoints/step_000002"
+    assert caught.value.exit_code == 130
+    assert str(saved) in str(caught.value)
+    assert (saved / "policy.npy").is_file()
+    assert len(read_metrics(tmp_path / "run")) == 2
+    assert (tmp_path / "run/learning_curve.png").is_file()
+
+
+def test_ctrl_c_before_the_first_step_saves_nothing(make_config, tmp_path):
+    with pytest.raises(InterruptedRunError, match="nothing to save"):
+        train(make_config({"reward.type": plugin(CtrlCAtOnce)}))
+    assert not list((tmp_path / "run").rglob("policy.npy"))
+
+
+def test_non_finite_loss_stops_the_run(make_config, tmp_path):
+    config = make_config({"backend.backend": plugin(Exploding), "reward.type": plugin(FirstSymbol)})
+    with pytest.raises(RunError, match="step 1: the loss is nan") as caught:
+        train(config)
+    dump = tmp_path / "run/nonfinite/step_000001.npz"
+    assert str(dump) in str(caught.value)
+    with np.load(dump) as batch:
+        assert np.isnan(batch["advantages_t"]).all()
+        assert batch["prompt_lengths"].sum() == len(batch["prompt_tokens"])
+    assert len(read_metrics(tmp_path / "run")) == 1
+
+
+def test_entropy_is_asked_for_when_the_rule_needs_it(make_config):
+    rule = {"algorithm.uncertainty_kind": "shannon_entropy", "training.max_steps": 1}
+    summary = train(make_config({"reward.type": plugin(FirstSymbol), **rule}))
+    [row] = read_metrics(summary.run_dir)
+    assert 0 < row["exec_entropy_mean"] <= np.log(13)
+
+
+def test_adapters_go_where_they_are_asked_to(make_config, tmp_path):
+    config = make_config({"backend.adapter_path": str(tmp_path / "adapters")})
+    one, two = train(config), train(config)
+    assert one.adapter == str(tmp_path / "adapters/final")
+    assert two.adapter == str(tmp_path / "adapters-2/final")
+    assert not (one.run_dir / "final").exists()
