@@ -162,6 +162,8 @@ def test_defaults_of_the_optional_tables():
         ("squeeze", "min_variance_retention", 0.0),
         ("squeeze", "target_ranks", [0]),
         ("sepa", "schedule", "cosine"),
+        ("logging", "strategic_grams", "[let me"),
+        ("logging", "strategic_grams", "[1]"),
     ],
 )
 def test_values_that_are_refused(table, key, value):
@@ -185,6 +187,7 @@ def test_values_that_are_refused(table, key, value):
         ("reward", "type", "my_rewards:Lenient"),
         ("planning", "detector", "my_rules.Detector"),
         ("sepa", "correct_rate_gate", -1.0),
+        ("logging", "strategic_grams", '["let me", "now"]'),
     ],
 )
 def test_values_that_are_accepted(table, key, value):

@@ -44,7 +44,10 @@ def numbers(schema: dict[str, Any]) -> st.SearchStrategy[float]:
 def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     if "pattern" in schema:  # here "$" is the very end
         return st.from_regex(schema["pattern"].replace("$", r"\Z"), fullmatch=True)
-    return st.text(min_size=schema.get("minLength", 0))
+    # Phrases that begin with "[" would have to be JSON.
+    return st.text(min_size=schema.get("minLength", 0)).filter(
+        lambda text: not text.lstrip().startswith("[")
+    )
 
 
 def lists(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:

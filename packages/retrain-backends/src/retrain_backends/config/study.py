@@ -4,6 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, Field
 
+import retrain_core
 from retrain_backends.config.algorithm import AdvantageMode, TransformMode
 from retrain_backends.config.section import (
     Allowed,
@@ -24,6 +25,12 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _readable_grams(text: str) -> str:
+    if text:  # the name loads numpy, which most uses of a configuration can do without
+        retrain_core.parse_strategic_grams(text)
+    return text
+
+
 Seeds: TypeAlias = Annotated[
     tuple[Seed, ...],
     Field(min_length=1),
@@ -36,6 +43,13 @@ Ranks: TypeAlias = Annotated[
     ListFromToml,
     AfterValidator(_distinct),
     Allowed("a list of integers >= 1, without repetition"),
+]
+
+
+Grams: TypeAlias = Annotated[
+    str,
+    AfterValidator(_readable_grams),
+    Allowed('phrases separated by commas, or a JSON list such as ["let me think"]'),
 ]
 
 
@@ -52,10 +66,9 @@ class LoggingConfig(Section):
     wandb_entity: str = Field(default="", description="Team or user there.")
     wandb_group: str = Field(default="", description="Group of the run there.")
     wandb_tags: str = Field(default="", description="Tags of the run there, comma-separated.")
-    strategic_grams: str = Field(
+    strategic_grams: Grams = Field(
         default="",
-        description="Phrases that mark planning: comma-separated, or a JSON list. "
-        "Empty: the built-in ones.",
+        description="Phrases that mark planning tokens. Empty: the built-in ones.",
     )
 
 

@@ -21,6 +21,10 @@ prompt_template = "{question}"
 advantage_mode = "maxrl"
 transform_mode = "gtpo_sepa"
 
+[sepa]
+delay_steps = 10
+steps = 40
+
 [training]
 max_steps = 60
 batch_size = 8    # prompts per step
