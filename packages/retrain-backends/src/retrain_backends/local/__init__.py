@@ -1,0 +1,7 @@
+"""The local backend: PyTorch on this machine's GPU or CPU. torch is imported below here only."""
+
+import os
+
+# Idle OpenMP threads spin at barriers by default; with two of them on a busy two-core machine a
+# step takes ten times as long. torch reads this once, when it is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,0 +1,109 @@
+"""A LoRA adapter: its weights, where they start, and its PEFT files.
+
+All weights of an adapter lie end to end in one float32 tensor, and so do their gradients. The
+optimiser then works on one tensor, and copying an adapter to another device is one copy.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from retrain_backends.local.fused_lora import LoraFactors, Projection
+from retrain_backends.randomness import Purpose, stream
+
+
+class Adapter:
+    """LoRA factors for every projection of one base model.
+
+    `A ~ U(-1/sqrt(in), 1/sqrt(in))` (PEFT's default, Kaiming uniform with a = sqrt(5)) from the
+    stream (seed, ADAPTER, layer), `B = 0`: an adapter starts as the identity, and starts alike for
+    every condition with the same seed, on every device.
+    """
+
+    def __init__(
+        self,
+        projections: Sequence[Projection],
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.rank, self.alpha, self.dropout = rank, alpha, dropout
+        self._names = [projection.names for projection in projections]
+        shapes = [shape for projection in projections for shape in _shapes(projection, rank)]
+        sizes = [rows * columns for rows, columns in shapes]
+        self.weights = torch.zeros(sum(sizes), device=device)
+        self.gradient = torch.zeros_like(self.weights)
+        self._factors = [
+            nn.Parameter(part.view(shape), requires_grad=True)
+            for part, shape in zip(self.weights.split(sizes), shapes, strict=True)
+        ]
+        parts = zip(self._factors, self.gradient.split(sizes), shapes, strict=True)
+        for factor, gradient, shape in parts:
+            factor.grad = gradient.view(shape)  # backward passes add into the flat gradient
+        self._by_projection = list(_grouped(self._factors, projections))
+        self._draw(seed)
+
+    def _draw(self, seed: int) -> None:
+        layer = 0
+        for a, *_ in self._by_projection:
+            bound = a.shape[1] ** -0.5
+            for rows in a.data.split(self.rank):
+                values = stream(seed, Purpose.ADAPTER, layer).uniform(-bound, bound, rows.shape)
+                rows.copy_(torch.from_numpy(values.astype(np.float32)))
+                layer += 1
+
+    def factors(self, projection: int) -> LoraFactors:
+        """The factors that projection number `projection` applies."""
+        a, *bs = self._by_projection[projection]
+        return LoraFactors(a=a, b=bs, scale=self.alpha / self.rank, dropout=self.dropout)
+
+    def copy_from(self, other: "Adapter") -> None:
+        """Take over another adapter's weights, on whatever device they are."""
+        self.weights.copy_(other.weights)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights under PEFT's names, float32."""
+        tensors = {}
+        for (a, *bs), names in zip(self._by_projection, self._names, strict=True):
+            for name, rows, b in zip(names, a.data.split(self.rank), bs, strict=True):
+                tensors[f"base_model.model.{name}.lora_A.weight"] = rows.cpu().contiguous()
+                tensors[f"base_model.model.{name}.lora_B.weight"] = b.data.cpu().contiguous()
+        return tensors
+
+    def export(self, directory: Path, base_model: str) -> None:
+        """Write a directory that `peft.PeftModel.from_pretrained` loads."""
+        layers = sorted(name for names in self._names for name in names)
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # PEFT takes floats too
+            lora_dropout=self.dropout,
+            target_modules=sorted({name.rsplit(".", 1)[-1] for name in layers}),
+            bias="none",
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=base_model,
+            inference_mode=True,
+        )
+        config.save_pretrained(str(directory))
+        save_file(self.state(), directory / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _shapes(projection: Projection, rank: int) -> list[tuple[int, int]]:
+    """Shape of the stacked A, then of each B."""
+    a = (rank * len(projection.widths), projection.in_features)
+    return [a, *((width, rank) for width in projection.widths)]
+
+
+def _grouped(factors: Sequence[nn.Parameter], projections: Sequence[Projection]):
+    start = 0
+    for projection in projections:
+        end = start + 1 + len(projection.widths)
+        yield factors[start:end]
+        start = end

@@ -1,0 +1,149 @@
+"""The local backend: sample and train with PyTorch on this machine."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from retrain_backends.config import RunConfig
+from retrain_backends.errors import RunError
+from retrain_backends.local.adapter import Adapter
+from retrain_backends.local.base_model import BaseModel
+from retrain_backends.local.decode import sample_groups
+from retrain_backends.local.devices import is_split, parse_devices, pick_dtype
+from retrain_backends.local.options import parse_options
+from retrain_backends.local.trainer import OptimizerSettings, Trainer, is_out_of_memory
+from retrain_backends.tokenizer import resolve_model
+from retrain_backends.types import (
+    Capabilities,
+    CheckpointRef,
+    Completion,
+    SamplingParams,
+    StepResult,
+    Tokens,
+    TrainBatch,
+)
+from retrain_core import LossOptions
+
+log = logging.getLogger(__name__)
+
+_STATE = "state.safetensors"
+
+
+class LocalBackend:
+    """One policy: a frozen base model with a LoRA adapter, sampled from and trained.
+
+    In split mode the sampler is a second copy of model and adapter on another device; the adapter's
+    weights are copied over before each round of sampling.
+    """
+
+    capabilities = Capabilities(entropy=True, lora_alpha=True, resume="exact")
+
+    def __init__(self, trainer: Trainer, sampler: BaseModel, sampler_adapter: Adapter) -> None:
+        self.trainer = trainer
+        self.sampler = sampler
+        self.sampler_adapter = sampler_adapter
+        self._prompts_at_once: int | None = None
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> Self:
+        """Load the model and draw the adapter that the configuration describes."""
+        options = parse_options(config.backend.options)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        sample_on, train_on = parse_devices(config.backend.devices)
+
+        def policy(device: torch.device) -> tuple[BaseModel, Adapter]:
+            base = BaseModel(
+                resolve_model(config.model.model),
+                config.model.model,
+                device,
+                pick_dtype(config.inference.dtype, device),
+            )
+            adapter = Adapter(
+                base.projections,
+                rank=config.model.lora_rank,
+                alpha=config.lora.alpha or 2 * config.model.lora_rank,
+                dropout=config.lora.dropout,
+                seed=config.training.seed,
+                device=device,
+            )
+            base.attach(adapter)
+            return base, adapter
+
+        base, adapter = policy(train_on)
+        sampler = policy(sample_on) if is_split(config.backend.devices) else (base, adapter)
+        params: dict[str, Any] = {**config.algorithm.params}
+        settings = OptimizerSettings(
+            lr=config.training.lr,
+            weight_decay=config.training.weight_decay,
+            beta1=config.optimizer.beta1,
+            beta2=config.optimizer.beta2,
+            eps=config.optimizer.eps,
+            bounds=LossOptions(
+                clip_eps=params.get("clip_eps"), clip_eps_high=params.get("clip_eps_high")
+            ),
+            microbatch_tokens=options.microbatch_tokens,
+            gradient_checkpointing=options.gradient_checkpointing,
+        )
+        return cls(Trainer(base, adapter, settings), *sampler)
+
+    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
+        """Sample groups; when memory runs out, fewer prompts at a time, to the same result."""
+        if self.sampler_adapter is not self.trainer.adapter:
+            self.sampler_adapter.copy_from(self.trainer.adapter)
+        groups: list[list[Completion]] = []
+        with self.sampler.merged():
+            while len(groups) < len(prompts):
+                first = len(groups)
+                some = prompts[first:][: self._prompts_at_once]
+                try:
+                    groups += sample_groups(self.sampler, some, first, params)
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._sample_fewer(len(some), params)
+        return groups
+
+    def _sample_fewer(self, prompts: int, params: SamplingParams) -> None:
+        if prompts == 1:
+            raise RunError(
+                f"step {params.step}: out of memory sampling a single group: lower"
+                " training.group_size or training.max_tokens"
+            )
+        self._prompts_at_once = prompts // 2
+        log.warning("out of memory: sampling %d prompts at a time", self._prompts_at_once)
+        if self.sampler.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def train_step(self, batch: TrainBatch) -> StepResult:
+        """One optimiser step."""
+        return self.trainer.step(batch)
+
+    def save(self, directory: Path) -> CheckpointRef:
+        """Write adapter weights and optimiser state as one safetensors file."""
+        state = self.trainer.optimizer.state.get(self.trainer.parameter, {})
+        tensors = {"weights": self.trainer.adapter.weights, **state}
+        save_file({name: t.detach().cpu() for name, t in tensors.items()}, directory / _STATE)
+        return CheckpointRef(str(directory))
+
+    def load(self, ref: CheckpointRef) -> None:
+        """Continue from `save`, bit for bit on the CPU."""
+        tensors = load_file(Path(ref.path) / _STATE)
+        self.trainer.adapter.weights.copy_(tensors.pop("weights"))
+        device = self.trainer.adapter.weights.device
+        state = {name: tensor.to(device) for name, tensor in tensors.items()}
+        self.trainer.optimizer.state[self.trainer.parameter].update(state)
+
+    def export_adapter(self, directory: Path) -> str:
+        """Write a PEFT directory."""
+        self.trainer.adapter.export(directory, self.trainer.base.name)
+        return str(directory)
+
+    def close(self) -> None:
+        """Detach the adapters; memory goes with the objects."""
+        self.trainer.base.attach(None)
+        self.sampler.attach(None)

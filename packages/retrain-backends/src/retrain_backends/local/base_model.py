@@ -1,0 +1,99 @@
+"""A causal language model, frozen, ready for adapters to be attached.
+
+The base and its adapters are kept apart: a `BaseModel` holds weights that never change, an
+`Adapter` (`adapter.py`) holds what is trained, and `attach` says which adapter the model uses.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from retrain_backends.errors import ModelError
+from retrain_backends.local import attention
+from retrain_backends.local.adapter import Adapter
+from retrain_backends.local.fused_lora import find_projections
+
+# Settings that change the logits after the head; the chunked head does not apply them.
+_LOGIT_SETTINGS = {
+    "final_logit_softcapping": None,
+    "logit_scale": None,
+    "logits_scaling": 1.0,
+}
+
+
+class BaseModel:
+    """A frozen model on one device, with its linear layers grouped into projections."""
+
+    def __init__(self, source: str, name: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.name = name
+        self.device = device
+        self.dtype = dtype
+        model = _load(source, name, dtype).to(device).eval().requires_grad_(False)
+        self._refuse_unsupported(model)
+        self.model = model
+        self.backbone: Any = model.base_model
+        self.head: Any = model.get_output_embeddings()
+        self.projections = find_projections(model, self.head)
+        if not self.projections:
+            raise ModelError(f"model `{name}` has no linear layers that a LoRA adapter could train")
+
+    def _refuse_unsupported(self, model: Any) -> None:
+        for setting, neutral in _LOGIT_SETTINGS.items():
+            value = getattr(model.config, setting, None)
+            if value is not None and value != neutral:
+                raise ModelError(
+                    f"model `{self.name}` sets {setting} = {value}, which the local backend does"
+                    " not support: choose a model without it"
+                )
+
+    def attach(self, adapter: Adapter | None) -> None:
+        """Use `adapter` from now on; None is the bare model."""
+        for i, projection in enumerate(self.projections):
+            projection.factors = None if adapter is None else adapter.factors(i)
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Fold the attached adapter into copies of the weights for the time of the context.
+
+        In float32 that costs one copy of the linear weights and saves the LoRA products of every
+        decoding step. In lower precision it would round the adapter away, so it does nothing.
+        """
+        projections = self.projections if self.dtype == torch.float32 else []
+        for projection in projections:
+            projection.merge()
+        try:
+            yield
+        finally:
+            for projection in projections:
+                projection.unmerge()
+
+    def hidden(self, tokens: Tensor, positions: Tensor, layout: Any, cache: Any = None) -> Tensor:
+        """Last hidden states (rows, tokens, width); `layout` tells attention who sees whom."""
+        return self.backbone(
+            input_ids=tokens,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            layout=layout,
+        ).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits in float32, shape (..., vocabulary)."""
+        return self.head(hidden).float()
+
+
+def _load(source: str, name: str, dtype: torch.dtype) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, attn_implementation=attention.NAME
+        )
+    except (OSError, ValueError) as error:  # a border: the hub, the disk, somebody's files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model `{name}` cannot be loaded: {reason} (a hub id needs a network or a cached copy;"
+            " a local path needs config.json and weights as .safetensors, pickle is not read)"
+        ) from error

@@ -1,0 +1,53 @@
+"""Which devices a run uses, from `[backend] devices`."""
+
+import logging
+
+import torch
+
+from retrain_backends.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def parse_devices(text: str) -> tuple[torch.device, torch.device]:
+    """The device to sample on and the device to train on.
+
+    `"gpu:0"` is both; `"gpu:0,gpu:1"` is split mode, first to sample and last to train. Without a
+    GPU, all of them are the CPU, and one line says so.
+    """
+    names = [name.strip() for name in text.split(",")]
+    devices = [_device(name, text) for name in names]
+    if any(device.type == "cuda" for device in devices) and not torch.cuda.is_available():
+        log.warning("no GPU found: running on the CPU (devices = `%s`)", text)
+        devices = [torch.device("cpu")] * len(devices)
+    return devices[0], devices[-1]
+
+
+def is_split(text: str) -> bool:
+    """Whether sampling and training each have a copy of the model."""
+    return "," in text
+
+
+def _device(name: str, text: str) -> torch.device:
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "gpu" or not (index or "0").isdigit():
+        raise ConfigError(
+            f"backend.devices: `{text}` is not a device list;"
+            " use `cpu`, `gpu:0`, or a comma list such as `gpu:0,gpu:1`"
+        )
+    number = int(index or 0)
+    if torch.cuda.is_available() and number >= torch.cuda.device_count():
+        raise ConfigError(
+            f"backend.devices: `{name}` does not exist, this machine has"
+            f" {torch.cuda.device_count()} GPU(s), counted from gpu:0"
+        )
+    return torch.device("cuda", number)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`[inference] dtype`: auto is bfloat16 on a GPU and float32 on the CPU."""
+    if name == "bf16" or (name == "auto" and device.type == "cuda"):
+        return torch.bfloat16
+    return torch.float32

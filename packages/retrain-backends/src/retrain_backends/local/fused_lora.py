@@ -1,0 +1,191 @@
+"""LoRA layers computed together.
+
+PEFT wraps every linear layer in a module of its own, so the query, key and value projections read
+the same input six times. Here the layers that share an input are one `Projection`: their weights
+are stacked, so that one product gives all of their outputs, and one autograd function computes the
+LoRA update in place of autograd's chain of small operations:
+
+    u = x A^T,    y_i = x W_i^T + b_i + s * u_i B_i^T            s = alpha / rank
+
+The model keeps its own modules: each linear layer's `forward` asks its projection for its output.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Names of sibling layers that read the same input, in the transformers library's naming.
+SHARED_INPUT = (
+    frozenset({"q_proj", "k_proj", "v_proj"}),
+    frozenset({"gate_proj", "up_proj"}),
+)
+
+
+@dataclass(frozen=True)
+class LoraFactors:
+    """One adapter's factors for one projection: `a` (sum of ranks, in), `b[i]` (out_i, rank)."""
+
+    a: Tensor
+    b: Sequence[Tensor]
+    scale: float
+    dropout: float
+
+
+class _LoraLinear(torch.autograd.Function):
+    """All outputs of one projection; saves the input and `u`, nothing as large as the outputs."""
+
+    @staticmethod
+    def forward(ctx, x, lora_x, weight, bias, scale, a, *bs):
+        flat_x = x.reshape(-1, x.shape[-1])
+        flat_lora_x = flat_x if lora_x is None else lora_x.reshape(-1, x.shape[-1])
+        a, bs = a.to(x.dtype), [b.to(x.dtype) for b in bs]
+        u = flat_lora_x @ a.t()
+        y = functional.linear(flat_x, weight, bias)
+        outputs, rank = y.split([b.shape[0] for b in bs], dim=-1), bs[0].shape[1]
+        for i, (output, b) in enumerate(zip(outputs, bs, strict=True)):
+            output.addmm_(u[:, i * rank : (i + 1) * rank], b.t(), alpha=scale)
+        ctx.save_for_backward(flat_x if lora_x is None else flat_lora_x, u, weight, a, *bs)
+        ctx.scale, ctx.shape, ctx.separate = scale, x.shape, lora_x is not None
+        return tuple(output.view(*x.shape[:-1], -1) for output in outputs)
+
+    @staticmethod
+    def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
+        lora_x, u, weight, a, *bs = ctx.saved_tensors
+        rank, scale = bs[0].shape[1], ctx.scale
+        grads = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
+        grad_u = torch.empty_like(u)
+        grad_bs = []
+        for i, (grad, b) in enumerate(zip(grads, bs, strict=True)):
+            columns = slice(i * rank, (i + 1) * rank)
+            torch.mm(grad, b, out=grad_u[:, columns])
+            grad_bs.append((grad.t() @ u[:, columns]).mul_(scale))
+        grad_u.mul_(scale)
+        grad_a = grad_u.t() @ lora_x
+        grad_x = grad_lora_x = None
+        if ctx.needs_input_grad[0]:
+            whole = grads[0] if len(grads) == 1 else torch.cat(grads, dim=-1)
+            grad_x = whole @ weight
+            if not ctx.separate:
+                grad_x.addmm_(grad_u, a)
+            grad_x = grad_x.view(ctx.shape)
+        if ctx.separate and ctx.needs_input_grad[1]:
+            grad_lora_x = (grad_u @ a).view(ctx.shape)
+        return grad_x, grad_lora_x, None, None, None, grad_a.float(), *(g.float() for g in grad_bs)
+
+
+class Projection:
+    """The linear layers that read one input, with the adapter that is attached to them."""
+
+    def __init__(self, names: Sequence[str], layers: Sequence[nn.Linear]) -> None:
+        self.names = tuple(names)
+        self.widths = [layer.out_features for layer in layers]
+        self.in_features = layers[0].in_features
+        self.weight = torch.cat([layer.weight.data for layer in layers])
+        self.bias = _stacked_bias(layers)
+        self.factors: LoraFactors | None = None
+        self._merged: Tensor | None = None
+        self._input: Tensor | None = None
+        self._outputs: dict[int, Tensor] = {}
+        for i, (layer, rows) in enumerate(zip(layers, self.weight.split(self.widths), strict=True)):
+            layer.weight.data = rows  # a view: the stacked weight is the only copy
+            layer.forward = _Output(self, i)
+
+    def output(self, index: int, x: Tensor) -> Tensor:
+        """Output of layer `index` for `x`; the first layer asked computes its siblings' too."""
+        if self._input is not x or index not in self._outputs:
+            self._input, self._outputs = x, dict(enumerate(self._compute(x)))
+        y = self._outputs.pop(index)
+        if not self._outputs:
+            self._input = None
+        return y
+
+    def _compute(self, x: Tensor) -> Sequence[Tensor]:
+        factors = self.factors
+        if factors is None or self._merged is not None:
+            weight = self.weight if self._merged is None else self._merged
+            return functional.linear(x, weight, self.bias).split(self.widths, dim=-1)
+        drop = factors.dropout > 0 and torch.is_grad_enabled()
+        lora_x = functional.dropout(x, factors.dropout) if drop else None
+        return _LoraLinear.apply(  # pyright: ignore[reportReturnType]
+            x, lora_x, self.weight, self.bias, factors.scale, factors.a, *factors.b
+        )
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Fold the adapter into a copy of the weight until `unmerge`: W_i + s * B_i A_i."""
+        if self.factors is None:
+            return
+        merged = torch.empty_like(self.weight)
+        parts = zip(
+            merged.split(self.widths),
+            self.weight.split(self.widths),
+            self.factors.b,
+            self.factors.a.split([b.shape[1] for b in self.factors.b]),
+            strict=True,
+        )
+        for out, weight, b, a in parts:
+            torch.addmm(weight, b, a, alpha=self.factors.scale, out=out)
+        self._merged = merged
+
+    def unmerge(self) -> None:
+        """Use weight and adapter separately again."""
+        self._merged = None
+
+
+class _Output:
+    """Stands in for one linear layer's forward."""
+
+    def __init__(self, projection: Projection, index: int) -> None:
+        self.projection = projection
+        self.index = index
+
+    def __call__(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.Linear uses
+        return self.projection.output(self.index, input)
+
+
+def _stacked_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
+    if all(layer.bias is None for layer in layers):
+        return None
+    device, dtype = layers[0].weight.device, layers[0].weight.dtype
+    return torch.cat(
+        [
+            torch.zeros(layer.out_features, device=device, dtype=dtype)
+            if layer.bias is None
+            else layer.bias.data
+            for layer in layers
+        ]
+    )
+
+
+def find_projections(model: nn.Module, head: nn.Module) -> list[Projection]:
+    """Turn every linear layer of the blocks into a part of a projection, in the model's order."""
+    projections = []
+    for parent_name, parent in model.named_modules():
+        linears = {
+            name: child
+            for name, child in parent.named_children()
+            if isinstance(child, nn.Linear) and child is not head
+        }
+        for names in _siblings(linears):
+            full_names = [f"{parent_name}.{name}" if parent_name else name for name in names]
+            projections.append(Projection(full_names, [linears[name] for name in names]))
+    return projections
+
+
+def _siblings(linears: dict[str, nn.Linear]) -> list[list[str]]:
+    """Split one module's linear layers into groups that read the same input."""
+    groups: list[list[str]] = []
+    left = list(linears)
+    while left:
+        family = next((names for names in SHARED_INPUT if left[0] in names), frozenset({left[0]}))
+        same = [
+            name
+            for name in left
+            if name in family and linears[name].in_features == linears[left[0]].in_features
+        ]
+        groups.append(same)
+        left = [name for name in left if name not in same]
+    return groups

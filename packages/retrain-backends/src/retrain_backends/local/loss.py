@@ -1,0 +1,102 @@
+"""The policy-gradient loss through the model's head, in chunks.
+
+The loss needs the log-probability of one token a position, not the logits of all of them. So the
+head is applied to a chunk of positions at a time, its logits become log-probabilities and then the
+gradient with respect to the hidden states at once, and are dropped: the logits of one chunk are
+all that ever exist, and nothing is computed twice. `retrain_core.policy_loss` is the oracle.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from retrain_core import LossOptions
+
+_CHUNK_LOGITS = 1 << 24  # logits of one chunk, 64 MiB in float32
+
+
+@dataclass(frozen=True)
+class TrainedTokens:
+    """What the loss needs to know of `m` trained tokens, each of shape (m,).
+
+    `logprobs` are those at sampling time, in nats. `num_tokens` is N, the trained tokens of the
+    whole batch; `options` holds the sampler's temperature and bounds on the ratio.
+    """
+
+    targets: Tensor
+    logprobs: Tensor
+    advantages: Tensor
+    num_tokens: int
+    options: LossOptions
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, tokens):
+        loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        new = torch.empty_like(tokens.logprobs)
+        grad_hidden = torch.empty_like(hidden)
+        rows = max(1, _CHUNK_LOGITS // weight.shape[0])
+        temperature = tokens.options.temperature
+        for start in range(0, hidden.shape[0], rows):
+            part = slice(start, start + rows)
+            targets = tokens.targets[part, None]
+            logits = functional.linear(hidden[part], weight, bias).float()
+            logits.div_(temperature)
+            logits.sub_(logits.logsumexp(-1, keepdim=True))
+            new[part] = logits.gather(-1, targets)[:, 0]
+            terms, slope = surrogate(
+                new[part], tokens.logprobs[part], tokens.advantages[part], tokens.options
+            )
+            loss -= terms.sum(dtype=torch.float64) / tokens.num_tokens
+            # d loss / d logits = -slope * (one_hot(target) - softmax) / (N * temperature)
+            slope = slope[:, None] / (-tokens.num_tokens * temperature)
+            grad_logits = logits.exp_().mul_(-slope).scatter_add_(-1, targets, slope)
+            torch.mm(grad_logits.to(weight.dtype), weight, out=grad_hidden[part])
+        ctx.save_for_backward(grad_hidden)
+        ctx.mark_non_differentiable(new)
+        return loss, new
+
+    @staticmethod
+    def backward(ctx, grad_loss, _grad_new):  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad_hidden,) = ctx.saved_tensors
+        return grad_hidden * grad_loss.to(grad_hidden.dtype), None, None, None
+
+
+def surrogate(
+    new: Tensor, old: Tensor, advantages: Tensor, options: LossOptions
+) -> tuple[Tensor, Tensor]:
+    """Each token's term of the objective, and its derivative with respect to `new`, shape (m,).
+
+    The term is `rho * a` with `rho = exp(new - old)`, bounded as `retrain_core.policy_loss` says;
+    where the clipped branch is the smaller one the objective is flat.
+    """
+    ratio = torch.exp(new - old)
+    if options.importance_cap is not None:
+        capped = ratio.clamp_max(options.importance_cap) * advantages
+        return capped, capped
+    plain = ratio * advantages
+    if options.clip_eps is None:
+        return plain, plain
+    high = options.clip_eps if options.clip_eps_high is None else options.clip_eps_high
+    clipped = ratio.clamp(1 - options.clip_eps, 1 + high) * advantages
+    return torch.minimum(plain, clipped), torch.where(plain <= clipped, plain, 0.0)
+
+
+def head_loss(
+    hidden: Tensor, head: torch.nn.Linear, tokens: TrainedTokens
+) -> tuple[Tensor, Tensor]:
+    """Loss of the trained tokens, and their new log-probs.
+
+    Args:
+      hidden: last hidden states that predict the targets, shape (m, width).
+      head: the output embedding.
+      tokens: targets, old log-probs and advantages.
+
+    Returns:
+      The loss (scalar, float64; differentiable with respect to `hidden` only) and the new
+      log-probs, shape (m,), float32.
+    """
+    return _HeadLoss.apply(hidden, head.weight, head.bias, tokens)  # pyright: ignore

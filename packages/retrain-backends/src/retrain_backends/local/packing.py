@@ -1,0 +1,158 @@
+"""Micro-batches for training: rows sorted by length, packed without padding under a token budget.
+
+A micro-batch is one long row: its prompts, each once, then the completions that belong to them.
+Every layer but attention sees only real tokens (`attention.Packed` tells attention the rest). The
+last token of a completion is predicted but predicts nothing, so it is not part of the row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from retrain_backends.local.attention import Packed
+from retrain_backends.local.loss import TrainedTokens
+from retrain_backends.types import TrainBatch
+from retrain_core import LossOptions
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """`t` tokens in one row, `m` trained tokens; `source` (m,) finds these in the batch's arrays.
+
+    The hidden state at `predictors[k]` predicts `trained.targets[k]`.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    layout: Packed
+    predictors: Tensor
+    trained: TrainedTokens
+    source: Ints
+
+
+def plan(batch: TrainBatch, budget: int) -> Iterator[Ints]:
+    """Split the batch's completions into micro-batches of at most `budget` input tokens.
+
+    Completions of a group stay together as far as the budget allows, longest groups first, so that
+    an out-of-memory error comes with the first micro-batch. A row over the budget is alone.
+    """
+    lengths = np.diff(batch.token_offsets_n)
+    group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))
+    longest = np.zeros(len(batch.prompts), dtype=np.int64)
+    np.maximum.at(longest, group_of, lengths)
+    rows: list[int] = []
+    used, prompt = 0, -1
+    for row in np.lexsort((-lengths, group_of, -longest[group_of])):
+        if lengths[row] == 0:
+            continue
+        group, cost = int(group_of[row]), int(lengths[row]) - 1
+        shared = group == prompt
+        if rows and used + cost + (0 if shared else len(batch.prompts[group])) > budget:
+            yield np.array(rows)
+            rows, used, shared = [], 0, False
+        used += cost + (0 if shared else len(batch.prompts[group]))
+        rows.append(int(row))
+        prompt = group
+    if rows:
+        yield np.array(rows)
+
+
+def pack(batch: TrainBatch, rows: Ints, options: LossOptions, device: torch.device) -> MicroBatch:
+    """Lay out the completions `rows` of the batch, with their prompts, as one row on `device`."""
+    group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))[rows]
+    groups, prompt_of = np.unique(group_of, return_inverse=True)
+    prompts = [batch.prompts[group] for group in groups]
+    prompt_lengths = np.array([len(prompt) for prompt in prompts])
+    lengths = np.diff(batch.token_offsets_n)[rows]
+
+    # Every token of these completions: where it is in the batch, its row here, its place in there.
+    source, row_of, place = _ranges(batch.token_offsets_n[:-1][rows], lengths)
+    inputs = place < lengths[row_of] - 1
+    prompt_starts = _starts(prompt_lengths)
+    completion_starts = prompt_lengths.sum() + _starts(lengths - 1)
+    before = np.where(
+        place == 0,
+        (prompt_starts + prompt_lengths - 1)[prompt_of][row_of],
+        completion_starts[row_of] + place - 1,
+    )
+    _, prompt_row, prompt_place = _ranges(prompt_starts, prompt_lengths)
+    positions = np.concatenate([prompt_place, (prompt_lengths[prompt_of][row_of] + place)[inputs]])
+    trained = batch.trained_t[source]
+    source, before = source[trained], before[trained]
+
+    def on_device(x: npt.NDArray[np.generic], dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.as_tensor(x, dtype=dtype).to(device, non_blocking=True)
+
+    tokens = np.concatenate([*prompts, batch.tokens_t[_all(batch, rows)][inputs]])
+    width, depth = int(prompt_lengths.max()), max(1, int(lengths.max()) - 1)
+    inverse = np.concatenate(
+        [
+            prompt_row * width + prompt_place,
+            len(prompts) * width + (row_of * depth + place)[inputs],
+        ]
+    )
+    return MicroBatch(
+        tokens=on_device(tokens)[None],
+        positions=on_device(positions)[None],
+        layout=Packed(
+            prompts=on_device(_padded(prompt_starts, prompt_lengths, width)),
+            completions=on_device(_padded(completion_starts, lengths - 1, depth)),
+            inverse=on_device(inverse),
+            prompt_of=on_device(prompt_of),
+            bias=on_device(_bias(prompt_lengths[prompt_of], width, depth), torch.float32),
+        ),
+        predictors=on_device(before),
+        trained=TrainedTokens(
+            targets=on_device(batch.tokens_t[source]),
+            logprobs=on_device(batch.logprobs_t[source], torch.float32),
+            advantages=on_device(batch.advantages_t[source], torch.float32),
+            num_tokens=max(1, int(batch.trained_t.sum())),
+            options=options,
+        ),
+        source=source,
+    )
+
+
+def _all(batch: TrainBatch, rows: Ints) -> Ints:
+    return _ranges(batch.token_offsets_n[:-1][rows], np.diff(batch.token_offsets_n)[rows])[0]
+
+
+def _starts(lengths: Ints) -> Ints:
+    return np.cumsum(lengths) - lengths
+
+
+def _ranges(starts: Ints, lengths: Ints) -> tuple[Ints, Ints, Ints]:
+    """The ranges `starts[i] : starts[i] + lengths[i]` end to end: value, i, place in range i."""
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(lengths.sum()) - _starts(lengths)[row]
+    return starts[row] + place, row, place
+
+
+def _padded(starts: Ints, lengths: Ints, width: int) -> Ints:
+    """Indices (rows, width) of each range; padding repeats the last token (or the one before)."""
+    last = np.maximum(starts + lengths - 1, 0)
+    return np.minimum(starts[:, None] + np.arange(width), last[:, None])
+
+
+def _bias(prompt_lengths: Ints, width: int, depth: int) -> npt.NDArray[np.float32]:
+    """0 on a completion's prompt and on its own tokens up to the query, -inf elsewhere.
+
+    Shape (completions, 1, depth, width + depth). Queries beyond a completion's end see something
+    too, which keeps the softmax finite; nothing reads their output.
+    """
+    prompt = np.arange(width) < prompt_lengths[:, None, None]
+    own = np.tril(np.ones((depth, depth), dtype=bool))
+    seen = np.concatenate(
+        [
+            np.broadcast_to(prompt, (len(prompt_lengths), depth, width)),
+            np.broadcast_to(own, (len(prompt_lengths), depth, depth)),
+        ],
+        axis=-1,
+    )
+    return np.where(seen, np.float32(0), np.float32(-np.inf))[:, None]

@@ -1,0 +1,140 @@
+"""One optimiser step: micro-batches forward and backward, then AdamW on the flat adapter."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from retrain_backends.errors import RunError
+from retrain_backends.local.adapter import Adapter
+from retrain_backends.local.base_model import BaseModel
+from retrain_backends.local.loss import head_loss
+from retrain_backends.local.packing import MicroBatch, pack, plan
+from retrain_backends.randomness import Purpose, stream
+from retrain_backends.types import Floats, StepResult, TrainBatch
+from retrain_core import LossOptions, policy_loss
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW, and how a step is cut into micro-batches."""
+
+    lr: float
+    weight_decay: float
+    beta1: float
+    beta2: float
+    eps: float
+    bounds: LossOptions
+    microbatch_tokens: int
+    gradient_checkpointing: bool
+
+
+class Trainer:
+    """Trains one adapter on one base model."""
+
+    def __init__(self, base: BaseModel, adapter: Adapter, settings: OptimizerSettings) -> None:
+        self.base, self.adapter, self.settings = base, adapter, settings
+        self.budget = settings.microbatch_tokens
+        self.parameter = torch.nn.Parameter(adapter.weights)
+        self.parameter.grad = adapter.gradient
+        self.optimizer = torch.optim.AdamW(
+            [self.parameter],
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        if settings.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def step(self, batch: TrainBatch) -> StepResult:
+        """Forward, backward and update; a loss or gradient that is not finite updates nothing."""
+        started = time.perf_counter()
+        loss, new = self._accumulate(batch)
+        norm = float(self.adapter.gradient.norm())
+        accumulated = time.perf_counter()
+        if np.isfinite(loss) and np.isfinite(norm):
+            self.optimizer.step()
+        figures = policy_loss(
+            new, batch.logprobs_t, batch.advantages_t, batch.trained_t, self._options(batch)
+        )
+        return StepResult(
+            loss=loss,
+            num_tokens=figures.num_tokens,
+            grad_norm=norm,
+            mean_abs_logprob_diff=figures.mean_abs_logprob_diff,
+            kl_k3=figures.kl_k3,
+            ratio_p99=figures.ratio_p99,
+            ratio_max=figures.ratio_max,
+            clip_fraction=figures.clip_fraction,
+            times_s={
+                "forward_backward": accumulated - started,
+                "optimizer": time.perf_counter() - accumulated,
+            },
+        )
+
+    def _accumulate(self, batch: TrainBatch) -> tuple[float, Floats]:
+        """Fill the gradient; out of memory halves the token budget and starts the step again."""
+        while True:
+            try:
+                return self._passes(batch)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            if self.base.device.type == "cuda":
+                torch.cuda.empty_cache()
+            longest = max(len(rows) for rows in plan(batch, self.budget))
+            if longest == 1:
+                raise RunError(
+                    f"step {batch.step}: out of memory with a single completion in the"
+                    " micro-batch: lower training.max_tokens, or set"
+                    " gradient_checkpointing = true in [backend.options]"
+                )
+            self.budget //= 2
+            log.warning("out of memory: micro-batches of %d tokens from now on", self.budget)
+
+    def _passes(self, batch: TrainBatch) -> tuple[float, Floats]:
+        self.adapter.gradient.zero_()
+        torch.manual_seed(int(stream(batch.seed, Purpose.DROPOUT, batch.step).integers(2**63)))
+        options = self._options(batch)
+        loss, new = 0.0, np.zeros(len(batch.tokens_t))
+        with self._training():
+            for rows in plan(batch, self.budget):
+                micro = pack(batch, rows, options, self.base.device)
+                part, logprobs = self._pass(micro)
+                loss += part
+                new[micro.source] = logprobs
+        return loss, new
+
+    def _pass(self, micro: MicroBatch) -> tuple[float, Floats]:
+        hidden = self.base.hidden(micro.tokens, micro.positions, micro.layout)[0]
+        loss, new = head_loss(
+            hidden.index_select(0, micro.predictors), self.base.head, micro.trained
+        )
+        loss.backward()
+        return float(loss.detach()), new.double().cpu().numpy()
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Gradient checkpointing in transformers is on in training mode only; sampling is not."""
+        self.base.model.train(self.settings.gradient_checkpointing)
+        try:
+            yield
+        finally:
+            self.base.model.eval()
+
+    def _options(self, batch: TrainBatch) -> LossOptions:
+        """The bounds, at the sampler's temperature (greedy log-probs are those at 1)."""
+        return replace(self.settings.bounds, temperature=batch.temperature or 1.0)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory, on a GPU or on the CPU (whose error has no class)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
