@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pydantic
 import pytest
 
@@ -193,6 +197,30 @@ def test_values_that_are_refused(table, key, value):
 def test_values_that_are_accepted(table, key, value):
     config = RunConfig.model_validate({table: {key: value}})
     assert getattr(getattr(config, table), key) == value
+
+
+def test_a_plugin_of_an_installed_package_has_a_short_name(tmp_path):
+    package = tmp_path / "my_rewards-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: my-rewards\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[retrain.plugins]\nreward.lenient = my:Lenient\n")
+    program = """
+from retrain_backends.config import load_config
+from retrain_backends.errors import ConfigError
+print(load_config(None, {"reward.type": "lenient"}).reward.type)
+try:
+    load_config(None, {"data.source": "lenient"})
+except ConfigError as error:
+    print(len(error.problems))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "lenient\n1\n"
 
 
 def test_environment_arguments_as_table_or_json():
