@@ -80,7 +80,8 @@ class SepaConfig(Section):
     """SEPA: the uncertainty of execution tokens is pooled, more and more as training goes on."""
 
     steps: CountOrZero = Field(
-        default=500, description="Steps over which pooling grows from 0 to 1. 0: the steps add none."
+        default=500,
+        description="Steps over which pooling grows from 0 to 1. 0: the steps add none.",
     )
     schedule: Literal["linear", "auto"] = Field(
         default="linear",
