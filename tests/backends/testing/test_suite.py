@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from retrain_backends.fake import FakeOptions, FakeTraining
 from retrain_backends.testing import CHECKS, BackendCase, FakeBackend
 from retrain_backends.types import StepResult

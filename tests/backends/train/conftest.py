@@ -3,9 +3,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from retrain_backends.config import RunConfig, load_config
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from retrain_backends.config import RunConfig, load_config
 
 SYMBOLS = ["<end>", "<unknown>", *"0123456789", " "]
 

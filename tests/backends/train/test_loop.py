@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from retrain_backends.errors import InterruptedRunError, RunError
 from retrain_backends.fake import FakeBackend
 from retrain_backends.tracking.journal import read_metrics
@@ -59,7 +60,7 @@ class CtrlC(FirstSymbol):
 
 
 class CtrlCAtOnce:
-    def score(self, items):
+    def score(self, _items):
         raise KeyboardInterrupt
 
 

@@ -10,19 +10,21 @@ from rich.console import Console
 
 from retrain_backends.config import load_command_line
 from retrain_backends.errors import RetrainError
-from retrain_backends.train import train
+from retrain_backends.plugins import load_object
 
 
 def main(arguments: Sequence[str]) -> int:
     """Do the run that the arguments ask for, and return the exit code."""
     try:
-        train(load_command_line(arguments))
+        config = load_command_line(arguments)
+        # By name, so that a mistake in the file is told before the slow imports.
+        load_object("retrain_backends.train:train")(config)
     except RetrainError as error:
         errors = Console(stderr=True, highlight=False)
         for problem in str(error).splitlines():
             errors.print(f"error: {problem}", markup=False, soft_wrap=True)
         return error.exit_code
-    except KeyboardInterrupt:  # while the run was being built
+    except KeyboardInterrupt:  # while modules were being imported
         return 130
     return 0
 

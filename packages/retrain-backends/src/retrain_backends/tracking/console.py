@@ -66,7 +66,7 @@ class LiveView:
         )
         self._task = self._progress.add_task("training", total=total)
         self._live = Live(
-            get_renderable=self._render, console=console, refresh_per_second=4, transient=True
+            get_renderable=self._render, console=console, refresh_per_second=2, transient=True
         )
 
     def __enter__(self) -> Self:
@@ -103,6 +103,7 @@ def step_view(console: Console, total: int) -> StepView:
 
 def figures(row: Row) -> str:
     """The figures of a step that a person follows, on one line; `-` for what is unknown."""
+    unjudged = row["no_verdict_count"]
     return "  ".join(
         [
             f"correct {_number(row['correct_rate'], '.3f')}",
@@ -111,6 +112,7 @@ def figures(row: Row) -> str:
             f"loss {_number(row['loss'], '+.4f')}",
             f"{_number(row['tokens_per_second'], ',.0f')} tokens/s",
             f"{_number(row['step_time_s'], '.2f')} s",
+            *([f"no verdict {unjudged}"] if unjudged else []),
         ]
     )
 

@@ -29,7 +29,11 @@ def train(config: RunConfig) -> RunSummary:
       RetrainError: a setting that cannot be honoured, or a run that could not go on.
       InterruptedRunError: Ctrl-C; what had been trained is saved.
     """
-    with build(config) as run:
+    try:
+        run = build(config)
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted before the first step") from None
+    with run:
         state = run_steps(run)
         adapter = save_adapter(run, state)
     summary = conclude(run, state, adapter)
