@@ -26,7 +26,7 @@ from typing import Any
 from retrain_backends.config import did_you_mean
 from retrain_backends.config.algorithm import ADVANTAGE_MODES, TRANSFORM_MODES
 from retrain_backends.config.section import PLUGIN_GROUP
-from retrain_backends.errors import NotAvailableError, PluginError
+from retrain_backends.errors import NotAvailableError, PluginError, RetrainError
 
 # Packages of an optional extra, by the name they are imported under.
 _EXTRAS = {
@@ -130,15 +130,16 @@ def resolve(kind: str, name: str) -> Any:
     """
     check_available(kind, name)
     known = KINDS[kind]
+    where = f"{known.setting}: `{name}`"
     installed = _installed(kind)
     short = name.removeprefix(f"{kind}.")
     if name in known.builtins:
-        found = load_object(known.builtins[name], known.setting)
+        found = load_object(known.builtins[name], where)
     elif short in installed:
-        found = load_object(f"{installed[short].module}:{installed[short].attr}", known.setting)
+        found = load_object(f"{installed[short].module}:{installed[short].attr}", where)
     elif "." in name or ":" in name:
         _make_working_directory_importable()
-        found = load_object(name, known.setting)
+        found = load_object(name, where)
     else:
         usable = names(kind)
         raise PluginError(
@@ -153,26 +154,35 @@ def build(kind: str, name: str, *arguments: object) -> Any:
     """The part itself: `from_config(*arguments)` of what `name` leads to, else a plain call.
 
     Raises:
-      NotAvailableError, PluginError: as `resolve`; also when the built object lacks a method.
+      NotAvailableError, PluginError: as `resolve`; also when a plugin's constructor fails, or
+        the built object lacks a method.
     """
     found = resolve(kind, name)
-    part = found.from_config(*arguments) if hasattr(found, "from_config") else found()
+    # A border: the constructor may be the user's own.
+    try:
+        part = found.from_config(*arguments) if hasattr(found, "from_config") else found()
+    except Exception as error:
+        if isinstance(error, RetrainError) or name in KINDS[kind].builtins:
+            raise
+        raise PluginError(
+            f"{KINDS[kind].setting}: building `{name}` failed: {describe(error)}"
+        ) from error
     _check_methods(kind, name, part)
     return part
 
 
-def load_object(name: str, setting: str = "") -> Any:
+def load_object(name: str, where: str = "") -> Any:
     """Import the object that `pkg.module:attr` or `pkg.module.attr` names.
 
     Args:
       name: where the object is; after a colon, dots lead into attributes, and into the entries
         of a table.
-      setting: the setting that the name was read from, for the error message.
+      where: what an error message begins with, the name itself unless given.
 
     Raises:
       PluginError: no such module, a module that fails on import, or no such attribute.
     """
-    where = f"{setting}: `{name}`" if setting else f"`{name}`"
+    where = where or f"`{name}`"
     module_name, _, path = name.partition(":") if ":" in name else name.rpartition(".")
     if not module_name or not path:
         raise PluginError(

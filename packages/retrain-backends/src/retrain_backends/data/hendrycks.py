@@ -68,10 +68,7 @@ class MathSource:
         directory = self._directory()
         examples: list[Example] = []
         for subject in SUBJECTS:
-            name = (
-                str(directory / subject) if self._path and directory else f"{REPOSITORY}:{subject}"
-            )
-            place = f"data.source `math`: `{name}` (split `{self._split}`)"
+            place = f"{self._place()} {subject} (split `{self._split}`)"
             with reading(place):
                 rows = self._rows(directory, subject)
                 examples += [

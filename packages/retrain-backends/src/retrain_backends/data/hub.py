@@ -51,7 +51,7 @@ class HubSource:
             row without its fields.
         """
         place = f"data.path `{self._path}` (split `{self._split}`)"
-        with reading(place):
+        with reading(place, "; one of several configurations is named as `owner/name:config`"):
             rows = self._rows()
             return [
                 self._fields.example(row, f"{place} row {number}")
@@ -117,11 +117,12 @@ def rows_of_file(path: Path, split: str) -> Rows:
 
 
 @contextmanager
-def reading(place: str) -> Iterator[None]:
+def reading(place: str, hint: str = "") -> Iterator[None]:
     """The border to the hub, the disk and other people's files: all that fails is one line.
 
     Args:
       place: what is being read, for the message.
+      hint: what may help when the data are there but cannot be read, the message's end.
     """
     try:
         yield
@@ -146,4 +147,4 @@ def reading(place: str) -> Iterator[None]:
             " with a network and bring it here"
         ) from error
     except Exception as error:
-        raise DataError(f"{place} cannot be read: {describe(error)}") from error
+        raise DataError(f"{place} cannot be read: {describe(error)}{hint}") from error

@@ -1,0 +1,98 @@
+from contextlib import chdir
+
+import pytest
+
+from retrain_backends.config import DataConfig
+from retrain_backends.data import load_examples
+from retrain_backends.errors import DataError, PluginError
+from retrain_backends.types import Example
+
+PLUGIN = """
+from retrain_backends.types import Example
+
+class Squares:
+    def __init__(self, count):
+        self.count = count
+
+    @classmethod
+    def from_config(cls, config, seed):
+        return cls(seed)
+
+    def load(self):
+        return [Example(f"{i} * {i}?", str(i * i)) for i in range(self.count)]
+
+class NoReference:
+    def load(self):
+        return [Example("1?", "1"), Example("2?", " ")]
+
+class NoQuestion:
+    def load(self):
+        return [Example("", "1")]
+
+class Dictionaries:
+    def load(self):
+        return [{"question": "1?", "reference": "1"}]
+
+class Fails:
+    def load(self):
+        raise OSError("the disk\\nis gone")
+"""
+
+
+@pytest.fixture
+def load(tmp_path_factory):
+    """Loads the class of that name from the user's module in the working directory."""
+    directory = tmp_path_factory.mktemp("plugin")
+    module = f"data_of_{directory.name}"
+    (directory / f"{module}.py").write_text(PLUGIN)
+
+    def load(name, seed=3):
+        with chdir(directory):
+            return load_examples(DataConfig(source=f"{module}.{name}"), seed)
+
+    return load
+
+
+def test_a_source_of_the_users_own(load):
+    examples = load("Squares")
+    assert examples == [Example("0 * 0?", "0"), Example("1 * 1?", "1"), Example("2 * 2?", "4")]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("NoReference", r"example 1 \(counted from 0\) has an empty reference answer$"),
+        ("NoQuestion", r"example 0 \(counted from 0\) has an empty question$"),
+        ("Dictionaries", r"example 0 is a dict; a source gives retrain_backends.types.Example$"),
+        ("Fails", r"^data.source: `data_of_plugin\d+.Fails` failed: OSError: the disk is gone$"),
+    ],
+)
+def test_a_source_of_the_users_own_that_goes_wrong(load, name, problem):
+    with pytest.raises(DataError, match=problem):
+        load(name)
+
+
+def test_no_rows(load):
+    with pytest.raises(DataError, match=r"has no rows \(split `train`\)$"):
+        load("Squares", seed=0)
+
+
+def test_an_endless_source_stays_endless():
+    examples = load_examples(DataConfig(source="arithmetic"), seed=1)
+    assert examples[10**12].question != examples[0].question
+
+
+def test_max_examples_keeps_the_first_ones(tmp_path):
+    endless = load_examples(DataConfig(source="arithmetic"), seed=1)
+    some = load_examples(DataConfig(source="arithmetic"), seed=1, max_examples=4)
+    assert list(some) == [endless[i] for i in range(4)]
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"question": "1?", "answer": 1}\n{"question": "2?", "answer": 2}\n')
+    config = DataConfig(source="jsonl", path=str(file))
+    assert [e.reference for e in load_examples(config, 0, max_examples=1)] == ["1"]
+    assert [e.reference for e in load_examples(config, 0, max_examples=9)] == ["1", "2"]
+
+
+def test_a_source_that_does_not_exist():
+    with pytest.raises(PluginError, match=r"^data.source: `no_such_module.X`: there is no module"):
+        load_examples(DataConfig(source="no_such_module.X"), seed=0)

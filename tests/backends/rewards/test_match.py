@@ -1,0 +1,29 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from retrain_backends.config import RewardConfig
+from retrain_backends.errors import NotAvailableError
+from retrain_backends.rewards import build_reward
+from retrain_backends.types import Example, Scored, Verdict
+
+GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "boxed_match.json"
+CASES = [c for c in json.loads(GOLDEN.read_text())["cases"] if c["function"] == "match_reward"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_golden(case):
+    item = Scored(Example("q", case["inputs"]["reference"]), case["inputs"]["response"])
+    assert build_reward(RewardConfig()).score([item]) == [Verdict(case["expected"])]
+
+
+def test_one_verdict_for_each_item_in_order():
+    items = [Scored(Example("q", "7"), rf"\boxed{{{answer}}}") for answer in (7, 8, 7)]
+    assert [v.value for v in build_reward(RewardConfig()).score(items)] == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["math", "judge", "custom"])
+def test_rewards_of_a_later_version_are_refused(name):
+    with pytest.raises(NotAvailableError, match=f"`{name}` is not available in this version"):
+        build_reward(RewardConfig(type=name))

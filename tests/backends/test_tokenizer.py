@@ -1,0 +1,214 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from retrain_backends.errors import ModelError
+from retrain_backends.tokenizer import load_tokenizer, resolve_model
+
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<s>", "<|end|>", "<|user|>", "<|assistant|>", "<|eot|>"]
+TEMPLATE = "{question} Use \\boxed{}."
+
+
+def byte_level():
+    """Byte-level BPE, as of GPT-2 and Qwen, with a few merges."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ġ", "l"), ("e", "t"), ("Ġl", "et"), ("Ġ", "m"), ("Ġm", "e"), ("v", "e"), ("i", "f")]
+    vocabulary = {text: i for i, text in enumerate(letters + ["".join(pair) for pair in merges])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def sentencepiece():
+    """BPE with `▁` before words and bytes for unknown characters, as of Llama 2 and Mistral."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghilmnostu.'"]
+    merges = [("▁", "l"), ("e", "t"), ("▁l", "et"), ("▁", "m"), ("▁m", "e")]
+    pieces += ["".join(pair) for pair in merges]
+    vocabulary = {text: i for i, text in enumerate(pieces)}
+    model = models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return tokenizer
+
+
+def save(tokenizer, directory, *, chat=None, eos="<|end|>", leading=("<s>",), trailing=()):
+    tokenizer.add_special_tokens(SPECIAL)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*leading, "$A", *trailing],
+        special_tokens=[(text, tokenizer.token_to_id(text)) for text in SPECIAL],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token=eos, chat_template=chat
+    ).save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session", params=[byte_level, sentencepiece], ids=lambda make: make.__name__)
+def plain(request, tmp_path_factory):
+    """A tokenizer without a chat template."""
+    return load_tokenizer(save(request.param(), tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture
+def chat(tmp_path):
+    """A tokenizer with a chat template, which writes the beginning of text itself."""
+    return load_tokenizer(save(byte_level(), tmp_path, chat=CHAT))
+
+
+def test_the_prompt_is_a_users_message_where_the_model_chats(chat):
+    text = chat.render("What is {x}?", TEMPLATE)
+    assert text == "<s><|user|>What is {x}? Use \\boxed{}.<|end|><|assistant|>"
+
+
+def test_the_prompt_is_plain_text_where_it_does_not(plain):
+    assert plain.render("What is {x}?", TEMPLATE) == "What is {x}? Use \\boxed{}."
+
+
+def test_the_beginning_of_text_comes_once(chat, plain):
+    for tokenizer in (chat, plain):
+        ids = tokenizer.encode(tokenizer.render("let me", "{question}"))
+        assert ids.dtype == np.int64
+        texts = tokenizer.token_texts(ids)
+        assert texts[0] == "<s>"
+        assert texts.count("<s>") == 1
+
+
+def test_no_token_that_ends_a_text_is_added(tmp_path):
+    path = save(byte_level(), tmp_path, leading=("<s>", "<|user|>"), trailing=("<|end|>",))
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.token_texts(tokenizer.encode("let")) == ["<s>", "<|user|>", "l", "et"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet="let me verify.'\n 1é∑"))
+def test_decoding_gives_the_text_back(plain, text):
+    assert plain.decode(plain.encode(text)) == text
+
+
+@given(text=st.text(alphabet="let me verify.'\n "))
+def test_the_texts_of_the_tokens_joined_are_the_text(plain, text):
+    joined = "".join(plain.token_texts(plain.encode(text))).removeprefix("<s>")
+    # SentencePiece puts a space before a text, which decoding the whole takes away.
+    assert joined in (text, f" {text}")
+
+
+def test_tokens_have_their_spaces_and_newlines(plain):
+    texts = plain.token_texts(plain.encode("so let me\nsee"))
+    assert "".join(texts).removeprefix("<s>").strip() == "so let me\nsee"
+    assert {" let", " me", "\n"} <= set(texts)
+
+
+def test_token_texts_of_odd_ids(plain):
+    cut = plain.token_texts(plain.encode("é"))[-1]
+    assert cut == "\N{REPLACEMENT CHARACTER}"
+    assert plain.token_texts([10**9]) == [""]
+    assert plain.token_texts(np.array([], dtype=np.int64)) == []
+    assert plain.decode([]) == ""
+
+
+def test_special_tokens_are_not_decoded(chat):
+    assert chat.decode(chat.encode(chat.render("1 + 1?", "{question}"))) == "1 + 1?"
+
+
+@pytest.mark.parametrize("listed", [None, "<|eot|>", ["<|eot|>", "<|end|>"]])
+def test_stop_tokens_are_those_of_tokenizer_and_generation(tmp_path, listed):
+    path = save(byte_level(), tmp_path)
+    ids = dict(
+        zip(SPECIAL, load_tokenizer(path).encode("".join(SPECIAL))[1:].tolist(), strict=True)
+    )
+    wanted = {ids["<|end|>"]}
+    if listed:
+        several = [ids[text] for text in listed] if isinstance(listed, list) else ids[listed]
+        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": several}))
+        wanted.add(ids["<|eot|>"])
+    assert load_tokenizer(path).stop_token_ids == tuple(sorted(wanted))
+
+
+def test_a_model_that_never_stops_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="names no token that ends a text"):
+        load_tokenizer(save(byte_level(), tmp_path, eos=None))
+
+
+def test_a_chat_template_that_fails(tmp_path):
+    refuses = "{{ raise_exception('only systems may speak') }}"
+    tokenizer = load_tokenizer(save(byte_level(), tmp_path, chat=refuses))
+    with pytest.raises(ModelError, match=r"^model.model: the chat template of .*only systems may"):
+        tokenizer.render("1?", "{question}")
+
+
+def test_other_names_are_left_as_they_are():
+    assert resolve_model("Qwen/Qwen3-4B-Instruct-2507") == "Qwen/Qwen3-4B-Instruct-2507"
+
+
+def test_built_in_models_are_listed():
+    with pytest.raises(ModelError, match=r"^model.model: there is no `builtin:tiny`; built in: "):
+        resolve_model("builtin:tiny")
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/no/such/model", "~/nothing", "a/b/c"])
+def test_a_directory_that_is_not_there(name):
+    with pytest.raises(ModelError, match=f"^model.model: there is no directory `{name}`$"):
+        load_tokenizer(name)
+
+
+def test_a_directory_without_a_tokenizer(tmp_path):
+    with pytest.raises(ModelError, match="has no tokenizer that can be loaded: ") as caught:
+        load_tokenizer(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+# In a process of its own, because the hub's address and cache are read from the environment when
+# huggingface_hub is imported.
+SCRIPT = """
+import sys
+from retrain_backends.errors import ModelError
+from retrain_backends.tokenizer import load_tokenizer
+
+for name in sys.argv[1:]:
+    try:
+        print(load_tokenizer(name).decode([0]))
+    except ModelError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_models_of_the_hub_without_a_network(tmp_path):
+    cached = tmp_path / "hub" / "models--some--model"
+    save(byte_level(), cached / "snapshots" / "0")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "some/model", "other/model", "-bad-name-"],
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    good, absent, bad = done.stdout.splitlines()
+    assert good == "!"
+    assert absent.startswith("model.model: `other/model` is not in the local cache, and https://")
+    assert bad.startswith("model.model: `-bad-name-` is neither a directory nor a model")
