@@ -1,6 +1,8 @@
-# The checks that CI runs; `just check` is all of them.
+# The checks that CI runs. `uv run just check` is all of them; each can be run alone.
 
-check: format lint types imports test docs
+check: check-without-tests test
+
+check-without-tests: format lint types imports docs
 
 format:
     uv run ruff format --check .
@@ -14,13 +16,15 @@ types:
 imports:
     uv run lint-imports
 
-test:
-    uv run pytest
+test *arguments:
+    uv run pytest {{ arguments }}
 
 docs:
+    uv run python scripts/generate_docs.py --check
     uv run mkdocs build --strict
 
 # Mend what a machine can mend.
 fix:
     uv run ruff check --fix .
     uv run ruff format .
+    uv run python scripts/generate_docs.py

@@ -1,4 +1,4 @@
-"""What the parts of a run promise each other. Built-ins and plugins implement the same protocols."""
+"""What the parts of a run promise each other; built-ins and plugins keep the same protocols."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +29,7 @@ class Backend(Protocol):
         """What this backend can do."""
         ...
 
-    def sample(
-        self, prompts: Sequence[Tokens], params: SamplingParams
-    ) -> list[list[Completion]]:
+    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
         """Sample `params.group_size` completions of each prompt: result[prompt][sample]."""
         ...
 
@@ -40,7 +38,7 @@ class Backend(Protocol):
         ...
 
     def save(self, directory: Path) -> CheckpointRef:
-        """Write all that an exact continuation needs into `directory`, which exists and is empty."""
+        """Write what an exact continuation needs into `directory`, which exists and is empty."""
         ...
 
     def load(self, ref: CheckpointRef) -> None:

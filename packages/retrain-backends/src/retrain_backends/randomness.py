@@ -12,7 +12,10 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream is for; two purposes never share numbers. The values are part of a run's identity."""
+    """What a stream is for; two purposes never share numbers.
+
+    The values are part of a run's identity: changing one changes every run.
+    """
 
     ADAPTER = 1  # initial LoRA weights
     ORDER = 2  # permutation of the data, one per epoch
@@ -30,7 +33,8 @@ def stream(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator:
     Args:
       seed: the run's seed, >= 0.
       purpose: what the numbers are for.
-      indices: at most three, each >= 0: for a completion (step, prompt, sample), for an epoch (epoch,).
+      indices: at most three, each >= 0: (step, prompt, sample) for a completion, (epoch,) for an
+        order of the data.
 
     Returns:
       A numpy generator at the start of its stream; streams with different arguments never overlap
