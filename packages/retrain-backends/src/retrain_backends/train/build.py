@@ -102,7 +102,9 @@ def build(config: RunConfig) -> Run:
         backend: Backend = build_part("backend", config.backend.backend, config)
         stack.enter_context(closing(backend))
         directory, adapters = _directories(config)
-        print_lines(console, f"logs in {directory}")
+        taken = str(directory) != config.logging.log_dir
+        note = f" ({config.logging.log_dir} holds another run)" if taken else ""
+        print_lines(console, f"logs in {directory}{note}")
         journal = stack.enter_context(Journal(directory))
         view = stack.enter_context(step_view(console, config.training.max_steps))
         return Run(

@@ -66,7 +66,6 @@ class PluginRule:
             entropy_stats=entropy_stats(h_t, planning_t),
             episode=segment_mean(values_t, batch.token_offsets),
             informative=informative_groups(batch.rewards, batch.group_offsets),
-            transformed_uncertainty=None,
             metrics={},
         )
 

@@ -1,0 +1,96 @@
+import pytest
+
+from retrain_backends.config import RunConfig, load_config
+from retrain_backends.errors import ConfigError, NotAvailableError, PluginError
+from retrain_backends.fake import FakeBackend
+from retrain_backends.train.build import build
+from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
+from retrain_backends.types import Capabilities
+
+
+class Undeclared:
+    """A backend that does not say what it can do."""
+
+    sample = train_step = save = load = export_adapter = close = FakeBackend.sample
+
+
+class WithoutEntropy(FakeBackend):
+    capabilities = Capabilities(entropy=False, lora_alpha=True, resume="approximate")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("backend.backend", "tinker"),
+        ("inference.engine", "vllm"),
+        ("inference.engine", "openai"),
+        ("inference.attention_kernel", "flash"),
+        ("inference.dtype", "fp8"),
+        ("inference.dtype", "fp4"),
+        ("inference.kv_cache_dtype", "int8"),
+        ("reward.type", "math"),
+        ("reward.type", "judge"),
+        ("reward.type", "custom"),
+        ("planning.detector", "semantic"),
+        ("environment.provider", "verifiers"),
+        ("backpressure.enabled", True),
+        ("resume.from", "logs/train"),
+        ("logging.wandb_project", "mine"),
+        ("campaign.max_steps", 5),
+        ("squeeze.device", "cpu"),
+    ],
+)
+def test_what_comes_later_is_refused(key, value):
+    with pytest.raises(NotAvailableError, match="is not available in this version; ") as caught:
+        refuse_unavailable(load_config(None, {key: value}))
+    [problem] = caught.value.problems
+    assert problem.startswith((key.split(" ")[0], f"[{key.split('.')[0]}]"))
+
+
+def test_all_refusals_come_at_once(make_config, tmp_path):
+    config = make_config({"reward.type": "math", "inference.engine": "max", "resume.from": "x"})
+    with pytest.raises(NotAvailableError) as caught:
+        build(config)
+    assert len(caught.value.problems) == 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_defaults_are_available():
+    refuse_unavailable(RunConfig())
+
+
+def test_clashes_with_the_backend_are_refused_at_once():
+    config = load_config(None, {"algorithm.uncertainty_kind": "shannon_entropy", "lora.alpha": 8.0})
+    refuse_clashes(config, Capabilities(entropy=True, lora_alpha=True, resume="exact"))
+    with pytest.raises(ConfigError) as caught:
+        refuse_clashes(config, Capabilities(entropy=False, lora_alpha=False, resume="exact"))
+    entropy, alpha = caught.value.problems
+    assert entropy.startswith("algorithm.uncertainty_kind: `shannon_entropy`")
+    assert alpha.startswith("lora.alpha")
+
+
+def test_plugin_backend_is_checked_before_it_is_made(make_config, tmp_path):
+    config = make_config(
+        {
+            "backend.backend": f"{__name__}:WithoutEntropy",
+            "backend.options": {"never": "read"},
+            "algorithm.uncertainty_kind": "shannon_entropy",
+        }
+    )
+    with pytest.raises(ConfigError, match="does not report; use `surprisal`"):
+        build(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_backend_must_declare_what_it_can_do(make_config):
+    with pytest.raises(PluginError, match="does not declare `capabilities"):
+        build(make_config({"backend.backend": f"{__name__}:Undeclared"}))
+
+
+def test_earlier_runs_are_left_alone(make_config, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").write_text("mine")
+    with build(make_config()) as run:
+        assert run.directory == tmp_path / "run-2"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+    assert f"logs in {tmp_path / 'run-2'} ({tmp_path / 'run'} holds" in capsys.readouterr().out
