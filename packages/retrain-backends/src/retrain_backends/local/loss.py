@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from retrain_core import LossOptions
 
-_CHUNK_LOGITS = 1 << 24  # logits of one chunk, 64 MiB in float32
+CHUNK_LOGITS = 1 << 24  # logits of one chunk, 64 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _HeadLoss(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
         new = torch.empty_like(tokens.logprobs)
         grad_hidden = torch.empty_like(hidden)
-        rows = max(1, _CHUNK_LOGITS // weight.shape[0])
+        rows = max(1, CHUNK_LOGITS // weight.shape[0])
         temperature = tokens.options.temperature
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)

@@ -52,7 +52,9 @@ class Trainer:
             fused=True,
         )
         if settings.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})
+            # The newer name first: the older one warns in the versions that have both.
+            enable = getattr(base.model, "activation_checkpointing_enable", None)
+            (enable or base.model.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def step(self, batch: TrainBatch) -> StepResult:
         """Forward, backward and update; a loss or gradient that is not finite updates nothing."""

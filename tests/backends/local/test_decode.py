@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from transformers import AutoModelForCausalLM
+
+from retrain_backends.local.base_model import BaseModel
+from retrain_backends.local.cache import GroupCache
+from retrain_backends.local.decode import sample_groups
+from retrain_backends.randomness import Purpose, stream
+from retrain_backends.types import SamplingParams
+
+
+def tokens_of(groups):
+    return [row.tokens_T.tolist() for group in groups for row in group]
+
+
+def teacher_forced(base, prompt, completion, temperature):
+    """Log-softmax at every token of the completion, from the plain model run on the whole text."""
+    model = AutoModelForCausalLM.from_pretrained(base.name)
+    text = torch.tensor(np.concatenate([prompt, completion.tokens_T]))[None]
+    with torch.no_grad():
+        logits = model(text).logits[0, len(prompt) - 1 : -1]
+    return (logits / temperature).log_softmax(-1).double().numpy()
+
+
+def test_logprobs_and_entropy_are_those_of_the_model(model_path, policy, prompts, params):
+    base = policy(model_path, active=False).base
+    groups = sample_groups(base, prompts, 0, replace(params, entropy=True))
+    for prompt, group in zip(prompts, groups, strict=True):
+        for row in group:
+            expected = teacher_forced(base, prompt, row, params.temperature)
+            chosen = np.take_along_axis(expected, row.tokens_T[:, None], axis=1)[:, 0]
+            np.testing.assert_allclose(row.logprobs_T, chosen, atol=2e-5)
+            entropy = -(np.exp(expected) * expected).sum(-1)
+            np.testing.assert_allclose(row.entropy_T, entropy, atol=2e-5)
+
+
+def test_tokens_are_the_inverse_cdf_of_their_stream(qwen3, policy, prompts, params):
+    base = policy(qwen3, active=False).base
+    groups = sample_groups(base, prompts, 0, params)
+    for i, (prompt, group) in enumerate(zip(prompts, groups, strict=True)):
+        for j, row in enumerate(group):
+            cdf = np.exp(teacher_forced(base, prompt, row, params.temperature)).cumsum(-1)
+            uniforms = stream(params.seed, Purpose.SAMPLE, params.step, i, j).random(10)
+            points = uniforms[: len(cdf)] * cdf[:, -1]
+            drawn = [np.searchsorted(c, p, side="right") for c, p in zip(cdf, points, strict=True)]
+            assert row.tokens_T.tolist() == drawn
+
+
+def test_one_token_has_the_models_distribution(qwen3, policy, prompts, params):
+    base = policy(qwen3).base
+    many = replace(params, group_size=4000, max_tokens=1, stop_token_ids=(), entropy=False)
+    (group,) = sample_groups(base, prompts[:1], 0, many)
+    counts = np.bincount([row.tokens_T[0] for row in group], minlength=61)
+    logprob_of = {int(row.tokens_T[0]): row.logprobs_T[0] for row in group}
+    common = [token for token in logprob_of if counts[token] >= 20]
+    expected = np.array([np.exp(logprob_of[token]) for token in common])
+    rest = 4000 - counts[common].sum(), 1 - expected.sum()
+    result = chisquare([*counts[common], rest[0]], 4000 * np.array([*expected, rest[1]]))
+    assert result.pvalue > 1e-3
+
+
+def test_greedy_decoding_is_that_of_transformers(qwen3, policy, prompts, params):
+    base = policy(qwen3, active=False).base
+    greedy = replace(params, temperature=0.0, group_size=1, stop_token_ids=())
+    groups = sample_groups(base, prompts, 0, greedy)
+    model = AutoModelForCausalLM.from_pretrained(qwen3)
+    for prompt, (row,) in zip(prompts, groups, strict=True):
+        text = torch.tensor(prompt)[None]
+        out = model.generate(
+            text,
+            attention_mask=torch.ones_like(text),
+            max_new_tokens=10,
+            do_sample=False,
+            eos_token_id=[],
+            pad_token_id=0,
+        )
+        assert row.tokens_T.tolist() == out[0, len(prompt) :].tolist()
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_dropping_finished_rows_changes_nothing(session_base, data):
+    """Whatever ends a completion early, its tokens are the beginning of the unstopped ones."""
+    base, prompts, params = session_base
+    stop = data.draw(st.sets(st.integers(0, 60), max_size=12))
+    free = sample_groups(base, prompts, 0, replace(params, stop_token_ids=()))
+    stopped = sample_groups(base, prompts, 0, replace(params, stop_token_ids=tuple(stop)))
+    for whole, part in zip(tokens_of(free), tokens_of(stopped), strict=True):
+        ends = [place for place, token in enumerate(whole) if token in stop]
+        assert part == whole[: ends[0] + 1 if ends else None]
+
+
+@pytest.fixture(scope="module")
+def session_base(qwen3):
+    base = BaseModel(qwen3, qwen3, torch.device("cpu"), torch.float32)
+    prompts = [np.arange(2, 7), np.arange(9, 12)]
+    params = SamplingParams(
+        group_size=6, max_tokens=80, temperature=1.0, stop_token_ids=(), seed=1, step=0
+    )
+    return base, prompts, params
+
+
+def test_cache_returns_everything_so_far():
+    cache = GroupCache()
+    chunks = [torch.randn(2, 3, length, 4) for length in (5, 1, 1, 90, 1)]
+    for i, chunk in enumerate(chunks):
+        keys, values = cache.update(chunk, -chunk, 0)
+        expected = torch.cat(chunks[: i + 1], dim=2)
+        assert torch.equal(keys, expected)
+        assert torch.equal(values, -expected)
+    cache.select_rows(torch.tensor([1, 1, 0]))
+    keys, _ = cache.update(torch.zeros(3, 3, 1, 4), torch.zeros(3, 3, 1, 4), 0)
+    assert torch.equal(keys[:, :, :-1], torch.cat(chunks, dim=2)[[1, 1, 0]])

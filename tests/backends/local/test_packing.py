@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from retrain_backends.local.packing import pack, plan
+from retrain_backends.types import TrainBatch
+from retrain_core import LossOptions, policy_loss
+
+
+def reference_logprobs(model, batch):
+    """Each row on its own through the plain model: log-probs of its completion's tokens."""
+    group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))
+    parts = []
+    for row, group in enumerate(group_of):
+        start, end = batch.token_offsets_n[row : row + 2]
+        prompt, tokens = batch.prompts[group], torch.tensor(batch.tokens_t[start:end])
+        text = torch.cat([torch.tensor(prompt), tokens])[None]
+        logits = model(text).logits[0, len(prompt) - 1 : -1] / batch.temperature
+        parts.append(logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0])
+    return torch.cat(parts)
+
+
+def peft_model(path, directory, adapter):
+    adapter.export(directory, path)
+    return PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(path), str(directory), is_trainable=True
+    )
+
+
+@pytest.mark.parametrize("budget", [1, 20, 4096])
+def test_step_is_that_of_plain_peft(model_path, policy, trainer, random_batch, tmp_path, budget):
+    """Log-probs, loss, every gradient and the updated weights, for any split into micro-batches."""
+    parts = policy(model_path)
+    model = peft_model(model_path, tmp_path, parts.adapter)
+    new = reference_logprobs(model, random_batch)
+    figures = policy_loss(
+        new.detach().double().numpy(),
+        random_batch.logprobs_t,
+        random_batch.advantages_t,
+        random_batch.trained_t,
+    )
+    new.backward(torch.tensor(figures.gradient, dtype=torch.float32))
+    weights = [p for p in model.parameters() if p.requires_grad]
+    norm = torch.cat([p.grad.flatten() for p in weights]).norm()
+    torch.optim.AdamW(weights, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0).step()
+
+    result = trainer(parts, microbatch_tokens=budget).step(random_batch)
+    assert result.loss == pytest.approx(figures.loss, abs=1e-5)
+    assert result.grad_norm == pytest.approx(float(norm), rel=1e-4)
+    assert result.mean_abs_logprob_diff == pytest.approx(figures.mean_abs_logprob_diff, rel=1e-4)
+    assert result.kl_k3 == pytest.approx(figures.kl_k3, rel=1e-3)
+    expected = {
+        name.replace(".default", ""): tensor
+        for name, tensor in model.state_dict().items()
+        if "lora_" in name
+    }
+    for name, tensor in parts.adapter.state().items():
+        # Adam divides by the gradient's size, so tiny gradients amplify rounding.
+        torch.testing.assert_close(tensor, expected[name], atol=5e-4, rtol=1e-3)
+
+
+def test_gradients_of_every_factor(model_path, policy, trainer, random_batch, tmp_path):
+    parts = policy(model_path)
+    model = peft_model(model_path, tmp_path, parts.adapter)
+    new = reference_logprobs(model, random_batch)
+    figures = policy_loss(
+        new.detach().double().numpy(),
+        random_batch.logprobs_t,
+        random_batch.advantages_t,
+        random_batch.trained_t,
+    )
+    new.backward(torch.tensor(figures.gradient, dtype=torch.float32))
+    expected = {
+        name.replace(".default", ""): p.grad
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+    trainer(parts, lr=0.0).step(random_batch)
+    parts.adapter.weights.copy_(parts.adapter.gradient)  # names the gradients
+    for name, gradient in parts.adapter.state().items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-3)
+
+
+def test_gradient_checkpointing_changes_nothing(qwen3, policy, trainer, random_batch):
+    plain, saving = policy(qwen3), policy(qwen3)
+    trainer(plain).step(random_batch)
+    trainer(saving, gradient_checkpointing=True).step(random_batch)
+    torch.testing.assert_close(
+        saving.adapter.gradient, plain.adapter.gradient, atol=1e-7, rtol=1e-5
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_micro_batches_hold_every_trained_token_once(data):
+    groups = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), min_size=1))
+    budget = data.draw(st.integers(1, 60))
+    lengths = np.array([length for group in groups for length in group])
+    total = int(lengths.sum())
+    batch = TrainBatch(
+        prompts=[np.arange(1 + i % 4) for i in range(len(groups))],
+        group_offsets_g=np.cumsum([0, *map(len, groups)]),
+        token_offsets_n=np.concatenate([[0], np.cumsum(lengths)]),
+        tokens_t=np.arange(total),
+        logprobs_t=np.zeros(total),
+        advantages_t=np.zeros(total),
+        trained_t=np.ones(total, dtype=bool),
+        temperature=1.0,
+        step=0,
+        seed=0,
+    )
+    micros = [pack(batch, rows, LossOptions(), torch.device("cpu")) for rows in plan(batch, budget)]
+    seen = np.sort(np.concatenate([[], *(micro.source for micro in micros)]))
+    assert seen.tolist() == list(range(total))
+    for micro, rows in zip(micros, plan(batch, budget), strict=True):
+        assert micro.tokens.shape[1] <= budget or len(rows) == 1
+        assert micro.trained.targets.tolist() == micro.source.tolist()
