@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,13 +20,10 @@ def test_fake_backend_conforms(check, tmp_path):
 
 
 class Frozen(FakeBackend):
-    """Reports a step and takes none."""
+    """Trains another backend and reports that."""
 
     def train_step(self, batch) -> StepResult:
-        logits = self._logits
-        result = super().train_step(batch)
-        self._logits = logits
-        return result
+        return make_fake().train_step(batch)
 
 
 class Unseeded(FakeBackend):
@@ -32,7 +33,7 @@ class Unseeded(FakeBackend):
 
     def sample(self, prompts, params):
         self.calls += 1
-        return super().sample(prompts, params.__class__(**{**vars(params), "seed": self.calls}))
+        return super().sample(prompts, replace(params, seed=self.calls))
 
 
 class Miscounted(FakeBackend):
@@ -40,7 +41,7 @@ class Miscounted(FakeBackend):
 
     def train_step(self, batch) -> StepResult:
         everything = np.ones_like(batch.trained_t)
-        return super().train_step(batch.__class__(**{**vars(batch), "trained_t": everything}))
+        return super().train_step(replace(batch, trained_t=everything))
 
 
 class Forgetful(FakeBackend):
@@ -67,3 +68,9 @@ def test_suite_catches_a_broken_backend(broken, caught_by, tmp_path):
     check = next(check for check in CHECKS if check.__name__ == caught_by)
     with pytest.raises(AssertionError):
         check(case)
+
+
+def test_authors_of_backends_need_no_heavy_import():
+    heavy = "{'torch', 'transformers', 'matplotlib'}"
+    code = f"import sys, retrain_backends.testing; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

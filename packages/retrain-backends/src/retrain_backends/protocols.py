@@ -26,15 +26,18 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this backend can do."""
+        """What this backend can do; a class attribute, so that it is known before a model is."""
         ...
 
     def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
-        """Sample `params.group_size` completions of each prompt: result[prompt][sample]."""
+        """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`."""
         ...
 
     def train_step(self, batch: TrainBatch) -> StepResult:
-        """One optimiser step on the policy-gradient loss of the batch."""
+        """One optimiser step on the policy-gradient loss of the batch.
+
+        No step is taken when the loss or its gradient is not finite; the result reports it.
+        """
         ...
 
     def save(self, directory: Path) -> CheckpointRef:
@@ -46,7 +49,10 @@ class Backend(Protocol):
         ...
 
     def export_adapter(self, directory: Path) -> str:
-        """Write the adapter as a PEFT directory (or a service's path) and say where it is."""
+        """Write the adapter as a PEFT directory and say where it is.
+
+        `directory` exists and is empty, and is the answer; a service answers with its own path.
+        """
         ...
 
     def close(self) -> None:

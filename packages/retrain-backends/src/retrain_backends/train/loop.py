@@ -1,6 +1,6 @@
 """A training run, step by step.
 
-prompts -> sample -> reward -> advantage -> train -> save -> log
+prompts -> sample -> decode -> reward -> advantage -> train -> save -> log
 """
 
 from contextlib import suppress
@@ -60,6 +60,7 @@ def run_steps(run: Run) -> TrainState:
                 prompts = run.prompts.batch(state.prompts_drawn, settings.batch_size)
             with clock("sample"):
                 groups = run.backend.sample([p.tokens for p in prompts], run.sampling(step))
+            with clock("decode"):
                 samples = describe_samples(prompts, groups, run.tokenizer, run.detector)
             with clock("reward"):
                 judged = Judged(samples, run.reward.score(samples.to_score()))
