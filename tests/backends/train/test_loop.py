@@ -15,7 +15,8 @@ ISSUE_KEYS = {
     "sepa_lambda", "sepa_gate_open", "num_datums", "max_token_hit_rate", "step_time_s",
     "batch_size", "group_size", "bp_action", "bp_regime", "exec_entropy_mean", "exec_entropy_var",
     "plan_entropy_mean", "plan_entropy_var", "prompts_s", "sample_s", "decode_s", "reward_s",
-    "advantage_s", "train_s", "save_s", "tokens_sampled", "tokens_per_second", "mean_abs_logprob_diff", "kl_k3",
+    "advantage_s", "train_s", "save_s", "tokens_sampled", "tokens_per_second",
+    "mean_abs_logprob_diff", "kl_k3",
     "ratio_p99", "ratio_max", "clip_fraction", "grad_norm", "groups_all_correct",
     "groups_all_wrong", "groups_tied", "no_verdict_count",
 }  # fmt: skip
