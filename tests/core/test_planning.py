@@ -50,6 +50,7 @@ def test_no_boundary_is_asked_at_an_end_that_is_no_word_character():
 
 def test_the_longer_of_two_grams_that_begin_alike():
     assert marked(["go", " back", " now"], ["go", "go back"]) == "^^."
+    assert marked(["go", "?", " now"], ["go", "go?"]) == "^^."
 
 
 def test_grams_with_regex_characters_are_literal():

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     )
     from retrain_core.modes import (
         TRANSFORM_MODES,
-        Transformed,
         TransformFunction,
         TransformInput,
     )
@@ -100,7 +99,7 @@ _NAMES_BY_MODULE = {
         "uncertainty",
     ),
     "losses": ("LossOptions", "PolicyLoss", "policy_loss", "policy_loss_from_logits"),
-    "modes": ("TRANSFORM_MODES", "TransformFunction", "TransformInput", "Transformed"),
+    "modes": ("TRANSFORM_MODES", "TransformFunction", "TransformInput"),
     "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask"),
     "postprocess": ("Capped", "Normalised", "advantage_cap", "batch_advantage_norm"),
     "segments": ("offsets_from_lengths", "segment_mean", "segment_sum", "spread"),
@@ -139,7 +138,6 @@ __all__ = [
     "TokenAdvantages",
     "TransformFunction",
     "TransformInput",
-    "Transformed",
     "__version__",
     "advantage_cap",
     "batch_advantage_norm",

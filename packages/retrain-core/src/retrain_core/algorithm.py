@@ -35,8 +35,6 @@ class TokenAdvantages:
       entropy_stats: uncertainty of all sampled tokens of the step, before any transform.
       episode: advantage of each completion, before any transform, shape [n].
       informative: False for uniform groups, which train nothing, shape [g].
-      transformed_uncertainty: the uncertainty that weighed the tokens (after SEPA), shape [t], 0
-        for tokens that are not trainable; None when the transform used none.
       metrics: what the post-processing reports, ready for a log: `batch_adv_count`,
         `batch_adv_mean`, `batch_adv_std` of the normalisation, `adv_cap_fraction` and
         `adv_cap_mean_magnitude` of the cap; only those of steps that ran.
@@ -46,7 +44,6 @@ class TokenAdvantages:
     entropy_stats: EntropyStats
     episode: Floats
     informative: Mask
-    transformed_uncertainty: Floats | None
     metrics: Mapping[str, float]
 
 
@@ -61,7 +58,7 @@ class Algorithm:
 
     Attributes:
       advantage: rewards of one group, shape [G], to advantages, shape [G].
-      transform: see `TransformInput` and `Transformed`.
+      transform: `TransformInput` to token advantages, shape [t].
       uncertainty_kind: see `uncertainty`.
       batch_advantage_norm: whether to normalise over the tokens of informative groups.
       advantage_cap: largest magnitude of a token's advantage; None: no cap.
@@ -92,7 +89,7 @@ class Algorithm:
           advantage_mode: a key of `ADVANTAGE_MODES`, or a function from the rewards of one group,
             shape [G], to advantages, shape [G].
           transform_mode: a key of `TRANSFORM_MODES`, or a function from `TransformInput` to
-            `Transformed`.
+            token advantages, shape [t].
           uncertainty_kind: see `uncertainty`.
           params: `eps` (maxrl), `gtpo_beta`, `hicra_alpha`, `entropy_mask_rho`,
             `batch_advantage_norm` (default: on for `reinforce_pp` only), `advantage_cap`, and the
@@ -134,22 +131,13 @@ class Algorithm:
         if planning_t is None:
             planning_t = np.zeros(h_t.size, dtype=np.bool_)
         episode_n = self._episode(sampled)
-        transformed = self.transform(
-            TransformInput(sampled, episode_n, h_t, planning_t, sepa_lambda)
-        )
-        _check_result(transformed.advantages, h_t.size, "the transform", "tokens")
+        stats = entropy_stats(h_t, planning_t)  # first: a transform may overwrite h
+        values_t = self.transform(TransformInput(sampled, episode_n, h_t, planning_t, sepa_lambda))
+        _check_result(values_t, h_t.size, "the transform", "tokens")
         informative_g = informative_groups(sampled.rewards, sampled.group_offsets)
-        informative_t = np.repeat(informative_g, np.diff(sampled.group_token_offsets))
-        values_t, metrics = self._postprocess(transformed.advantages, informative_t)
+        values_t, metrics = self._postprocess(values_t, informative_g, sampled)
         return TokenAdvantages(
-            _scatter(values_t, batch.trainable),
-            entropy_stats(h_t, planning_t),
-            episode_n,
-            informative_g,
-            None
-            if transformed.uncertainty is None
-            else _scatter(transformed.uncertainty, batch.trainable),
-            metrics,
+            _scatter(values_t, batch.trainable), stats, episode_n, informative_g, metrics
         )
 
     def _episode(self, batch: CompletionBatch) -> Floats:
@@ -163,9 +151,12 @@ class Algorithm:
         return episode_n
 
     def _postprocess(
-        self, values_t: Floats, informative_t: Mask
+        self, values_t: Floats, informative_g: Mask, batch: CompletionBatch
     ) -> tuple[Floats, dict[str, float]]:
         metrics: dict[str, float] = {}
+        if not self.batch_advantage_norm and self.advantage_cap is None:
+            return values_t, metrics
+        informative_t = np.repeat(informative_g, np.diff(batch.group_token_offsets))
         if self.batch_advantage_norm:
             values_t, count, mean, std = batch_advantage_norm(values_t, informative_t)
             metrics |= {"batch_adv_count": count, "batch_adv_mean": mean, "batch_adv_std": std}
@@ -186,7 +177,8 @@ def _check_result(values: Floats, size: int, what: str, of: str) -> None:
     shape = np.shape(values)
     if shape != (size,):
         raise ValueError(f"{what} returned shape {shape} for {size} {of}")
-    if not np.isfinite(values).all():
+    # One number that is not finite makes the sum so too.
+    if not np.isfinite(values.sum()):
         raise ValueError(f"{what} returned a number that is not finite")
 
 

@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from retrain_core.arrays import Floats, as_floats, as_mask, check_rank, check_size
+from retrain_core.arrays import Floats, as_floats, as_mask, check_rank
 from retrain_core.names import look_up
+from retrain_core.segments import RUN_TOKENS
 
 # Largest uncertainty of a token, nats. One token of probability e^-50 must not own a batch.
 UNCERTAINTY_CAP: Final = 50.0
@@ -21,13 +22,6 @@ UNCERTAINTY_KINDS: Final[Mapping[str, str]] = {
     "entropy": "shannon_entropy",
 }
 """Names of the kinds, aliases included, and what each stands for."""
-
-
-def capped(uncertainty_t: Floats) -> Floats:
-    """`min(h, 50)`; the array itself when nothing is above the cap."""
-    if uncertainty_t.size == 0 or uncertainty_t.max() <= UNCERTAINTY_CAP:
-        return uncertainty_t
-    return np.minimum(uncertainty_t, UNCERTAINTY_CAP)
 
 
 def surprisal(logprobs: npt.ArrayLike) -> Floats:
@@ -83,7 +77,7 @@ def uncertainty(kind: str, logprobs: npt.ArrayLike, entropy: npt.ArrayLike | Non
         `shannon_entropy` reads it, and caps it at 50.
 
     Returns:
-      Uncertainties, at most 50, shape [t].
+      Uncertainties, at most 50, a new array of shape [t].
 
     Raises:
       ValueError: an unknown kind, or `shannon_entropy` without entropies.
@@ -98,7 +92,7 @@ def uncertainty(kind: str, logprobs: npt.ArrayLike, entropy: npt.ArrayLike | Non
             "uncertainty_kind `shannon_entropy` needs the entropy of every token, which came with "
             "none: of the inference engines, `pytorch` provides it; or use `surprisal`"
         )
-    return capped(as_floats(entropy, "entropy"))
+    return np.minimum(as_floats(entropy, "entropy"), UNCERTAINTY_CAP)
 
 
 class EntropyStats(NamedTuple):
@@ -115,12 +109,35 @@ class EntropyStats(NamedTuple):
     plan_count: int = 0
 
 
-def _moments(h_t: Floats) -> tuple[float, float, int]:
-    if h_t.size == 0:
+class _Moments(NamedTuple):
+    """Count, sum, and sum of squared deviations from the mean."""
+
+    size: int
+    total: float
+    squares: float
+
+
+def _moments(values: Floats, left_out: npt.NDArray[np.intp]) -> _Moments:
+    """Moments of the values except those at the indices `left_out`."""
+    count = values.size - left_out.size
+    if count == 0:
+        return _Moments(0, 0.0, 0.0)
+    total = float(values.sum()) - float(values[left_out].sum())
+    deviations = values - total / count
+    deviations[left_out] = 0.0
+    return _Moments(count, total, float(np.dot(deviations, deviations)))
+
+
+def _pooled(moments: list[_Moments]) -> tuple[float, float, int]:
+    """Mean, population variance and count of all parts together (Chan et al. 1979)."""
+    parts_R3 = np.array(moments, dtype=np.float64).reshape(-1, 3)
+    count_R, total_R, squares_R = parts_R3[parts_R3[:, 0] > 0].T
+    count = float(count_R.sum())
+    if count == 0.0:
         return 0.0, 0.0, 0
-    mean = float(h_t.mean())
-    deviations_t = h_t - mean
-    return mean, float(np.dot(deviations_t, deviations_t)) / h_t.size, h_t.size
+    mean = float(total_R.sum()) / count
+    between = float(np.sum(count_R * (total_R / count_R - mean) ** 2))
+    return mean, (float(squares_R.sum()) + between) / count, int(count)
 
 
 def entropy_stats(uncertainty: npt.ArrayLike, planning: npt.ArrayLike) -> EntropyStats:
@@ -135,6 +152,12 @@ def entropy_stats(uncertainty: npt.ArrayLike, planning: npt.ArrayLike) -> Entrop
     """
     h_t = as_floats(uncertainty, "uncertainty")
     planning_t = as_mask(planning, h_t.size, "planning")
-    check_size(planning_t, h_t.size, "planning", "tokens")
-    h_t = capped(h_t)
-    return EntropyStats(*_moments(h_t[~planning_t]), *_moments(h_t[planning_t]))
+    execution: list[_Moments] = []
+    planned: list[_Moments] = []
+    nothing = np.empty(0, dtype=np.intp)
+    for start in range(0, h_t.size, RUN_TOKENS):
+        run_t = np.minimum(h_t[start : start + RUN_TOKENS], UNCERTAINTY_CAP)
+        planning_at = np.flatnonzero(planning_t[start : start + RUN_TOKENS])
+        execution.append(_moments(run_t, planning_at))
+        planned.append(_moments(run_t[planning_at], nothing))
+    return EntropyStats(*_pooled(execution), *_pooled(planned))

@@ -85,7 +85,8 @@ def policy_loss(
     Returns:
       The loss, its gradient with respect to `new_logprobs`, and diagnostics; 0 without tokens.
 
-    Source: PPO, arXiv 1707.06347, equation 7; separate clips: DAPO, arXiv 2503.14476, equation 8.
+    Source: PPO, arXiv 1707.06347, equation 7; separate clips: DAPO, arXiv 2503.14476; a capped
+    constant weight: truncated importance sampling (Ionides 2008), CISPO in arXiv 2506.13585.
     """
     new, old = (np.asarray(array, dtype=np.float64) for array in (new_logprobs, old_logprobs))
     advantage = np.asarray(advantages, dtype=np.float64)

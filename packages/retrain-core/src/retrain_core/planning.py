@@ -72,20 +72,22 @@ def _json_strings(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=32)
-def _pattern(grams: tuple[str, ...]) -> re.Pattern[str] | None:
-    """One pattern for all grams, or None when there are none."""
+def _patterns(grams: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """One pattern for all grams that ask for the same boundaries, which is almost always one.
+
+    The boundaries stand outside the alternatives, so that most positions are given up at once.
+    """
     phrases = {tuple(gram.translate(_TOKEN_TO_TEXT).lower().split()) for gram in grams} - {()}
-    if not phrases:
-        return None
+    by_boundary: dict[tuple[str, str], list[str]] = {}
     # Longest first: where one gram begins another, the longer one is the match.
-    ordered = sorted(phrases, key=lambda words: (-len(" ".join(words)), words))
-    return re.compile("|".join(_phrase_pattern(words) for words in ordered))
-
-
-def _phrase_pattern(words: tuple[str, ...]) -> str:
-    start = r"(?<!\w)" if re.match(r"\w", words[0]) else ""
-    end = r"(?!\w)" if re.search(r"\w$", words[-1]) else ""
-    return start + _GAP.join(re.escape(word) for word in words) + end
+    for words in sorted(phrases, key=lambda words: (-len(" ".join(words)), words)):
+        start = r"(?<!\w)" if re.match(r"\w", words[0]) else ""
+        end = r"(?!\w)" if re.search(r"\w$", words[-1]) else ""
+        by_boundary.setdefault((start, end), []).append(_GAP.join(map(re.escape, words)))
+    return tuple(
+        re.compile(f"{start}(?:{'|'.join(alternatives)}){end}")
+        for (start, end), alternatives in by_boundary.items()
+    )
 
 
 def planning_mask(tokens: Sequence[str], grams: Sequence[str] = DEFAULT_GRAMS) -> Mask:
@@ -105,10 +107,8 @@ def planning_mask(tokens: Sequence[str], grams: Sequence[str] = DEFAULT_GRAMS) -
       True for every token that has a character in common with a match, shape [T].
     """
     mask_T = np.zeros(len(tokens), dtype=np.bool_)
-    pattern = _pattern(tuple(grams))
-    if pattern is None or not tokens:
-        return mask_T
-    spans = _spans(pattern, "".join(tokens).translate(_TOKEN_TO_TEXT).lower())
+    text = "".join(tokens).translate(_TOKEN_TO_TEXT).lower()
+    spans = [span for pattern in _patterns(tuple(grams)) for span in _spans(pattern, text)]
     if not spans:
         return mask_T
     lengths_T = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))

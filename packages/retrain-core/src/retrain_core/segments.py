@@ -4,10 +4,17 @@ A batch lays its completions end to end. `offsets` (length segments + 1) says wh
 segment `i` is `values[offsets[i]:offsets[i + 1]]`, and may be empty.
 """
 
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from retrain_core.arrays import Floats, Offsets, as_offsets, check_rank
+
+# Tokens worked on at a time: few enough for a few arrays of them to stay in a processor's cache, so
+# many that the loop over the runs costs nothing.
+RUN_TOKENS: Final = 1 << 15
 
 
 def offsets_from_lengths(lengths: npt.ArrayLike) -> Offsets:
@@ -61,3 +68,33 @@ def segment_mean(values_t: Floats, offsets: Offsets) -> Floats:
 def spread(values_n: Floats, offsets: Offsets) -> Floats:
     """Repeat the value of each segment over its entries: shape [n] -> [t]."""
     return np.repeat(values_n, np.diff(offsets))
+
+
+class Run(NamedTuple):
+    """Some neighbouring segments: which they are, which entries they have, and their boundaries.
+
+    `offsets` are the run's own: they begin at 0.
+    """
+
+    segments: slice
+    entries: slice
+    offsets: Offsets
+
+
+def runs(offsets: Offsets) -> Iterator[Run]:
+    """Cut the segments into runs of about `RUN_TOKENS` entries; a segment is never cut.
+
+    Work that needs no more than one segment at a time goes run by run, so that what one operation
+    writes is still in the processor's cache when the next one reads it.
+
+    Args:
+      offsets: boundaries of the segments, shape [n + 1].
+    """
+    first, last = 0, offsets.size - 1
+    while first < last:
+        start = int(offsets[first])
+        fitting = int(np.searchsorted(offsets, start + RUN_TOKENS, side="right")) - 1
+        beyond = max(fitting, first + 1)
+        own = offsets[first : beyond + 1] - start
+        yield Run(slice(first, beyond), slice(start, start + int(own[-1])), own)
+        first = beyond

@@ -11,8 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from retrain_core.arrays import Floats, as_floats, as_mask, check_size
-from retrain_core.entropy import capped
-from retrain_core.segments import segment_mean, segment_offsets, segment_sum, spread
+from retrain_core.entropy import UNCERTAINTY_CAP
+from retrain_core.segments import (
+    runs,
+    segment_mean,
+    segment_offsets,
+    segment_sum,
+    spread,
+)
 
 # Below this mean a completion has no uncertainty to compare its tokens by.
 _MEAN_FLOOR: Final = 1e-7
@@ -23,6 +29,7 @@ def gtpo(
     uncertainty: npt.ArrayLike,
     beta: float = 0.1,
     offsets: npt.ArrayLike | None = None,
+    out: Floats | None = None,
 ) -> Floats:
     """Weigh a completion's advantage by each token's uncertainty.
 
@@ -36,6 +43,7 @@ def gtpo(
       uncertainty: `h` of every token, shape [t].
       beta: strength; negative favours the certain tokens.
       offsets: boundaries of the completions, shape [n + 1]; None: all tokens are one completion's.
+      out: where to write, shape [t]; may be `uncertainty` itself. None: a new array.
 
     Returns:
       Token advantages, shape [t].
@@ -44,19 +52,26 @@ def gtpo(
     policy entropy across the right answers at the same position, and punishes confident mistakes
     more; here a completion's tokens are compared with each other, alike for right and wrong.
     """
-    h_t = capped(as_floats(uncertainty, "uncertainty"))
+    h_t = as_floats(uncertainty, "uncertainty")
     bounds = segment_offsets(offsets, h_t.size)
     advantage_n = as_floats(np.atleast_1d(np.asarray(advantage)), "advantage")
     check_size(advantage_n, bounds.size - 1, "advantage", "completions")
-    mu_n = segment_mean(h_t, bounds)
-    even_n = mu_n < _MEAN_FLOOR
-    # w = slope * h + level, with slope 0 and level 1 where tokens cannot be told apart.
-    slope_n = np.where(even_n, 0.0, beta / (np.where(even_n, 1.0, mu_n) + 1e-8))
-    weights_t = h_t * spread(slope_n, bounds)
-    weights_t += spread(np.where(even_n, 1.0, 1.0 - beta), bounds)
-    np.maximum(weights_t, 0.0, out=weights_t)
-    weights_t *= spread(advantage_n, bounds)
-    return weights_t
+
+    weighed_t = np.empty_like(h_t) if out is None else out
+    for run in runs(bounds):
+        run_t = np.minimum(h_t[run.entries], UNCERTAINTY_CAP, out=weighed_t[run.entries])
+        mu_n = segment_mean(run_t, run.offsets)
+        even_n = mu_n < _MEAN_FLOOR
+        # w = slope * h + level, with slope 0 and level 1 where tokens cannot be told apart.
+        slope_n = np.where(even_n, 0.0, beta / (np.where(even_n, 1.0, mu_n) + 1e-8))
+        run_t *= spread(slope_n, run.offsets)
+        if even_n.any():
+            run_t += spread(np.where(even_n, 1.0, 1.0 - beta), run.offsets)
+        else:
+            run_t += 1.0 - beta
+        np.maximum(run_t, 0.0, out=run_t)
+        run_t *= spread(advantage_n[run.segments], run.offsets)
+    return weighed_t
 
 
 def hicra(advantages: npt.ArrayLike, planning: npt.ArrayLike, alpha: float = 0.2) -> Floats:
@@ -90,24 +105,24 @@ def _stretch(
     planning: npt.ArrayLike,
     factor: float,
     offsets: npt.ArrayLike | None,
-    floor: float | None = None,
+    out: Floats | None,
 ) -> Floats:
     """Scale execution tokens about their completion's execution mean: `mu + factor (h - mu)`."""
-    h_t = capped(as_floats(uncertainty, "uncertainty"))
+    h_t = as_floats(uncertainty, "uncertainty")
     planning_t = as_mask(planning, h_t.size, "planning")
-    bounds = segment_offsets(offsets, h_t.size)
-    if factor == 1.0:
-        return h_t
-    planning_at = np.flatnonzero(planning_t)
-    stretched_t = h_t.copy()
-    stretched_t[planning_at] = 0.0
-    exec_count_n = np.diff(bounds) - np.diff(np.searchsorted(planning_at, bounds))
-    mu_n = segment_sum(stretched_t, bounds) / np.maximum(exec_count_n, 1)
-    stretched_t *= factor
-    stretched_t += spread((1.0 - factor) * mu_n, bounds)
-    if floor is not None:
-        np.maximum(stretched_t, floor, out=stretched_t)
-    stretched_t[planning_at] = h_t[planning_at]
+    stretched_t = np.empty_like(h_t) if out is None else out
+    for run in runs(segment_offsets(offsets, h_t.size)):
+        run_t = np.minimum(h_t[run.entries], UNCERTAINTY_CAP, out=stretched_t[run.entries])
+        if factor == 1.0:
+            continue
+        planning_at = np.flatnonzero(planning_t[run.entries])
+        kept = run_t[planning_at]
+        run_t[planning_at] = 0.0
+        exec_count_n = np.diff(run.offsets) - np.diff(np.searchsorted(planning_at, run.offsets))
+        mu_n = segment_sum(run_t, run.offsets) / np.maximum(exec_count_n, 1)
+        run_t *= factor
+        run_t += spread((1.0 - factor) * mu_n, run.offsets)
+        run_t[planning_at] = kept
     return stretched_t
 
 
@@ -120,6 +135,7 @@ def sepa_pool(
     planning: npt.ArrayLike,
     lam: float,
     offsets: npt.ArrayLike | None = None,
+    out: Floats | None = None,
 ) -> Floats:
     """Pull the uncertainty of execution tokens to their mean.
 
@@ -133,11 +149,12 @@ def sepa_pool(
       planning: True for planning tokens, shape [t].
       lam: strength, cut to [0, 1].
       offsets: boundaries of the completions, shape [n + 1]; None: all tokens are one completion's.
+      out: where to write, shape [t]; may be `uncertainty` itself. None: a new array.
 
     Returns:
       Uncertainties, shape [t].
     """
-    return _stretch(uncertainty, planning, 1.0 - _unit(lam), offsets)
+    return _stretch(uncertainty, planning, 1.0 - _unit(lam), offsets, out)
 
 
 def sepa_amp(
@@ -145,6 +162,7 @@ def sepa_amp(
     planning: npt.ArrayLike,
     lam: float,
     offsets: npt.ArrayLike | None = None,
+    out: Floats | None = None,
 ) -> Floats:
     """Push the uncertainty of execution tokens away from their mean; may fall below 0.
 
@@ -152,7 +170,7 @@ def sepa_amp(
 
     Arguments and edge cases as for `sepa_pool`, of which this is the opposite.
     """
-    return _stretch(uncertainty, planning, 1.0 + _unit(lam), offsets)
+    return _stretch(uncertainty, planning, 1.0 + _unit(lam), offsets, out)
 
 
 def sepa_amp_clamped(
@@ -160,9 +178,11 @@ def sepa_amp_clamped(
     planning: npt.ArrayLike,
     lam: float,
     offsets: npt.ArrayLike | None = None,
+    out: Floats | None = None,
 ) -> Floats:
     """`sepa_amp` with execution tokens floored at 0. Arguments as for `sepa_pool`."""
-    return _stretch(uncertainty, planning, 1.0 + _unit(lam), offsets, floor=0.0)
+    amplified_t = sepa_amp(uncertainty, planning, lam, offsets, out)
+    return np.maximum(amplified_t, 0.0, out=amplified_t)
 
 
 def entropy_threshold(uncertainty: npt.ArrayLike, rho: float) -> float:
