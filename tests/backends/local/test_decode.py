@@ -106,6 +106,13 @@ def session_base(qwen3):
     return base, prompts, params
 
 
+def test_sharing_prompts_changes_nothing(qwen3, policy, prompts, params):
+    base = policy(qwen3).base
+    shared = sample_groups(base, prompts, 0, params)
+    alone = sample_groups(base, prompts, 0, params, share_prompts=False)
+    assert tokens_of(alone) == tokens_of(shared)
+
+
 def test_cache_returns_everything_so_far():
     cache = GroupCache()
     chunks = [torch.randn(2, 3, length, 4) for length in (5, 1, 1, 90, 1)]

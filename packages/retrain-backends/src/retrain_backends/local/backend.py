@@ -42,10 +42,18 @@ class LocalBackend:
 
     capabilities = Capabilities(entropy=True, lora_alpha=True, resume="exact")
 
-    def __init__(self, trainer: Trainer, sampler: BaseModel, sampler_adapter: Adapter) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        sampler: BaseModel,
+        sampler_adapter: Adapter,
+        *,
+        share_prompts: bool = True,
+    ) -> None:
         self.trainer = trainer
         self.sampler = sampler
         self.sampler_adapter = sampler_adapter
+        self._share_prompts = share_prompts
         self._prompts_at_once: int | None = None
 
     @classmethod
@@ -89,7 +97,11 @@ class LocalBackend:
             microbatch_tokens=options.microbatch_tokens,
             gradient_checkpointing=options.gradient_checkpointing,
         )
-        return cls(Trainer(base, adapter, settings), *sampler)
+        return cls(
+            Trainer(base, adapter, settings),
+            *sampler,
+            share_prompts=config.inference.prefix_caching,
+        )
 
     def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
         """Sample groups; when memory runs out, fewer prompts at a time, to the same result."""
@@ -101,7 +113,9 @@ class LocalBackend:
                 first = len(groups)
                 some = prompts[first:][: self._prompts_at_once]
                 try:
-                    groups += sample_groups(self.sampler, some, first, params)
+                    groups += sample_groups(
+                        self.sampler, some, first, params, share_prompts=self._share_prompts
+                    )
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise

@@ -4,6 +4,7 @@ The base and its adapters are kept apart: a `BaseModel` holds weights that never
 `Adapter` (`adapter.py`) holds what is trained, and `attach` says which adapter the model uses.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from retrain_backends.errors import ModelError
 from retrain_backends.local import attention
@@ -87,6 +89,9 @@ class BaseModel:
 
 
 def _load(source: str, name: str, dtype: torch.dtype) -> Any:
+    # A progress bar is for models that take a while, and for somebody who watches.
+    if name.startswith("builtin:") or not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     try:
         return AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, attn_implementation=attention.NAME

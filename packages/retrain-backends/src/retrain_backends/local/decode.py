@@ -38,18 +38,33 @@ class _Rows:
 
 @torch.inference_mode()
 def sample_groups(
-    base: BaseModel, prompts: Sequence[Tokens], first: int, params: SamplingParams
+    base: BaseModel,
+    prompts: Sequence[Tokens],
+    first: int,
+    params: SamplingParams,
+    *,
+    share_prompts: bool = True,
 ) -> list[list[Completion]]:
-    """Sample a group for each prompt; `first` is the first prompt's index in the whole call.
+    """Sample a group for each prompt.
+
+    Args:
+      base: the model, with the adapter to sample from attached.
+      prompts: token ids, each at least one.
+      first: index of the first of these prompts in the whole call; it names the random streams.
+      params: how to sample.
+      share_prompts: prefill each prompt once for its group; False does it for every completion,
+        which gives the same completions more slowly.
 
     Returns:
       result[prompt][sample], in the order of `prompts`.
     """
-    group = params.group_size
     rows = _start(base, len(prompts), first, params)
+    repeat = torch.arange(len(prompts), device=base.device).repeat_interleave(params.group_size)
+    if not share_prompts:
+        prompts = [prompt for prompt in prompts for _ in range(params.group_size)]
+        repeat = torch.arange(len(prompts), device=base.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=base.device)
     hidden, cache = _prefill(base, prompts, lengths)
-    repeat = torch.arange(len(prompts), device=base.device).repeat_interleave(group)
     cache.select_rows(repeat)
     position, bias = lengths[repeat], _prompt_bias(lengths, params.max_tokens)
     bias = None if bias is None else bias[repeat]
@@ -65,7 +80,7 @@ def sample_groups(
         hidden = base.hidden(token[:, None], position[:, None], Decode(bias), cache)[:, 0]
         token = _draw(base.logits(hidden), rows, step, params)
         position = position + 1
-    return _completions(rows, len(prompts), params)
+    return _completions(rows, params)
 
 
 def _start(base: BaseModel, prompts: int, first: int, params: SamplingParams) -> _Rows:
@@ -165,7 +180,7 @@ def _drop_finished(rows: _Rows, step: int, device: torch.device) -> Tensor | Non
     return keep
 
 
-def _completions(rows: _Rows, prompts: int, params: SamplingParams) -> list[list[Completion]]:
+def _completions(rows: _Rows, params: SamplingParams) -> list[list[Completion]]:
     tokens, lengths = rows.tokens.cpu().numpy(), rows.lengths.cpu().numpy()
     logprobs = rows.logprobs.double().cpu().numpy()
     entropy = None if rows.entropy is None else rows.entropy.double().cpu().numpy()
@@ -181,4 +196,7 @@ def _completions(rows: _Rows, prompts: int, params: SamplingParams) -> list[list
         )
 
     group = params.group_size
-    return [[completion(i * group + j) for j in range(group)] for i in range(prompts)]
+    return [
+        [completion(row) for row in range(start, start + group)]
+        for start in range(0, len(lengths), group)
+    ]

@@ -66,8 +66,10 @@ class _LoraLinear(torch.autograd.Function):
         grad_a = grad_u.t() @ lora_x
         grad_x = grad_lora_x = None
         if ctx.needs_input_grad[0]:
-            whole = grads[0] if len(grads) == 1 else torch.cat(grads, dim=-1)
-            grad_x = whole @ weight
+            rows = weight.split([grad.shape[1] for grad in grads])
+            grad_x = grads[0] @ rows[0]
+            for grad, part in zip(grads[1:], rows[1:], strict=True):
+                grad_x.addmm_(grad, part)
             if not ctx.separate:
                 grad_x.addmm_(grad_u, a)
             grad_x = grad_x.view(ctx.shape)
