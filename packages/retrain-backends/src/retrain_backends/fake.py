@@ -86,16 +86,12 @@ class FakeBackend:
         Raises:
           ConfigError: a wrong key or value in `[backend] options`.
         """
-        params: dict[str, Any] = {**config.algorithm.params}
         training = FakeTraining(
             lr=config.training.lr,
             beta1=config.optimizer.beta1,
             beta2=config.optimizer.beta2,
             eps=config.optimizer.eps,
-            bounds=LossOptions(
-                clip_eps=params.get("clip_eps") or None,
-                clip_eps_high=params.get("clip_eps_high") or None,
-            ),
+            bounds=config.algorithm.loss_options(),
         )
         return cls(_parse_options(config.backend.options), training, config.training.seed)
 

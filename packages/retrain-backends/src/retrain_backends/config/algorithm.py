@@ -1,9 +1,10 @@
 """The learning rule: advantages, token transforms and their parameters."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+import retrain_core
 from retrain_backends.config.section import (
     CountOrZero,
     FreeTable,
@@ -60,6 +61,14 @@ class AlgorithmConfig(Section):
         default_factory=dict,
         description="Extra parameters of the transform, for example `entropy_mask_rho`.",
     )
+
+    def loss_options(self) -> "retrain_core.LossOptions":
+        """The bounds on the ratio in the loss, which a backend applies; 0 switches one off."""
+        params: dict[str, Any] = {**self.params}
+        return retrain_core.LossOptions(
+            clip_eps=params.get("clip_eps") or None,
+            clip_eps_high=params.get("clip_eps_high") or None,
+        )
 
 
 class GtpoConfig(Section):

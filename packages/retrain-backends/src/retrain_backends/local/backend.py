@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -26,7 +26,6 @@ from retrain_backends.types import (
     Tokens,
     TrainBatch,
 )
-from retrain_core import LossOptions
 
 log = logging.getLogger(__name__)
 
@@ -64,42 +63,21 @@ class LocalBackend:
             torch.set_num_threads(options.threads)
         sample_on, train_on = parse_devices(config.backend.devices)
 
-        def policy(device: torch.device) -> tuple[BaseModel, Adapter]:
-            base = BaseModel(
-                resolve_model(config.model.model),
-                config.model.model,
-                device,
-                pick_dtype(config.inference.dtype, device),
-            )
-            adapter = Adapter(
-                base.projections,
-                rank=config.model.lora_rank,
-                alpha=config.lora.alpha or 2 * config.model.lora_rank,
-                dropout=config.lora.dropout,
-                seed=config.training.seed,
-                device=device,
-            )
-            base.attach(adapter)
-            return base, adapter
-
-        base, adapter = policy(train_on)
-        sampler = policy(sample_on) if is_split(config.backend.devices) else (base, adapter)
-        params: dict[str, Any] = {**config.algorithm.params}
+        trained = _policy(config, train_on)
+        sampled = _policy(config, sample_on) if is_split(config.backend.devices) else trained
         settings = OptimizerSettings(
             lr=config.training.lr,
             weight_decay=config.training.weight_decay,
             beta1=config.optimizer.beta1,
             beta2=config.optimizer.beta2,
             eps=config.optimizer.eps,
-            bounds=LossOptions(
-                clip_eps=params.get("clip_eps"), clip_eps_high=params.get("clip_eps_high")
-            ),
+            bounds=config.algorithm.loss_options(),
             microbatch_tokens=options.microbatch_tokens,
             gradient_checkpointing=options.gradient_checkpointing,
         )
         return cls(
-            Trainer(base, adapter, settings),
-            *sampler,
+            Trainer(*trained, settings),
+            *sampled,
             share_prompts=config.inference.prefix_caching,
         )
 
@@ -161,3 +139,23 @@ class LocalBackend:
         """Detach the adapters; memory goes with the objects."""
         self.trainer.base.attach(None)
         self.sampler.attach(None)
+
+
+def _policy(config: RunConfig, device: torch.device) -> tuple[BaseModel, Adapter]:
+    """The base model on a device, with a new adapter attached."""
+    base = BaseModel(
+        resolve_model(config.model.model),
+        config.model.model,
+        device,
+        pick_dtype(config.inference.dtype, device),
+    )
+    adapter = Adapter(
+        base.projections,
+        rank=config.model.lora_rank,
+        alpha=config.lora.alpha or 2 * config.model.lora_rank,
+        dropout=config.lora.dropout,
+        seed=config.training.seed,
+        device=device,
+    )
+    base.attach(adapter)
+    return base, adapter

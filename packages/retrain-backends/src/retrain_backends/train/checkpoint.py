@@ -65,6 +65,8 @@ def export_adapter(backend: Backend, target: Path) -> str:
 
 def _flush(path: Path) -> None:
     """Have the operating system write a file, or a directory's list of names, to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory, and needs not
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
