@@ -1,5 +1,7 @@
 # The checks that CI runs. `uv run just check` is all of them; each can be run alone.
 
+export NO_MKDOCS_2_WARNING := "1" # of the theme: there is a successor; docs build either way
+
 check: check-without-tests test
 
 check-without-tests: format lint types imports docs
