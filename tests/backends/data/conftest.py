@@ -7,8 +7,6 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 # Directory of the hub's repository -> what its `type` column says.
@@ -46,6 +44,8 @@ def math_rows():
 @pytest.fixture
 def mirror(tmp_path, math_rows):
     """A copy of the hub's repository: parquet files in one directory per subject."""
+    pa = pytest.importorskip("pyarrow")  # comes with `datasets`, which a bare installation lacks
+    pq = pytest.importorskip("pyarrow.parquet")
     root = tmp_path / "hendrycks_math"
     card = "---\nconfigs:\n"
     for directory in SUBJECTS:
