@@ -168,18 +168,13 @@ class Rows:
         self._tokenizer = tokenizer
         self._examples = ArithmeticExamples(recipe.seed, "train")
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and labels (-100 = not trained) of a step, both [batch, longest row]."""
+    def batch(self, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Token ids and labels (-100 = not trained) of a step, in parts of similar lengths."""
         size = self._recipe.batch_size
         clean = step < self._recipe.clean_share * self._recipe.steps
         rows = [self._row(i, clean=clean) for i in range(step * size, (step + 1) * size)]
-        longest = max(len(prompt) + len(answer) for prompt, answer in rows)
-        ids, labels = np.full((size, longest), PAD), np.full((size, longest), -100)
-        for row, (prompt, answer) in enumerate(rows):
-            end = len(prompt) + len(answer)
-            ids[row, :end] = prompt + answer
-            labels[row, len(prompt) : end] = answer
-        return torch.from_numpy(ids), torch.from_numpy(labels)
+        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+        return [padded(rows[first : first + 16]) for first in range(0, size, 16)]
 
     def _row(self, index: int, *, clean: bool) -> tuple[list[int], list[int]]:
         recipe = self._recipe
@@ -199,6 +194,17 @@ class Rows:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
 
+def padded(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels of (prompt, answer) rows, both of shape [rows, longest row]."""
+    shape = len(rows), max(len(prompt) + len(answer) for prompt, answer in rows)
+    ids, labels = np.full(shape, PAD), np.full(shape, -100)
+    for row, (prompt, answer) in enumerate(rows):
+        end = len(prompt) + len(answer)
+        ids[row, :end] = prompt + answer
+        labels[row, len(prompt) : end] = answer
+    return torch.from_numpy(ids), torch.from_numpy(labels)
+
+
 def render(tokenizer: PreTrainedTokenizerFast, content: str) -> str:
     """A user's message in the chat template, up to where the answer begins."""
     message = [{"role": "user", "content": content}]
@@ -216,6 +222,22 @@ def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
     ]
 
 
+def accumulate_gradient(
+    model: Qwen3ForCausalLM, parts: list[tuple[torch.Tensor, torch.Tensor]]
+) -> float:
+    """The mean cross-entropy of a batch's answers, its gradient left in the parameters."""
+    tokens = sum(int((labels != -100).sum()) for _, labels in parts)
+    total = 0.0
+    for ids, labels in parts:
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+        trained = labels[:, 1:] != -100
+        logits, targets = model.lm_head(hidden[trained]), labels[:, 1:][trained]
+        loss = functional.cross_entropy(logits, targets, reduction="sum") / tokens
+        loss.backward()
+        total += loss.item()
+    return total
+
+
 def pretrain(model: Qwen3ForCausalLM, rows: Rows, recipe: Recipe) -> list[dict[str, float]]:
     """Minimise the cross-entropy of the solutions, and log its mean every 100 steps."""
     optimizers = make_optimizers(model, recipe)
@@ -227,16 +249,11 @@ def pretrain(model: Qwen3ForCausalLM, rows: Rows, recipe: Recipe) -> list[dict[s
     schedules = [torch.optim.lr_scheduler.LambdaLR(each, schedule) for each in optimizers]
     log, losses, started = [], [], time.perf_counter()
     for step in range(recipe.steps):
-        ids, labels = rows.batch(step)
-        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
-        trained = labels[:, 1:] != -100
-        loss = functional.cross_entropy(model.lm_head(hidden[trained]), labels[:, 1:][trained])
         model.zero_grad()
-        loss.backward()
+        losses.append(accumulate_gradient(model, rows.batch(step)))
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for each in (*optimizers, *schedules):
             each.step()
-        losses.append(loss.item())
         if (step + 1) % 100 == 0:
             seconds = round(time.perf_counter() - started)
             log.append({"step": step + 1, "loss": round(np.mean(losses), 4), "seconds": seconds})

@@ -79,6 +79,15 @@ def test_every_linear_layer_of_the_blocks_is_trained(qwen3, policy):
     assert {name.rsplit(".", 1)[-1] for name in names} == set(layers)
 
 
+def test_state_goes_round(qwen3, policy):
+    one, other = policy(qwen3, seed=3), policy(qwen3, seed=4)
+    state = one.adapter.state()
+    other.adapter.load_state(state)
+    assert torch.equal(other.adapter.weights, one.adapter.weights)
+    one.adapter.weights.zero_()
+    assert torch.equal(other.adapter.state()[next(iter(state))], state[next(iter(state))])
+
+
 def test_several_adapters_share_one_base(qwen3, policy, tokens):
     one, other = policy(qwen3, seed=3), policy(qwen3, seed=4)
     own = logits_of(other.base, tokens)

@@ -4,7 +4,7 @@ All weights of an adapter lie end to end in one float32 tensor, and so do their 
 optimiser then works on one tensor, and copying an adapter to another device is one copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +69,21 @@ class Adapter:
         """Take over another adapter's weights, on whatever device they are."""
         self.weights.copy_(other.weights)
 
-    def state(self) -> dict[str, Tensor]:
-        """The weights under PEFT's names, float32."""
-        tensors = {}
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        """Views of the weights under PEFT's names."""
         for (a, *bs), names in zip(self._by_projection, self._names, strict=True):
             for name, rows, b in zip(names, a.data.split(self.rank), bs, strict=True):
-                tensors[f"base_model.model.{name}.lora_A.weight"] = rows.cpu().contiguous()
-                tensors[f"base_model.model.{name}.lora_B.weight"] = b.data.cpu().contiguous()
-        return tensors
+                yield f"base_model.model.{name}.lora_A.weight", rows
+                yield f"base_model.model.{name}.lora_B.weight", b.data
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the weights under PEFT's names, float32, on the CPU."""
+        return {name: view.detach().to("cpu", copy=True) for name, view in self._named()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the weights of `state`, or of a PEFT file of the same rank and layers."""
+        for name, view in self._named():
+            view.copy_(tensors[name])
 
     def export(self, directory: Path, base_model: str) -> None:
         """Write a directory that `peft.PeftModel.from_pretrained` loads."""

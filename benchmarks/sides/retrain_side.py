@@ -1,0 +1,81 @@
+"""Our side of `benchmarks/step.py`: sample, advantages, train."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from workload import LR, RANK, WORKLOADS, Workload, phases, print_summary, reward, texts
+
+from retrain_backends.config import RunConfig
+from retrain_backends.local.backend import LocalBackend
+from retrain_backends.tokenizer import load_tokenizer
+from retrain_backends.types import Completion, Floats, SamplingParams, Tokens, TrainBatch
+from retrain_core import Algorithm, CompletionBatch
+
+
+def run(model: str, workload: Workload) -> list[dict[str, float]]:
+    """Our side: sample, advantages, train."""
+    config = RunConfig.model_validate(
+        {
+            "backend": {"devices": "cpu", "options": {"threads": 1}},
+            "model": {"model": model, "lora_rank": RANK},
+            "training": {"lr": LR, "seed": 0},
+        }
+    )
+    backend = LocalBackend.from_config(config)
+    tokenizer = load_tokenizer(model)
+    algorithm = Algorithm.from_names("grpo", "none")
+    questions = texts(workload, workload.steps)
+    parts = []
+    for step in range(workload.steps):
+        start = time.process_time()
+        some = questions[step * workload.prompts :][: workload.prompts]
+        prompts = [tokenizer.encode(tokenizer.render(text, "{question}")) for text in some]
+        params = SamplingParams(
+            group_size=workload.group,
+            max_tokens=workload.max_tokens,
+            temperature=1.0,
+            stop_token_ids=tokenizer.stop_token_ids,
+            seed=0,
+            step=step,
+        )
+        groups = backend.sample(prompts, params)
+        sampled = time.process_time()
+        completions = [completion for group in groups for completion in group]
+        batch = CompletionBatch(
+            rewards=np.array(reward(len(completions))),
+            group_offsets=np.arange(workload.prompts + 1) * workload.group,
+            token_offsets=np.cumsum([0, *(len(c.tokens_T) for c in completions)]),
+            logprobs=np.concatenate([c.logprobs_T for c in completions]),
+        )
+        backend.train_step(train_batch(prompts, completions, batch, algorithm(batch).values, step))
+        end = time.process_time()
+        parts.append(phases(start, sampled, end, len(batch.logprobs)))
+    return parts
+
+
+def train_batch(
+    prompts: Sequence[Tokens],
+    completions: Sequence[Completion],
+    batch: CompletionBatch,
+    advantages: Floats,
+    step: int,
+) -> TrainBatch:
+    """All completions as one training batch."""
+    return TrainBatch(
+        prompts=prompts,
+        group_offsets_g=batch.group_offsets,
+        token_offsets_n=batch.token_offsets,
+        tokens_t=np.concatenate([c.tokens_T for c in completions]),
+        logprobs_t=batch.logprobs,
+        advantages_t=advantages,
+        trained_t=np.ones(len(batch.logprobs), dtype=bool),
+        temperature=1.0,
+        step=step,
+        seed=0,
+    )
+
+
+if __name__ == "__main__":
+    print_summary(run(sys.argv[2], WORKLOADS[sys.argv[1]]))
