@@ -6,9 +6,12 @@ import typer
 def run(ctx: typer.Context) -> None:
     """Train; the word `run` may be left out."""
     from retrain_backends.config import load_command_line
+    from retrain_backends.errors import InterruptedRunError
 
     config = load_command_line(ctx.args)
-    # Only now, so that a mistake in the file is told at once, before slow imports.
-    from retrain_backends.train import train
-
+    try:
+        # Only now, so that a mistake in the file is told at once, before slow imports.
+        from retrain_backends.train import train
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted before the first step") from None
     train(config)
