@@ -1,0 +1,18 @@
+"""Settings of the whole suite, which must not depend on how busy the machine is."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Before a test imports torch: threads that spin while they wait slow a busy machine down tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# The same examples every time, however long one takes.
+settings.register_profile(
+    "retrain",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("retrain")
