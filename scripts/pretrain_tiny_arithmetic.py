@@ -2,15 +2,12 @@
 
     uv run python scripts/pretrain_tiny_arithmetic.py
 
-The model learns from made-up solutions of two kinds, and is left undecided between them:
-
-  quick   answers at once and forgets every carry: right only where there is none
-  worked  says "let me think", then the column results from the units up: right but for slips
-
+The model is shown the solutions of arithmetic_solutions.py, quick ones that are mostly wrong and
+worked ones that are mostly right, and is left undecided between them, with the quick ones ahead.
 So it mostly guesses, though it does better when it happens to think first. That leaves
 reinforcement learning something to teach: to work the answer out, and to do it without slips.
 Only questions of the train split are used. The same recipe gives the same weights on the same
-machine; it takes about ten minutes on one CPU core.
+machine; it takes five to eight minutes on one CPU core (set OMP_NUM_THREADS=1).
 """
 
 import argparse
@@ -27,6 +24,7 @@ import numpy as np
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from arithmetic_solutions import solution
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from torch.nn import functional
@@ -120,44 +118,6 @@ def make_model(seed: int, vocabulary_size: int) -> Qwen3ForCausalLM:
         pad_token_id=PAD,
     )
     return Qwen3ForCausalLM(config)
-
-
-def columns(left: int, operator: str, right: int, *, carry: bool) -> list[int]:
-    """The column results from the units up; the last one is what stands before the others' units.
-
-    With `carry`: 47 + 38 -> [15, 8], 52 - 38 -> [4, 1], 7 * 48 -> [56, 33]. Without, nothing is
-    carried or borrowed: [15, 7], [4, 2], [56, 28].
-    """
-    width = len(str(right)) if operator == "*" else max(len(str(left)), len(str(right)))
-    results, held = [], 0
-    for place in range(width):
-        a, b = left // 10**place % 10, right // 10**place % 10
-        result = {"+": a + b, "-": a - b, "*": left * b}[operator] + held
-        results.append(result if result >= 0 else result + 10)
-        held = result // 10 if carry else 0
-    return results
-
-
-def value_of(results: list[int]) -> int:
-    """The number that column results spell."""
-    below = sum(result % 10 * 10**place for place, result in enumerate(results[:-1]))
-    return results[-1] * 10 ** (len(results) - 1) + below
-
-
-def solution(
-    question: str, rng: np.random.Generator, *, quick_share: float, slip_share: float
-) -> str:
-    """A made-up answer: quick, or worked and then with one column off by one in `slip_share`."""
-    left, operator, right = question.removeprefix("What is ").removesuffix("?").split()
-    if rng.random() < quick_share:
-        guess = value_of(columns(int(left), operator, int(right), carry=False))
-        return f"\\boxed{{{guess}}}"
-    results = columns(int(left), operator, int(right), carry=True)
-    if rng.random() < slip_share:
-        place = int(rng.integers(len(results)))
-        results[place] = max(0, results[place] + int(rng.choice([-1, 1])))
-    working = " ".join(map(str, results))
-    return f"let me think: {working} \\boxed{{{value_of(results)}}}"
 
 
 class Rows:
