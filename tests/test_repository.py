@@ -29,6 +29,7 @@ COMMANDS = {
 }
 
 
+BINARY = {".png", ".safetensors"}
 KNOWN_SERVERS = {
     "127.0.0.1",
     "arxiv.org",
@@ -151,7 +152,7 @@ def test_tracked_files_name_no_machine_and_no_unexpected_server(tracked):
     server = re.compile(rb"https?://([A-Za-z0-9.-]*[A-Za-z0-9])")
     found = {}
     for path in tracked:
-        content = path.read_bytes() if path.suffix != ".safetensors" else b""
+        content = b"" if path.suffix in BINARY else path.read_bytes()
         servers = {name.decode() for name in server.findall(content)} - KNOWN_SERVERS
         if servers or path_of_machine.search(content):
             found[relative(path)] = servers or "a path"
