@@ -5,13 +5,16 @@ import typer
 
 def run(ctx: typer.Context) -> None:
     """Train; the word `run` may be left out."""
+    from rich.console import Console
+
     from retrain_backends.config import load_command_line
     from retrain_backends.errors import InterruptedRunError
 
     config = load_command_line(ctx.args)
     try:
         # Only now, so that a mistake in the file is told at once, before slow imports.
-        from retrain_backends.train import train
+        with Console(stderr=True).status("loading PyTorch and transformers"):
+            from retrain_backends.train import train
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
     train(config)
