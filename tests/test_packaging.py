@@ -143,7 +143,7 @@ def test_wheel_of_backends_holds_the_model(wheels):
     ("package", "tests"),
     [
         ("retrain-core", ["tests/core"]),
-        ("retrain-squeeze", []),
+        ("retrain-squeeze", ["tests/squeeze"]),
         ("retrain-backends", ["tests/backends", *TESTS_WITH_EXTRA_LOCAL]),
         ("retrain-campaign", []),
     ],

@@ -31,19 +31,22 @@ def peft_model(path, directory, adapter):
     )
 
 
+def reference_backward(path, directory, adapter, batch):
+    """Plain PEFT with the numpy loss: the model with its gradients, and the figures."""
+    model = peft_model(path, directory, adapter)
+    new = reference_logprobs(model, batch)
+    figures = policy_loss(
+        new.detach().double().numpy(), batch.logprobs_t, batch.advantages_t, batch.trained_t
+    )
+    new.backward(torch.tensor(figures.gradient, dtype=torch.float32))
+    return model, figures
+
+
 @pytest.mark.parametrize("budget", [1, 20, 4096])
 def test_step_is_that_of_plain_peft(model_path, policy, trainer, random_batch, tmp_path, budget):
     """Log-probs, loss, every gradient and the updated weights, for any split into micro-batches."""
     parts = policy(model_path)
-    model = peft_model(model_path, tmp_path, parts.adapter)
-    new = reference_logprobs(model, random_batch)
-    figures = policy_loss(
-        new.detach().double().numpy(),
-        random_batch.logprobs_t,
-        random_batch.advantages_t,
-        random_batch.trained_t,
-    )
-    new.backward(torch.tensor(figures.gradient, dtype=torch.float32))
+    model, figures = reference_backward(model_path, tmp_path, parts.adapter, random_batch)
     weights = [p for p in model.parameters() if p.requires_grad]
     norm = torch.cat([p.grad.flatten() for p in weights]).norm()
     torch.optim.AdamW(weights, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0).step()
@@ -65,15 +68,7 @@ def test_step_is_that_of_plain_peft(model_path, policy, trainer, random_batch, t
 
 def test_gradients_of_every_factor(model_path, policy, trainer, random_batch, tmp_path):
     parts = policy(model_path)
-    model = peft_model(model_path, tmp_path, parts.adapter)
-    new = reference_logprobs(model, random_batch)
-    figures = policy_loss(
-        new.detach().double().numpy(),
-        random_batch.logprobs_t,
-        random_batch.advantages_t,
-        random_batch.trained_t,
-    )
-    new.backward(torch.tensor(figures.gradient, dtype=torch.float32))
+    model, _ = reference_backward(model_path, tmp_path, parts.adapter, random_batch)
     expected = {
         name.replace(".default", ""): p.grad
         for name, p in model.named_parameters()
