@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         surprisal,
         uncertainty,
     )
+    from retrain_core.evaluation import pass_at_k
     from retrain_core.losses import (
         LossOptions,
         PolicyLoss,
@@ -98,6 +99,7 @@ _NAMES_BY_MODULE = {
         "surprisal",
         "uncertainty",
     ),
+    "evaluation": ("pass_at_k",),
     "losses": ("LossOptions", "PolicyLoss", "policy_loss", "policy_loss_from_logits"),
     "modes": ("TRANSFORM_MODES", "TransformFunction", "TransformInput"),
     "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask"),
@@ -152,6 +154,7 @@ __all__ = [
     "maxrl",
     "offsets_from_lengths",
     "parse_strategic_grams",
+    "pass_at_k",
     "planning_mask",
     "policy_loss",
     "policy_loss_from_logits",
