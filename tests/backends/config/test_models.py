@@ -85,6 +85,16 @@ DEFAULTS = {
         "custom_module": "",
         "custom_function": "score",
     },
+    "eval": {
+        "every": 0,
+        "source": "",
+        "path": "",
+        "split": "",
+        "max_examples": 100,
+        "samples": 1,
+        "temperature": 0.0,
+        "pass_k": (1,),
+    },
     "backpressure": {
         "enabled": False,
         "warmup_steps": 10,
@@ -159,6 +169,10 @@ def test_defaults_of_the_optional_tables():
         ("optimizer", "eps", 0.0),
         ("data", "prompt_template", "no placeholder"),
         ("data", "prompt_template", "{question} \boxed{}"),
+        ("eval", "source", "mathh"),
+        ("eval", "samples", 0),
+        ("eval", "pass_k", []),
+        ("eval", "pass_k", [1, 1]),
         ("campaign", "seeds", []),
         ("campaign", "seeds", [1, 1]),
         ("campaign", "seeds", [-1]),
@@ -191,6 +205,8 @@ def test_values_that_are_refused(table, key, value):
         ("reward", "type", "my_rewards:Lenient"),
         ("planning", "detector", "my_rules.Detector"),
         ("sepa", "correct_rate_gate", -1.0),
+        ("eval", "source", ""),
+        ("eval", "source", "my_data.Puzzles"),
         ("logging", "strategic_grams", '["let me", "now"]'),
     ],
 )
@@ -248,6 +264,18 @@ def test_sections_are_frozen():
 def test_batch_size_limits_must_be_ordered():
     with pytest.raises(pydantic.ValidationError, match="must not be above"):
         BackpressureConfig(min_batch_size=9, max_batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"samples": 4}, "samples = 4 needs a temperature above 0"),
+        ({"samples": 4, "temperature": 1.0, "pass_k": [1, 8]}, "pass_k = 8 needs at least as many"),
+    ],
+)
+def test_an_evaluation_needs_samples_that_differ_and_enough_of_them(table, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        RunConfig.model_validate({"eval": table})
 
 
 def test_resume_is_from_in_toml_and_from_underscore_in_python():

@@ -9,6 +9,7 @@ from retrain_backends.config.algorithm import (
 )
 from retrain_backends.config.compute import BackendConfig, InferenceConfig
 from retrain_backends.config.describe import FieldDoc, SectionDoc, json_schema, sections
+from retrain_backends.config.evaluation import EvalConfig
 from retrain_backends.config.flags import read_arguments
 from retrain_backends.config.load import (
     DEFAULT_FILE,
@@ -43,6 +44,7 @@ __all__ = [
     "ConditionConfig",
     "DataConfig",
     "EnvironmentConfig",
+    "EvalConfig",
     "FieldDoc",
     "GtpoConfig",
     "HicraConfig",
