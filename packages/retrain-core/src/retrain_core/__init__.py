@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         advantage_cap,
         batch_advantage_norm,
     )
+    from retrain_core.repetition import distinct_ngram_share
     from retrain_core.segments import offsets_from_lengths, segment_mean, segment_sum, spread
     from retrain_core.sepa import SepaSchedule, SepaState
     from retrain_core.transforms import (
@@ -104,6 +105,7 @@ _NAMES_BY_MODULE = {
     "modes": ("TRANSFORM_MODES", "TransformFunction", "TransformInput"),
     "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask"),
     "postprocess": ("Capped", "Normalised", "advantage_cap", "batch_advantage_norm"),
+    "repetition": ("distinct_ngram_share",),
     "segments": ("offsets_from_lengths", "segment_mean", "segment_sum", "spread"),
     "sepa": ("SepaSchedule", "SepaState"),
     "transforms": (
@@ -143,6 +145,7 @@ __all__ = [
     "__version__",
     "advantage_cap",
     "batch_advantage_norm",
+    "distinct_ngram_share",
     "entropy_mask",
     "entropy_stats",
     "entropy_threshold",
