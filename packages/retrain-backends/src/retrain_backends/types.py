@@ -17,6 +17,7 @@ Tokens: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 StopReason: TypeAlias = Literal["stop", "length"]
+Determinism: TypeAlias = Literal["bitwise", "seeded", "not controlled"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class SamplingParams:
     """How to sample, and which random streams to use.
 
     `(seed, purpose, step)` names the streams; prompt `i` of the call and completion `j` of its
-    group use stream `(seed, purpose, step, i, j)`, one uniform number per token. `temperature = 0`
-    is greedy decoding (log-probs are then those at temperature 1).
+    group use stream `(seed, purpose, step, first_prompt + i, j)`, one uniform number per token:
+    prompts may be asked in several calls, each with its own `first_prompt`, to the same result.
+    `temperature = 0` is greedy decoding (log-probs are then those at temperature 1).
     """
 
     group_size: int
@@ -54,6 +56,7 @@ class SamplingParams:
     step: int
     purpose: Purpose = Purpose.SAMPLE
     entropy: bool = False
+    first_prompt: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,23 @@ class Capabilities:
     entropy: bool
     lora_alpha: bool
     resume: Literal["exact", "approximate"]
+
+
+@dataclass(frozen=True)
+class BackendFacts:
+    """What a backend that has been built says of itself, for the logs.
+
+    Args:
+      engine: what samples, such as `pytorch`.
+      devices: what it runs on, such as `NVIDIA H200, 139.8 GiB`; the CPU is not named.
+      determinism: what the same seed promises of a second run, as far as the backend is concerned.
+      reason: why no more than that.
+    """
+
+    engine: str
+    devices: tuple[str, ...]
+    determinism: Determinism
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,11 @@ class LocalBackend:
                 some = prompts[first:][: self._prompts_at_once]
                 try:
                     groups += sample_groups(
-                        self.sampler, some, first, params, share_prompts=self._share_prompts
+                        self.sampler,
+                        some,
+                        params.first_prompt + first,
+                        params,
+                        share_prompts=self._share_prompts,
                     )
                 except RuntimeError as error:
                     if not is_out_of_memory(error):

@@ -50,7 +50,7 @@ def sample_groups(
     Args:
       base: the model, with the adapter to sample from attached.
       prompts: token ids, each at least one.
-      first: index of the first of these prompts in the whole call; it names the random streams.
+      first: number of the first of these prompts; it names the random streams.
       params: how to sample.
       share_prompts: prefill each prompt once for its group; False does it for every completion,
         which gives the same completions more slowly.

@@ -46,8 +46,10 @@ def check_rows_do_not_affect_each_other(case: BackendCase) -> None:
     with case.backend() as backend:
         every = backend.sample(case.prompts, case.params)
         alone = backend.sample(case.prompts[:1], case.params)
+        others = backend.sample(case.prompts[1:], replace(case.params, first_prompt=1))
         fewer = backend.sample(case.prompts, replace(case.params, group_size=1))
     assert flat_tokens(alone) == flat_tokens(every[:1]), "other prompts changed a completion"
+    assert flat_tokens(others) == flat_tokens(every[1:]), "prompts of a second call draw otherwise"
     firsts = [group[:1] for group in every]
     assert flat_tokens(fewer) == flat_tokens(firsts), "the group's size changed a completion"
 
