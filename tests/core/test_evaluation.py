@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain_core import pass_at_k
+from retrain_core import pass_at_k, question_outcomes
 
 
 @st.composite
@@ -61,3 +61,21 @@ def test_inputs_are_left_alone():
 def test_impossible_counts_are_refused(correct, samples, k):
     with pytest.raises(ValueError, match="must"):
         pass_at_k(correct, samples, k)
+
+
+def test_outcomes_of_questions():
+    rewards = [1.0, 0.0, np.nan, 0.25, 0.75, np.nan, 0.4]
+    scored = np.array([True, True, False, True, True, False, True])
+    got = question_outcomes(rewards, [0, 3, 5, 6, 6, 7], scored)
+    np.testing.assert_array_equal(got.correct, [1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(got.scored, [2, 2, 0, 0, 1])
+    np.testing.assert_array_equal(got.mean_reward, [0.5, 0.5, np.nan, np.nan, 0.4])
+
+
+def test_all_completions_are_scored_unless_said_otherwise():
+    got = question_outcomes([1.0, 0.0], [0, 2])
+    assert (got.correct.tolist(), got.scored.tolist(), got.mean_reward.tolist()) == (
+        [1],
+        [2],
+        [0.5],
+    )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         surprisal,
         uncertainty,
     )
-    from retrain_core.evaluation import pass_at_k
+    from retrain_core.evaluation import QuestionOutcomes, pass_at_k, question_outcomes
     from retrain_core.losses import (
         LossOptions,
         PolicyLoss,
@@ -100,7 +100,7 @@ _NAMES_BY_MODULE = {
         "surprisal",
         "uncertainty",
     ),
-    "evaluation": ("pass_at_k",),
+    "evaluation": ("QuestionOutcomes", "pass_at_k", "question_outcomes"),
     "losses": ("LossOptions", "PolicyLoss", "policy_loss", "policy_loss_from_logits"),
     "modes": ("TRANSFORM_MODES", "TransformFunction", "TransformInput"),
     "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask"),
@@ -134,6 +134,7 @@ __all__ = [
     "LossOptions",
     "Normalised",
     "PolicyLoss",
+    "QuestionOutcomes",
     "RewardTies",
     "RunningCount",
     "SepaSchedule",
@@ -162,6 +163,7 @@ __all__ = [
     "policy_loss",
     "policy_loss_from_logits",
     "predictive_variance",
+    "question_outcomes",
     "reinforce_pp",
     "reward_ties",
     "rloo",

@@ -1,9 +1,60 @@
 """What an evaluation estimates from several samples of each question."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from retrain_core.arrays import Floats, check_rank
+from retrain_core.arrays import (
+    Floats,
+    as_floats,
+    as_mask,
+    as_offsets,
+    check_rank,
+)
+from retrain_core.bookkeeping import CORRECT_ABOVE
+from retrain_core.segments import offsets_from_lengths, segment_sum
+
+
+class QuestionOutcomes(NamedTuple):
+    """How each question was answered, shape [P] each.
+
+    `correct` and `scored` count completions; `mean_reward` is over the scored ones, NaN without.
+    """
+
+    correct: npt.NDArray[np.int64]
+    scored: npt.NDArray[np.int64]
+    mean_reward: Floats
+
+
+def question_outcomes(
+    rewards: npt.ArrayLike, group_offsets: npt.ArrayLike, scored: npt.ArrayLike | None = None
+) -> QuestionOutcomes:
+    """Count what the completions of each question earned.
+
+    Args:
+      rewards: one per completion, shape [n]. Above 0.5 is correct.
+      group_offsets: boundaries of the questions' completions, shape [P + 1].
+      scored: False where there is no verdict, shape [n]; the reward there is never looked at.
+        None: all were scored.
+
+    Returns:
+      The counts and the mean reward of each question.
+    """
+    rewards_n = as_floats(rewards, "rewards")
+    offsets = as_offsets(group_offsets, rewards_n.size, "group_offsets", "completions")
+    scored_n = np.ones(rewards_n.size, dtype=np.bool_)
+    if scored is not None:
+        scored_n = as_mask(scored, rewards_n.size, "scored", "completions")
+    judged_n = np.where(scored_n, rewards_n, 0.0)
+    scored_P = np.diff(offsets_from_lengths(scored_n)[offsets])
+    right_n = judged_n > CORRECT_ABOVE
+    mean_P = np.full(scored_P.size, np.nan)
+    total_P = segment_sum(judged_n, offsets)
+    np.divide(total_P, scored_P, out=mean_P, where=scored_P > 0)
+    return QuestionOutcomes(
+        correct=np.diff(offsets_from_lengths(right_n)[offsets]), scored=scored_P, mean_reward=mean_P
+    )
 
 
 def pass_at_k(num_correct: npt.ArrayLike, num_samples: npt.ArrayLike, k: int) -> Floats:
