@@ -56,7 +56,7 @@ KINDS: Mapping[str, Kind] = {
             "local": "retrain_backends.local.backend:LocalBackend",
         },
         frozenset({"tinker"}),
-        ("sample", "train_step", "save", "load", "export_adapter", "close"),
+        ("sample", "score", "train_step", "save", "load", "export_adapter", "describe", "close"),
     ),
     "engine": Kind(
         "inference.engine",

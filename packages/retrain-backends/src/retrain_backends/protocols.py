@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from retrain_backends.types import (
+    BackendFacts,
     Capabilities,
     CheckpointRef,
     Completion,
     Example,
+    Floats,
     SamplingParams,
     Scored,
     StepResult,
@@ -31,6 +33,16 @@ class Backend(Protocol):
 
     def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
         """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`."""
+        ...
+
+    def score(
+        self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
+    ) -> list[Floats]:
+        """Log-probs of completions under the policy as it is trained, nats.
+
+        `completions[i]` follows `prompts[i]`; entry `t` of `result[i]` is the log-prob of its token
+        `t` at the temperature (0 means 1, as in sampling). Nothing is sampled and nothing changes.
+        """
         ...
 
     def train_step(self, batch: TrainBatch) -> StepResult:
@@ -53,6 +65,10 @@ class Backend(Protocol):
 
         `directory` exists and is empty, and is the answer; a service answers with its own path.
         """
+        ...
+
+    def describe(self) -> BackendFacts:
+        """What samples, on which devices, and what the same seed promises."""
         ...
 
     def close(self) -> None:

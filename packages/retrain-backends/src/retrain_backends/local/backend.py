@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -13,14 +14,24 @@ from retrain_backends.errors import RunError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.decode import sample_groups
-from retrain_backends.local.devices import is_split, parse_devices, pick_dtype
+from retrain_backends.local.devices import (
+    determinism,
+    gpu_name,
+    is_gpu,
+    is_split,
+    parse_devices,
+    pick_dtype,
+)
 from retrain_backends.local.options import parse_options
+from retrain_backends.local.packing import batch_to_score
 from retrain_backends.local.trainer import OptimizerSettings, Trainer, is_out_of_memory
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import (
+    BackendFacts,
     Capabilities,
     CheckpointRef,
     Completion,
+    Floats,
     SamplingParams,
     StepResult,
     Tokens,
@@ -115,6 +126,13 @@ class LocalBackend:
         if self.sampler.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def score(
+        self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
+    ) -> list[Floats]:
+        """Log-probs by the trainer's forward pass; neighbours with the same prompt share it."""
+        batch = batch_to_score(prompts, completions, temperature)
+        return np.split(self.trainer.score(batch), batch.token_offsets_n[1:-1])
+
     def train_step(self, batch: TrainBatch) -> StepResult:
         """One optimiser step."""
         return self.trainer.step(batch)
@@ -138,6 +156,12 @@ class LocalBackend:
         """Write a PEFT directory."""
         self.trainer.adapter.export(directory, self.trainer.base.name)
         return str(directory)
+
+    def describe(self) -> BackendFacts:
+        """PyTorch, the GPUs that are used, and what arithmetic on them promises."""
+        devices = tuple(dict.fromkeys([self.sampler.device, self.trainer.base.device]))
+        level, reason = determinism(devices)
+        return BackendFacts("pytorch", tuple(map(gpu_name, filter(is_gpu, devices))), level, reason)
 
     def close(self) -> None:
         """Detach the adapters; memory goes with the objects."""

@@ -82,6 +82,38 @@ def check_entropy_is_what_was_declared(case: BackendCase) -> None:
             assert np.all((row.entropy_T >= 0) & np.isfinite(row.entropy_T))
 
 
+def check_scores_are_those_of_the_sampler(case: BackendCase) -> None:
+    """The trainer gives sampled tokens the log-probs they were sampled with, and changes nothing.
+
+    At the temperature that is asked for, not only at the one that was sampled at.
+    """
+    with case.backend() as backend:
+        groups = backend.sample(case.prompts, case.params)
+        prompts = [p for p, group in zip(case.prompts, groups, strict=True) for _ in group]
+        tokens = [row.tokens_T for group in groups for row in group]
+        cold = backend.sample(case.prompts, replace(case.params, temperature=0.5))
+        scores = backend.score(prompts, tokens, case.params.temperature)
+        cold_scores = backend.score(
+            prompts, [row.tokens_T for group in cold for row in group], temperature=0.5
+        )
+        nothing = backend.score(prompts[:1], [tokens[0][:0]], case.params.temperature)
+        again = backend.sample(case.prompts, case.params)
+    assert [score.shape for score in scores] == [row.shape for row in tokens]
+    assert nothing[0].shape == (0,), "no token, no score"
+    for found, sampled in ((scores, groups), (cold_scores, cold)):
+        difference = np.abs(np.concatenate(found) - flat_logprobs(sampled))
+        assert difference.max() <= 10 * case.tolerance, "sampler and trainer disagree"
+    assert np.array_equal(flat_logprobs(again), flat_logprobs(groups)), "scoring changed the policy"
+
+
+def check_backend_describes_itself(case: BackendCase) -> None:
+    """`describe` names the engine and says, with a reason, what the same seed promises."""
+    with case.backend() as backend:
+        facts = backend.describe()
+    assert facts.engine, "an engine has a name"
+    assert facts.reason, "a promise has a reason"
+
+
 def check_training_starts_on_policy(case: BackendCase) -> None:
     """Right after sampling every ratio is 1, so the loss is minus the mean advantage."""
     with case.backend() as backend:
@@ -168,6 +200,8 @@ CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_rows_do_not_affect_each_other,
     check_greedy_decoding,
     check_entropy_is_what_was_declared,
+    check_scores_are_those_of_the_sampler,
+    check_backend_describes_itself,
     check_training_starts_on_policy,
     check_training_lowers_the_loss,
     check_mask_leaves_tokens_out,
