@@ -11,6 +11,7 @@ from retrain_backends.config.compute import BackendConfig, InferenceConfig
 from retrain_backends.config.describe import FieldDoc, SectionDoc, json_schema, sections
 from retrain_backends.config.evaluation import EvalConfig
 from retrain_backends.config.flags import read_arguments
+from retrain_backends.config.health import HealthConfig
 from retrain_backends.config.load import (
     DEFAULT_FILE,
     load_command_line,
@@ -47,6 +48,7 @@ __all__ = [
     "EvalConfig",
     "FieldDoc",
     "GtpoConfig",
+    "HealthConfig",
     "HicraConfig",
     "InferenceConfig",
     "LoggingConfig",
