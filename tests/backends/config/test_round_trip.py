@@ -77,11 +77,12 @@ def tables(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 def keys_agree(table: dict[str, Any]) -> bool:
     """What `[backpressure]` and `[eval]` demand of several keys together."""
-    samples = table.get("samples", 1)
+    samples, temperature = table.get("samples", 1), table.get("temperature", -1)
     return (
         table.get("min_batch_size", 1) <= table.get("max_batch_size", 64)
         and max(table.get("pass_k", [1])) <= samples
-        and (samples == 1 or table.get("temperature", 0) > 0)
+        and not -1 < temperature < 0
+        and (samples == 1 or temperature != 0)
     )
 
 

@@ -10,10 +10,16 @@ from retrain_backends.config.section import (
     CountOrZero,
     ListFromToml,
     NameOrPlugin,
-    NonNegative,
     Section,
     distinct,
 )
+
+
+def _not_between(temperature: float) -> float:
+    if -1 < temperature < 0:
+        raise ValueError("neither a temperature nor -1")
+    return temperature
+
 
 PassK = Annotated[
     tuple[Count, ...],
@@ -21,6 +27,9 @@ PassK = Annotated[
     ListFromToml,
     AfterValidator(distinct),
     Allowed("a list of at least one integer >= 1, without repetition"),
+]
+EvalTemperature = Annotated[
+    float, Field(ge=-1), AfterValidator(_not_between), Allowed("a number >= 0, or -1")
 ]
 
 
@@ -47,13 +56,19 @@ class EvalConfig(Section):
         description="Ask so many of the questions, the same for every seed and rule. 0: all.",
     )
     samples: Count = Field(default=1, description="Completions of each question.")
-    temperature: NonNegative = Field(
-        default=0.0, description="Sampling temperature. 0: greedy, the likeliest token each time."
+    temperature: EvalTemperature = Field(
+        default=-1.0,
+        description="Sampling temperature. -1: that of training, so that what is measured is what "
+        "is trained. 0: greedy, the likeliest token each time.",
     )
     pass_k: PassK = Field(
         default=(1,),
         description="Report pass@k, the chance that one of k completions is right, for each k.",
     )
+
+    def temperature_beside(self, training: float) -> float:
+        """The sampling temperature, given that of training."""
+        return training if self.temperature < 0 else self.temperature
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
