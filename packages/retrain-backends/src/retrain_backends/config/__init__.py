@@ -13,6 +13,7 @@ from retrain_backends.config.evaluation import EvalConfig
 from retrain_backends.config.flags import read_arguments
 from retrain_backends.config.health import HealthConfig
 from retrain_backends.config.load import (
+    CONFIG_FILE,
     DEFAULT_FILE,
     load_command_line,
     load_config,
@@ -37,6 +38,7 @@ from retrain_backends.config.training import (
 )
 
 __all__ = [
+    "CONFIG_FILE",
     "DEFAULT_FILE",
     "AlgorithmConfig",
     "BackendConfig",

@@ -1,5 +1,7 @@
 """From examples to the prompts of a step."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -17,6 +19,9 @@ class Endless(Protocol):
     """
 
     endless: ClassVar[bool]
+
+
+_LOOKED_AT = 256  # examples that a fingerprint reads: those of a hub are decoded one by one
 
 
 def is_endless(examples: object) -> bool:
@@ -48,6 +53,16 @@ class PromptStream:
         self._render = render
         self._seed = seed
         self._shuffle = shuffle
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the number of examples and of some hundreds of them, spread evenly.
+
+        Tells whether a file or data set has become another one. Of endless examples, the first.
+        """
+        total = _LOOKED_AT if is_endless(self._examples) else len(self._examples)
+        chosen = np.linspace(0, total - 1, min(total, _LOOKED_AT)).astype(int).tolist()
+        pairs = [(e.question, e.reference) for e in (self._examples[i] for i in chosen)]
+        return hashlib.sha256(json.dumps([total, pairs]).encode()).hexdigest()
 
     def batch(self, cursor: int, size: int) -> list[Prompt]:
         """The prompts number `cursor` to `cursor + size - 1` of the run.
