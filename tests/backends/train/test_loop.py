@@ -18,7 +18,8 @@ ISSUE_KEYS = {
     "advantage_s", "train_s", "save_s", "tokens_sampled", "tokens_per_second",
     "mean_abs_logprob_diff", "kl_k3",
     "ratio_p99", "ratio_max", "clip_fraction", "grad_norm", "groups_all_correct",
-    "groups_all_wrong", "groups_tied", "no_verdict_count",
+    "groups_all_wrong", "groups_tied", "no_verdict_count", "engine", "token_entropy",
+    "truncated_rate", "repeated_rate", "health_warnings", "health_s",
 }  # fmt: skip
 
 
@@ -102,7 +103,8 @@ def test_writes_the_files_of_a_run(make_config):
     summary = train(config)
     written = {str(p.relative_to(summary.run_dir)) for p in summary.run_dir.rglob("*.*")}
     assert written == {
-        "config.toml", "metrics.jsonl", "emergence/steps.jsonl", "emergence/generations.jsonl",
+        "config.toml", "metadata.json", "metrics.jsonl", "emergence/steps.jsonl",
+        "emergence/generations.jsonl",
         "checkpoints/step_000002/policy.npy", "checkpoints/step_000004/policy.npy",
         "final/policy.npy", "learning_curve.png",
     }  # fmt: skip
@@ -226,7 +228,10 @@ def test_non_finite_loss_stops_the_run(make_config, tmp_path):
     with np.load(dump) as batch:
         assert np.isnan(batch["advantages_t"]).all()
         assert batch["prompt_lengths"].sum() == len(batch["prompt_tokens"])
-    assert len(read_metrics(tmp_path / "run")) == 1
+    *_, last = read_metrics(tmp_path / "run")
+    assert (last["step"], last["loss"]) == (1, None)
+    assert "nonfinite" in last["health_warnings"]
+    assert not (tmp_path / "run/final").exists()
 
 
 def test_entropy_is_asked_for_when_the_rule_needs_it(make_config):

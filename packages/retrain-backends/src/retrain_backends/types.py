@@ -6,6 +6,7 @@ Shape suffixes: `_T` tokens of one completion, `_t` the tokens of a whole batch 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -86,10 +87,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A reward, or None with the reason why there is none. "No verdict" is never 0."""
+    """A reward, or None with the reason why there is none. "No verdict" is never 0.
+
+    `text` is what a judge said, for the logs.
+    """
 
     value: float | None
     reason: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,11 @@ class StepResult:
     ratio_max: float
     clip_fraction: float
     times_s: Mapping[str, float]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are numbers, so that a step was taken."""
+        return isfinite(self.loss) and isfinite(self.grad_norm)
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,21 @@
 """A training run, step by step.
 
-prompts -> sample -> decode -> reward -> advantage -> train -> save -> log
+evaluate -> save -> prompts -> sample -> decode -> reward -> advantage -> train -> log
 """
 
 from contextlib import suppress
 
 from retrain_backends.config import RunConfig
-from retrain_backends.errors import InterruptedRunError
+from retrain_backends.errors import InterruptedRunError, RunError
 from retrain_backends.tracking.summary import RunSummary
 from retrain_backends.train.batches import completion_batch, train_batch
+from retrain_backends.train.begin import begin
 from retrain_backends.train.build import Run, build
 from retrain_backends.train.clock import StepClock
 from retrain_backends.train.conclude import conclude, save_adapter
 from retrain_backends.train.control import TrainState
+from retrain_backends.train.durable import is_disk_full
+from retrain_backends.train.evaluate import evaluate_if_due
 from retrain_backends.train.interrupt import finish_first
 from retrain_backends.train.optimise import optimise
 from retrain_backends.train.records import StepRecord, log_step
@@ -33,14 +36,21 @@ def train(config: RunConfig) -> RunSummary:
         run = build(config)
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
-    with run:
-        state = run_steps(run)
-        adapter = save_adapter(run, state)
-    summary = conclude(run, state, adapter)
+    # A border: what fills the disk may be anything, and the checkpoint before it is whole.
+    try:
+        with run:
+            state = run_steps(run)
+            adapter = save_adapter(run, state)
+        summary = conclude(run, state, adapter)
+    except OSError as error:
+        if is_disk_full(error):
+            raise RunError(run.checkpoints.when_the_disk_is_full()) from error
+        raise
     if state.steps_done < run.config.training.max_steps:
         raise InterruptedRunError(
             f"interrupted after {state.steps_done} steps; "
             + (f"adapter saved in {adapter}" if adapter else "there is nothing to save yet")
+            + f"; `retrain --resume {run.directory}` goes on"
         )
     return summary
 
@@ -49,13 +59,18 @@ def run_steps(run: Run) -> TrainState:
     """Do the steps of a run, to the last one or until Ctrl-C.
 
     Ctrl-C while a step is sampled and judged drops that step; once the optimiser has begun, the
-    step is trained, saved and logged first. The state returned is that after the last full step.
+    step is trained and logged first. The state returned is that after the last full step. What is
+    saved between two steps counts as time of the later one.
     """
     settings = run.config.training
-    state = run.control.start()
+    state = run.start
     with suppress(KeyboardInterrupt):
+        guard = begin(run, state)
+        score = evaluate_if_due(run, state.steps_done)
         while state.steps_done < settings.max_steps:
             clock, step = StepClock(), state.steps_done
+            with clock("save"), finish_first():
+                run.checkpoints.save_if_due(state, score)
             with clock("prompts"):
                 prompts = run.prompts.batch(state.prompts_drawn, settings.batch_size)
             with clock("sample"):
@@ -73,10 +88,16 @@ def run_steps(run: Run) -> TrainState:
             with finish_first():
                 with clock("train"):
                     result = optimise(run.backend, batch, run.directory / "nonfinite")
-                state = run.control.advance(state, len(prompts), counts, entropy)
-                with clock("save"):
-                    run.checkpoints.save_if_due(state.steps_done)
-                record = StepRecord(step, judged, counts, entropy, sepa, advantages, batch, result)
+                state = run.control.advance(state, len(prompts), counts, entropy, result)
+                with clock("health"):
+                    health = guard.examine(samples, result, state)
+                record = StepRecord(
+                    step, judged, counts, entropy, sepa, advantages, batch, result, health
+                )
                 row = log_step(run.journal, record, run.condition, clock)
                 run.view.show(row)
+                health.act(run.console)
+            score = evaluate_if_due(run, state.steps_done)
+        with finish_first():
+            run.checkpoints.save_if_due(state, score)
     return state
