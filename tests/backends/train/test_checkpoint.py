@@ -1,5 +1,4 @@
 import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -23,10 +22,13 @@ class Counting(FakeBackend):
 
 
 class FullDisk(FakeBackend):
-    """Its state goes to a device that is always full."""
+    """Once it is full, its state goes to a device that always is."""
+
+    full = False
 
     def save(self, directory):
-        (directory / STATE_FILE).symlink_to("/dev/full")
+        if self.full:
+            (directory / STATE_FILE).symlink_to("/dev/full")
         return super().save(directory)
 
 
@@ -111,13 +113,13 @@ def test_a_score_that_comes_later_is_noted(make, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_leaves_the_checkpoint_before_it(make, tmp_path):
-    backend, checkpoints = make()
+    backend, checkpoints = make(FullDisk)
     checkpoints.save(after(1))
-    backend.save = FullDisk.save.__get__(backend)
+    backend.full = True
     with pytest.raises(OSError, match="No space left") as caught:
         checkpoints.save(after(2))
     assert caught.value.errno == errno.ENOSPC
-    assert os.listdir(tmp_path / "checkpoints") == ["step_000001"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
     read_state(tmp_path / "trainer_state.json").check(tmp_path)
     assert "after step 1 is intact" in checkpoints.when_the_disk_is_full()
 
@@ -134,7 +136,7 @@ def test_room_is_looked_for_before_writing(make, tmp_path):
 def test_an_adapter_is_replaced_whole(make, tmp_path):
     _, checkpoints = make()
     assert checkpoints.save_final() == checkpoints.save_final() == str(tmp_path / "final")
-    assert os.listdir(tmp_path) == ["final"]
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
 def test_path_of_a_service_is_passed_on(make, tmp_path):

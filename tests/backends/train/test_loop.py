@@ -105,8 +105,12 @@ def test_writes_the_files_of_a_run(make_config):
     assert written == {
         "config.toml", "metadata.json", "metrics.jsonl", "emergence/steps.jsonl",
         "emergence/generations.jsonl",
-        "checkpoints/step_000002/policy.npy", "checkpoints/step_000004/policy.npy",
-        "final/policy.npy", "learning_curve.png",
+        "final/policy.npy", "learning_curve.png", "trainer_state.json", ".lock",
+        *(
+            f"checkpoints/step_00000{step}/{name}"
+            for step in (2, 4)
+            for name in ("policy.npy", "state.json", "trainer/state.npz")
+        ),
     }  # fmt: skip
     assert summary.adapter == str(summary.run_dir / "final")
     assert "seed = 5" in (summary.run_dir / "config.toml").read_text()

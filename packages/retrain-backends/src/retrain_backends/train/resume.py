@@ -76,7 +76,7 @@ class ResumePoint:
         else:
             yield "there was no checkpoint yet: beginning with the first step"
         if self.rows_cut:
-            yield f"{self.rows_cut} logged steps after it are cut and done again"
+            yield f"what was logged after it is done again: {self.rows_cut} steps"
         for change in self.changes:
             yield f"changed: {change}" + (" (changes roundings)" if change.inexact else "")
         for update in self.updates:
