@@ -62,7 +62,7 @@ def test_what_is_unknown_is_a_dash_and_missing_verdicts_are_told():
 
 def test_figures_of_an_evaluation():
     assert evaluation_figures(evaluation(20)) == (
-        "correct 0.500  pass@8 0.875  reward 0.250  50 held-out questions  1.50 s"
+        "correct 0.500  pass@8 0.875  reward 0.250  50 questions  1.50 s"
     )
     unknown = evaluation_figures(evaluation(20, accuracy=None, pass_at_8=None, no_verdict_count=50))
     assert unknown.startswith("correct -  pass@8 -  ")
@@ -89,7 +89,7 @@ def test_live_view_says_that_it_evaluates_and_then_what_came_out(terminal):
         view.show(row(1))
         view.show_evaluation(evaluation(2))
     text = shown(terminal)
-    assert "held-out, after step 2: correct 0.500" in text
+    assert "eval 2/4  correct 0.500" in text
     assert "● held-out" in text
 
 

@@ -37,13 +37,14 @@ class NeverJudged:
 
 
 class CtrlC(FirstSymbol):
-    """Ctrl-C in the second evaluation, which is the only thing that asks the digit 9."""
+    """Ctrl-C in the `at`-th evaluation or step, counted from 0."""
 
-    asked = 0
+    at = None
+    calls = 0
 
     def score(self, items):
-        self.asked += any(item.example.reference == "9" for item in items)
-        if self.asked == 2:
+        self.calls += 1
+        if self.calls - 1 == CtrlC.at:
             raise KeyboardInterrupt
         return super().score(items)
 
@@ -217,11 +218,42 @@ def test_too_many_without_a_verdict_stop_the_run(evaluated, tmp_path):
     assert read_evaluations(tmp_path / "run") == []
 
 
-def test_ctrl_c_in_an_evaluation_keeps_the_steps(evaluated, tmp_path):
+@pytest.fixture
+def ctrl_c_at():
+    """`ctrl_c_at(n)`: the reward `CtrlC` interrupts its n-th call from now on, None: no call."""
+
+    def choose(number):
+        CtrlC.at = number
+
+    yield choose
+    CtrlC.at = None
+
+
+def test_ctrl_c_in_an_evaluation_keeps_the_steps(evaluated, tmp_path, ctrl_c_at):
+    ctrl_c_at(4)
     with pytest.raises(InterruptedRunError, match="after 3 steps"):
         evaluated({"reward.type": plugin(CtrlC)})
     assert [row["step"] for row in read_evaluations(tmp_path / "run")] == [0]
     assert len(read_metrics(tmp_path / "run")) == 3
+
+
+# Evaluation, three steps, evaluation, step, evaluation; the very first leaves nothing to resume.
+@pytest.mark.parametrize("interrupted", [2, 3, 4, 5])
+@pytest.mark.parametrize("save_every", [1, 20])
+def test_resuming_neither_repeats_nor_loses_an_evaluation(
+    evaluated, tmp_path, ctrl_c_at, interrupted, save_every
+):
+    settings = {"reward.type": plugin(CtrlC), "training.save_every": save_every}
+    whole = evaluated(settings | {"logging.log_dir": str(tmp_path / "whole")})
+    ctrl_c_at(interrupted)
+    with pytest.raises(InterruptedRunError):
+        evaluated(settings)
+    ctrl_c_at(None)
+    resumed = evaluated(settings | {"resume.from": str(tmp_path / "run")})
+    rows = [timeless(read_evaluations(run.run_dir)) for run in (whole, resumed)]
+    assert rows[0] == rows[1]
+    assert all(questions(whole, step) == questions(resumed, step) for step in (0, 3, 4))
+    assert [e.accuracy for e in resumed.held_out] == [e.accuracy for e in whole.held_out]
 
 
 def test_figures_are_means_over_questions():

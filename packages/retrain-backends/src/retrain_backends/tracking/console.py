@@ -128,7 +128,7 @@ class LiveView:
         if not self._evaluations:
             return ""
         row = self._evaluations[-1]
-        return f"held-out, after step {row['step']}: {evaluation_figures(row)}"
+        return f"eval {row['step']}/{self._total}  {evaluation_figures(row)}"
 
 
 def step_view(console: Console, total: int) -> StepView:
@@ -162,7 +162,7 @@ def evaluation_figures(row: Row) -> str:
             f"correct {_number(row['accuracy'], '.3f')}",
             *(f"pass@{key[8:]} {_number(value, '.3f')}" for key, value in passed.items()),
             f"reward {_number(row['mean_reward'], '.3f')}",
-            f"{row['num_questions']} held-out questions",
+            f"{row['num_questions']} questions",
             f"{_number(row['time_s'], '.2f')} s",
             *([f"no verdict {unjudged}"] if unjudged else []),
         ]
