@@ -75,7 +75,7 @@ CHECKS = (
         "token_entropy",
         "the policy's entropy is {} nats a token",
         ".3g",
-        "a lower training.lr or a higher training.temperature",
+        "lower training.lr or raise training.temperature",
         small_is_bad=True,
     ),
     Check(
@@ -83,7 +83,7 @@ CHECKS = (
         "truncated_rate",
         "{} of the completions were cut off",
         ".0%",
-        "a higher training.max_tokens",
+        "raise training.max_tokens",
     ),
     Check(
         "repeated",
@@ -204,14 +204,14 @@ class Watch:
             if finding.key and name not in self._active:
                 self._active |= {name}
                 if not finding.stops:
-                    yield f"step {step}: warning: {finding.reason}; try {finding.check.cure}"
+                    yield f"step {step}: warning: {finding.reason}; {finding.check.cure}"
             elif not finding.key and name in self._active:
                 self._active -= {name}
                 yield f"step {step}: all right again: {finding.check.says(finding.value)}"
 
     def _end(self, step: int, finding: _Finding) -> str:
         return (
-            f"step {step}: {finding.reason}, so the run stops; try {finding.check.cure}, or set "
+            f"step {step}: {finding.reason}, so the run stops: {finding.check.cure}, or set "
             f"health.{finding.key} to 0 to go on regardless"
         )
 

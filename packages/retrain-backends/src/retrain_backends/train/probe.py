@@ -9,7 +9,7 @@ of the same tokens tells what the engine's log-probs are:
     of other tokens, or another model    the trainer finds the tokens implausible
 
 A new adapter changes nothing, so whether the engine uses the one that is trained shows only after
-an optimiser step: then the log-probs of the same tokens must have moved as the trainer's have.
+an optimiser step: then the engine must agree with the trainer as well as before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ _FEWEST = 4  # with fewer tokens than these nothing is concluded
 _SAME = {HOT: 0.05, COLD: 0.25}
 _CUT = 0.01  # mean excess over the trainer that truncation makes and rounding does not
 _ONE_SIDED = 0.9  # share of the distance that is excess: rounding falls to both sides
-_IMPLAUSIBLE = 1.0  # mean excess at which the tokens are not the trainer's at all
+_IMPLAUSIBLE = 1.0  # mean excess times temperature at which the tokens are not the trainer's
 
 DEFECTS: Mapping[str, str] = {
     "raw_logprobs": "the engine returns log-probs at temperature 1 whatever it samples at; have it "
@@ -142,24 +142,24 @@ class SamplerProbe:
         return ProbeResult(kind, exact, tuple(defects), distances, tokens)
 
     def adapter_use(self) -> AdapterUse:
-        """Whether the engine's log-probs have moved since `look` as the trainer's have.
+        """Whether the engine samples from the adapter as it is trained, now that it has moved.
 
-        "undecided" while the trainer's have hardly moved, as before the first optimiser step.
+        An engine that does agrees with the trainer as it did in `look`; one that does not is as far
+        from it as training has moved the policy since. "undecided" while that is no more than
+        rounding, as before the first optimiser step.
         """
         if self._before is None:
             return "undecided"
         before, old_scores = self._before
+        moved = _distance(before.scored(self._backend, HOT) - old_scores)
+        noise = _distance(before.logprobs_t - old_scores)
+        if before.logprobs_t.size < _FEWEST or moved <= 3 * noise:
+            return "undecided"
         now = self._sample(HOT)
-        same_t = _same_so_far(before.rows, now.rows)
-        if same_t.sum() < _FEWEST:
+        apart = _distance(now.logprobs_t - now.scored(self._backend, HOT))
+        if moved / 3 < apart < 2 * moved / 3:
             return "undecided"
-        scores = before.scored(self._backend, HOT)
-        trainer = (scores - old_scores)[same_t]
-        engine = _aligned(now.rows, before.rows)[same_t] - before.logprobs_t[same_t]
-        moved, noise = _distance(trainer), _distance((before.logprobs_t - old_scores)[same_t])
-        if not moved > 2 * noise:
-            return "undecided"
-        return "active" if _distance(engine - trainer) <= moved / 2 else "inactive"
+        return "active" if apart <= moved / 3 else "inactive"
 
     def _sample(self, temperature: float) -> _Look:
         params = SamplingParams(
@@ -211,31 +211,10 @@ def _explain(excess: Mapping[str, Floats]) -> tuple[LogprobKind, str | None]:
     else:
         kind = "unexplained"
     if kind == "unexplained":
-        return kind, "wrong_ids" if above["hot"] >= _IMPLAUSIBLE else "other_policy"
+        implausible = max(above["hot"], COLD * above["cold"]) >= _IMPLAUSIBLE
+        return kind, "wrong_ids" if implausible else "other_policy"
     return kind, _DEFECT_OF_KIND.get(kind)
 
 
 def _distance(excess: Floats) -> float:
     return float(np.abs(excess).mean()) if excess.size else 0.0
-
-
-def _same_so_far(before: Sequence[Completion], now: Sequence[Completion]) -> np.ndarray:
-    """For each token of `before`: whether `now` has the same token after the same ones."""
-    parts = []
-    for old, new in zip(before, now, strict=True):
-        shared = min(len(old.tokens_T), len(new.tokens_T))
-        same_T = np.zeros(len(old.tokens_T), np.bool_)
-        same_T[:shared] = np.logical_and.accumulate(old.tokens_T[:shared] == new.tokens_T[:shared])
-        parts.append(same_T)
-    return np.concatenate([np.empty(0, np.bool_), *parts])
-
-
-def _aligned(rows: Sequence[Completion], like: Sequence[Completion]) -> Floats:
-    """Log-probs of `rows` at the places of the tokens of `like`; NaN where a row is shorter."""
-    parts = []
-    for row, pattern in zip(rows, like, strict=True):
-        padded = np.full(len(pattern.tokens_T), np.nan)
-        shared = min(len(padded), len(row.logprobs_T))
-        padded[:shared] = row.logprobs_T[:shared]
-        parts.append(padded)
-    return np.concatenate([np.empty(0), *parts])
