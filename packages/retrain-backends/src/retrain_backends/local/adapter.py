@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from retrain_backends.local.files import write_tensors
 from retrain_backends.local.fused_lora import LoraFactors, Projection
 from retrain_backends.randomness import Purpose, stream
 
@@ -99,7 +99,7 @@ class Adapter:
             inference_mode=True,
         )
         config.save_pretrained(str(directory))
-        save_file(self.state(), directory / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_tensors(self.state(), directory / "adapter_model.safetensors", {"format": "pt"})
 
 
 def _shapes(projection: Projection, rank: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import RunError
@@ -22,6 +22,7 @@ from retrain_backends.local.devices import (
     parse_devices,
     pick_dtype,
 )
+from retrain_backends.local.files import write_tensors
 from retrain_backends.local.options import parse_options
 from retrain_backends.local.packing import batch_to_score
 from retrain_backends.local.trainer import OptimizerSettings, Trainer, is_out_of_memory
@@ -41,6 +42,7 @@ from retrain_backends.types import (
 log = logging.getLogger(__name__)
 
 _STATE = "state.safetensors"
+_BUDGET = "microbatch_tokens"  # as configured, and as it is now
 
 
 class LocalBackend:
@@ -138,15 +140,26 @@ class LocalBackend:
         return self.trainer.step(batch)
 
     def save(self, directory: Path) -> CheckpointRef:
-        """Write adapter weights and optimiser state as one safetensors file."""
+        """Write adapter weights and optimiser state as one safetensors file.
+
+        The token budget goes with them: it is lower than asked for once memory has run out, and
+        another split into micro-batches rounds otherwise.
+        """
         state = self.trainer.optimizer.state.get(self.trainer.parameter, {})
-        tensors = {"weights": self.trainer.adapter.weights, **state}
-        save_file({name: t.detach().cpu() for name, t in tensors.items()}, directory / _STATE)
+        tensors = {
+            "weights": self.trainer.adapter.weights,
+            _BUDGET: torch.tensor([self.trainer.settings.microbatch_tokens, self.trainer.budget]),
+            **state,
+        }
+        write_tensors({name: t.detach().cpu() for name, t in tensors.items()}, directory / _STATE)
         return CheckpointRef(str(directory))
 
     def load(self, ref: CheckpointRef) -> None:
         """Continue from `save`, bit for bit on the CPU."""
         tensors = load_file(Path(ref.path) / _STATE)
+        asked_for, budget = tensors.pop(_BUDGET).tolist()
+        if asked_for == self.trainer.settings.microbatch_tokens:
+            self.trainer.budget = budget
         self.trainer.adapter.weights.copy_(tensors.pop("weights"))
         device = self.trainer.adapter.weights.device
         state = {name: tensor.to(device) for name, tensor in tensors.items()}
