@@ -48,6 +48,8 @@ DEFAULTS = {
         "weight_decay": 0.0,
         "max_examples": 0,
         "save_every": 20,
+        "keep_last": 2,
+        "keep_best": True,
     },
     "optimizer": {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8},
     "lora": {"alpha": 0, "dropout": 0.0},
@@ -83,8 +85,13 @@ DEFAULTS = {
     "reward": {
         "type": "match",
         "judge_model": "",
+        "judge_url": "",
         "custom_module": "",
         "custom_function": "score",
+        "timeout_s": 10.0,
+        "max_failure_rate": 0.2,
+        "workers": 0,
+        "memory_mb": 1024,
     },
     "eval": {
         "every": 0,
@@ -93,7 +100,7 @@ DEFAULTS = {
         "split": "",
         "max_examples": 100,
         "samples": 1,
-        "temperature": 0.0,
+        "temperature": -1.0,
         "pass_k": (1,),
     },
     "health": {
@@ -188,8 +195,14 @@ def test_defaults_of_the_optional_tables():
         ("data", "prompt_template", "{question} \boxed{}"),
         ("eval", "source", "mathh"),
         ("eval", "samples", 0),
+        ("eval", "temperature", -0.5),
+        ("eval", "temperature", -2),
         ("eval", "pass_k", []),
         ("eval", "pass_k", [1, 1]),
+        ("reward", "timeout_s", 0.0),
+        ("reward", "max_failure_rate", 1.1),
+        ("reward", "judge_url", "localhost:8000"),
+        ("reward", "memory_mb", 0),
         ("campaign", "seeds", []),
         ("campaign", "seeds", [1, 1]),
         ("campaign", "seeds", [-1]),
@@ -290,7 +303,7 @@ def test_batch_size_limits_must_be_ordered():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"samples": 4}, "samples = 4 needs a temperature above 0"),
+        ({"samples": 4, "temperature": 0}, "samples = 4 needs a temperature above 0"),
         ({"samples": 4, "temperature": 1.0, "pass_k": [1, 8]}, "pass_k = 8 needs at least as many"),
     ],
 )

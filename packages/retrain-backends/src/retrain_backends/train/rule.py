@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrain_backends.config import AlgorithmConfig, RunConfig
-from retrain_backends.errors import ConfigError, RunError
-from retrain_backends.plugins import describe, resolve
+from retrain_backends.errors import ConfigError, RunError, describe
+from retrain_backends.plugins import resolve
 from retrain_backends.train.rollout import Samples
 from retrain_backends.types import Floats
 from retrain_core import (
