@@ -44,7 +44,7 @@ def test_before_training_all_seeds_and_rules_answer_alike(run):
     assert asked(one, 1) != asked(other, 1)
     first = read_evaluations(one.run_dir)[0]
     assert 0 < first["pass_at_1"] < first["pass_at_2"] < first["pass_at_4"] <= 1
-    assert len({text for row in asked(one, 0) for text in row["completions"]}) > 40
+    assert any(len(set(row["completions"])) > 1 for row in asked(one, 0))
 
 
 def test_greedy_answers_do_not_depend_on_how_many_are_asked(run):
