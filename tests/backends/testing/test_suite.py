@@ -44,6 +44,13 @@ class Miscounted(FakeBackend):
         return super().train_step(replace(batch, trained_t=everything))
 
 
+class OneTemperature(FakeBackend):
+    """Scores at temperature 1 whatever is asked for."""
+
+    def score(self, prompts, completions, temperature):
+        return super().score(prompts, completions, 1.0)
+
+
 class Forgetful(FakeBackend):
     """Loads the weights without the optimiser."""
 
@@ -58,6 +65,7 @@ class Forgetful(FakeBackend):
         (Frozen, "check_training_lowers_the_loss"),
         (Unseeded, "check_sampling_is_repeatable"),
         (Miscounted, "check_mask_leaves_tokens_out"),
+        (OneTemperature, "check_scores_are_those_of_the_sampler"),
         (Forgetful, "check_load_continues_what_save_wrote"),
     ],
 )

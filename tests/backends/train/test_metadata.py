@@ -87,6 +87,33 @@ def test_seeds_are_not_paired(run):
     assert one["digests"]["model"] == other["digests"]["model"]
 
 
+def test_a_resumed_run_keeps_what_it_started_from(make_config, tmp_path):
+    settings = {"reward.type": f"{__name__}:FirstSymbol", "training.save_every": 1}
+    file = tmp_path / "run/metadata.json"
+    train(make_config({**settings, "training.max_steps": 2}))
+    before = json.loads(file.read_text())
+    again = {"training.max_steps": 3, "resume.from": str(tmp_path / "run")}
+    train(make_config({**settings, **again}))
+    after = json.loads(file.read_text())
+    [resumed] = after.pop("resumed")
+    assert after == before
+    assert resumed["after_steps"] == 2
+    assert resumed["probe"]["adapter"] in ("active", "undecided")
+    assert "versions" not in resumed  # they have not changed
+
+
+def test_a_lost_file_is_written_anew_without_the_initial_adapter(make_config, tmp_path):
+    settings = {"reward.type": f"{__name__}:FirstSymbol", "training.save_every": 1}
+    file = tmp_path / "run/metadata.json"
+    train(make_config({**settings, "training.max_steps": 1}))
+    file.write_text("{")
+    again = {"training.max_steps": 2, "resume.from": str(tmp_path / "run")}
+    train(make_config({**settings, **again}))
+    metadata = json.loads(file.read_text())
+    assert metadata["digests"]["initial_adapter"] is None
+    assert metadata["seed"] == 5
+
+
 def test_no_secret_of_the_environment_is_in_it(make_config, tmp_path):
     code = (
         "import sys; from pathlib import Path; from retrain_backends.config import load_config;"

@@ -69,8 +69,8 @@ def determinism(devices: Sequence[torch.device]) -> tuple[Determinism, str]:
         )
     return (
         "bitwise",
-        "the CPU with a random number for every token by counter: the same machine, versions and"
-        f" {torch.get_num_threads()} threads give the same bytes",
+        "on the CPU, with a random number of its own for every token: the same machine, versions and"
+        f" number of threads (now {torch.get_num_threads()}) give the same bytes",
     )
 
 
