@@ -47,7 +47,7 @@ class Miscounted(FakeBackend):
 class OneTemperature(FakeBackend):
     """Scores at temperature 1 whatever is asked for."""
 
-    def score(self, prompts, completions, temperature):
+    def score(self, prompts, completions, *_temperature, **_named):
         return super().score(prompts, completions, 1.0)
 
 
