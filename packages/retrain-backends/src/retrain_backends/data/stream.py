@@ -29,6 +29,17 @@ def is_endless(examples: object) -> bool:
     return isinstance(examples, Endless) and examples.endless
 
 
+def fingerprint(examples: Sequence[Example]) -> str:
+    """SHA-256 of the number of examples and of some hundreds of them, spread evenly.
+
+    Tells whether a file or data set has become another one. Of endless examples, the first.
+    """
+    total = _LOOKED_AT if is_endless(examples) else len(examples)
+    chosen = np.linspace(0, total - 1, min(total, _LOOKED_AT)).astype(int).tolist()
+    pairs = [(e.question, e.reference) for e in (examples[index] for index in chosen)]
+    return hashlib.sha256(json.dumps([total, pairs]).encode()).hexdigest()
+
+
 class PromptStream:
     """The prompts of a run in order, as a pure function of how many were drawn before.
 
@@ -55,14 +66,8 @@ class PromptStream:
         self._shuffle = shuffle
 
     def fingerprint(self) -> str:
-        """SHA-256 of the number of examples and of some hundreds of them, spread evenly.
-
-        Tells whether a file or data set has become another one. Of endless examples, the first.
-        """
-        total = _LOOKED_AT if is_endless(self._examples) else len(self._examples)
-        chosen = np.linspace(0, total - 1, min(total, _LOOKED_AT)).astype(int).tolist()
-        pairs = [(e.question, e.reference) for e in (self._examples[i] for i in chosen)]
-        return hashlib.sha256(json.dumps([total, pairs]).encode()).hexdigest()
+        """That of the examples."""
+        return fingerprint(self._examples)
 
     def batch(self, cursor: int, size: int) -> list[Prompt]:
         """The prompts number `cursor` to `cursor + size - 1` of the run.

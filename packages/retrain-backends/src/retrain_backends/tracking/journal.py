@@ -79,18 +79,24 @@ class Journal:
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
     """All rows of the run's `metrics.jsonl`; none when no step has been written."""
-    return _read(directory / METRICS_FILE)
+    return read_rows(directory / METRICS_FILE)
 
 
 def read_evaluations(directory: Path) -> list[dict[str, Any]]:
     """All rows of the run's `eval.jsonl`; none when nothing has been evaluated."""
-    return _read(directory / EVALUATIONS_FILE)
+    return read_rows(directory / EVALUATIONS_FILE)
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """All rows of a JSON Lines file; none when there is no file."""
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+def without_times(row: Row) -> Row:
+    """The part of a row that is the same for the same seed."""
+    return {k: v for k, v in row.items() if not k.endswith("_s") and k != "tokens_per_second"}
 
 
 def to_json(row: Row) -> str:

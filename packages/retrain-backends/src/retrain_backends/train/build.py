@@ -95,7 +95,7 @@ def build(config: RunConfig) -> Run:
     refuse_unavailable(config)
     point = find_resume_point(config) if config.resume.from_ else None
     config = point.config if point else with_drawn_seed(config)
-    refuse_clashes(config, _declared_capabilities(config.backend.backend))
+    refuse_clashes(config, declared_capabilities(config.backend.backend))
     if point:
         point.refuse()
     rule = build_rule(config)
@@ -147,7 +147,7 @@ def build(config: RunConfig) -> Run:
         )
 
 
-def _declared_capabilities(name: str) -> Capabilities:
+def declared_capabilities(name: str) -> Capabilities:
     """What the backend says about itself on its class, so that no model need be loaded to know."""
     declared = getattr(resolve("backend", name), "capabilities", None)
     if not isinstance(declared, Capabilities):
