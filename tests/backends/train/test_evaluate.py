@@ -256,6 +256,21 @@ def test_resuming_neither_repeats_nor_loses_an_evaluation(
     assert [e.accuracy for e in resumed.held_out] == [e.accuracy for e in whole.held_out]
 
 
+def test_one_run_has_one_kind_of_evaluation(evaluated, tmp_path):
+    longer = {"resume.from": str(tmp_path / "run"), "training.max_steps": 6, "eval.every": 2}
+    evaluated()
+    with pytest.raises(ConfigError, match=r"eval\.samples: the run in .* has 4, not 5"):
+        evaluated(longer | {"eval.samples": 5})
+    resumed = evaluated(longer)
+    assert [row["step"] for row in read_evaluations(resumed.run_dir)] == [0, 3, 4, 6]
+
+
+def test_a_run_that_never_evaluated_may_begin_to(evaluated, tmp_path):
+    evaluated({"eval.every": 0, "eval.path": "", "eval.samples": 1, "eval.pass_k": [1]})
+    resumed = evaluated({"resume.from": str(tmp_path / "run"), "training.max_steps": 6})
+    assert [row["step"] for row in read_evaluations(resumed.run_dir)] == [6]
+
+
 def test_figures_are_means_over_questions():
     def completion(length):
         return Completion(np.zeros(length, dtype=np.int64), np.zeros(length), "stop")

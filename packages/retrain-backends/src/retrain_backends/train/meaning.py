@@ -27,7 +27,7 @@ _FREE = (
     "model.base_url",
     "inference.url",
     "environment.auto_install",
-    "eval.*",
+    "eval.every",
     "health.*",
     "reward.timeout_s",
     "reward.max_failure_rate",
@@ -87,13 +87,21 @@ def meaning_hash(settings: Settings) -> str:
 
 
 def changes_between(before: Settings, now: Settings) -> list[Change]:
-    """Every setting that differs; one that `before` does not know had its default."""
+    """Every setting that differs; one that `before` does not know had its default.
+
+    How a run evaluates may be set as long as it has not evaluated: `eval.jsonl` and the scores of
+    the checkpoints are of one kind of evaluation.
+    """
     default = settings_of(RunConfig())
+    unevaluated = not before.get("eval.every")
     found = []
     for name in sorted({*before, *now}):
         old, new = (side.get(name, default.get(name)) for side in (before, now))
         if old != new:
-            found.append(Change(name, _shown(old), _shown(new), effect_of(name)))
+            first = unevaluated and name.startswith("eval.")
+            found.append(
+                Change(name, _shown(old), _shown(new), "free" if first else effect_of(name))
+            )
     return found
 
 
