@@ -167,7 +167,15 @@ def test_the_commit_of_a_checkout(tmp_path):
     assert len(git_commit(tmp_path) or "") == 40
 
 
-@pytest.mark.parametrize(("reward", "level"), [("match", "seeded"), ("judge", "not controlled")])
-def test_a_run_is_as_determined_as_its_least_determined_part(reward, level):
+@pytest.mark.parametrize(
+    ("reward", "level", "reason"),
+    [
+        ("match", "seeded", "why"),
+        ("judge", "not controlled", "another model judges the completions"),
+        ("mine.Reward", "seeded", "why, if the reward `mine.Reward` always judges alike"),
+    ],
+)
+def test_a_run_is_as_determined_as_its_least_determined_part(reward, level, reason):
     config = RunConfig.model_validate({"reward": {"type": reward, "judge_model": "m"}})
-    assert determinism_of(config, BackendFacts("e", (), "seeded", "why"))[0] == level
+    facts = BackendFacts("e", (), "seeded", "why")
+    assert determinism_of(config, facts) == (level, reason)

@@ -27,8 +27,7 @@ from retrain_backends.types import BackendFacts, Determinism, Prompt
 METADATA_FILE = "metadata.json"
 FIRST_PROMPTS = 32  # prompts whose texts stand for the data
 _GIT_TIMEOUT_S = 5
-# Rewards whose verdicts are not a function of the completion alone.
-_OUTSIDE = {"judge": "another model judges the completions"}
+_OWN_REWARDS = ("match", "math")  # whose verdicts depend on the completion alone
 
 
 def run_metadata(
@@ -69,9 +68,11 @@ def surroundings(facts: BackendFacts) -> dict[str, Any]:
 
 def determinism_of(config: RunConfig, facts: BackendFacts) -> tuple[Determinism, str]:
     """What the same seed promises of the whole run: the backend's promise, or the reward's less."""
-    if config.reward.type in _OUTSIDE:
-        return "not controlled", _OUTSIDE[config.reward.type]
-    return facts.determinism, facts.reason
+    reward = config.reward.type
+    if reward == "judge":
+        return "not controlled", "another model judges the completions"
+    trust = "" if reward in _OWN_REWARDS else f", if the reward `{reward}` always judges alike"
+    return facts.determinism, facts.reason + trust
 
 
 def write_metadata(directory: Path, metadata: Mapping[str, Any]) -> None:
