@@ -81,7 +81,9 @@ def test_out_of_memory_in_training_halves_the_budget(qwen3, policy, trainer, ran
 def test_out_of_memory_in_sampling_takes_fewer_prompts(qwen3, policy, trainer, prompts, params):
     expected = sample_groups(policy(qwen3).base, prompts, 0, params)
     backend = small_memory(policy, trainer, qwen3, 10)
-    groups = backend.sample(prompts, params)
+    announced = []
+    groups = backend.sample(prompts, params, lambda place, _group: announced.append(place))
+    assert sorted(announced) == list(range(len(prompts)))
     assert [row.tokens_T.tolist() for group in groups for row in group] == [
         row.tokens_T.tolist() for group in expected for row in group
     ]

@@ -25,6 +25,7 @@ from retrain_backends.types import (
     CheckpointRef,
     Completion,
     Floats,
+    OnGroup,
     SamplingParams,
     StepResult,
     Tokens,
@@ -96,7 +97,12 @@ class FakeBackend:
         )
         return cls(_parse_options(config.backend.options), training, config.training.seed)
 
-    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
+    def sample(
+        self,
+        prompts: Sequence[Tokens],
+        params: SamplingParams,
+        on_group: OnGroup | None = None,
+    ) -> list[list[Completion]]:
         """Sample groups; tokens are independent, so all positions are drawn at once."""
         position_T = self._positions(np.arange(params.max_tokens))
         groups = []
@@ -108,6 +114,8 @@ class FakeBackend:
                     for sample in range(params.group_size)
                 ]
             )
+            if on_group:
+                on_group(len(groups) - 1, groups[-1])
         return groups
 
     def score(

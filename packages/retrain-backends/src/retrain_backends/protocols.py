@@ -14,6 +14,7 @@ from retrain_backends.types import (
     Completion,
     Example,
     Floats,
+    OnGroup,
     SamplingParams,
     Scored,
     StepResult,
@@ -31,8 +32,17 @@ class Backend(Protocol):
         """What this backend can do; a class attribute, so that it is known before a model is."""
         ...
 
-    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
-        """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`."""
+    def sample(
+        self,
+        prompts: Sequence[Tokens],
+        params: SamplingParams,
+        on_group: OnGroup | None = None,
+    ) -> list[list[Completion]]:
+        """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`.
+
+        `on_group`, when given, is called once for each prompt, in any order but from this thread,
+        as soon as its completions are finished: they are judged while others are still sampled.
+        """
         ...
 
     def score(

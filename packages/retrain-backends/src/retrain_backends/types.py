@@ -4,7 +4,7 @@ Shape suffixes: `_T` tokens of one completion, `_t` the tokens of a whole batch 
 `_n` completions. Log-probabilities and entropies are in nats, times in seconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal, TypeAlias
@@ -75,6 +75,10 @@ class Completion:
     stop_reason: StopReason
     entropy_T: Floats | None = None
     trainable_T: Mask | None = None
+
+
+OnGroup: TypeAlias = Callable[[int, Sequence[Completion]], None]
+"""Told the index of a prompt and its completions, as soon as all of them are finished."""
 
 
 @dataclass(frozen=True)

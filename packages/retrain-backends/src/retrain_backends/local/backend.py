@@ -33,6 +33,7 @@ from retrain_backends.types import (
     CheckpointRef,
     Completion,
     Floats,
+    OnGroup,
     SamplingParams,
     StepResult,
     Tokens,
@@ -94,11 +95,24 @@ class LocalBackend:
             share_prompts=config.inference.prefix_caching,
         )
 
-    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
+    def sample(
+        self,
+        prompts: Sequence[Tokens],
+        params: SamplingParams,
+        on_group: OnGroup | None = None,
+    ) -> list[list[Completion]]:
         """Sample groups; when memory runs out, fewer prompts at a time, to the same result."""
         if self.sampler_adapter is not self.trainer.adapter:
             self.sampler_adapter.copy_from(self.trainer.adapter)
         groups: list[list[Completion]] = []
+        announced: set[int] = set()  # what is sampled again is not announced again
+
+        def announce(index: int, group: Sequence[Completion]) -> None:
+            place = len(groups) + index
+            if on_group and place not in announced:
+                announced.add(place)
+                on_group(place, group)
+
         with self.sampler.merged():
             while len(groups) < len(prompts):
                 first = len(groups)
@@ -110,6 +124,7 @@ class LocalBackend:
                         params.first_prompt + first,
                         params,
                         share_prompts=self._share_prompts,
+                        on_group=announce if on_group else None,
                     )
                 except RuntimeError as error:
                     if not is_out_of_memory(error):

@@ -1,6 +1,6 @@
 """What every backend must do. Each check takes a `BackendCase` and fails with an AssertionError."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +27,23 @@ def check_sampling_is_repeatable(case: BackendCase) -> None:
         first = backend.sample(case.prompts, case.params)
         second = backend.sample(case.prompts, case.params)
     assert flat_tokens(first) == flat_tokens(second), "sampling twice gave different tokens"
+
+
+def check_groups_are_announced(case: BackendCase) -> None:
+    """`on_group` gets every prompt once, with what is returned for it, and changes nothing."""
+    told: dict[int, Sequence[Completion]] = {}
+
+    def on_group(index: int, completions: Sequence[Completion]) -> None:
+        assert index not in told, "a prompt was announced twice"
+        told[index] = completions
+
+    with case.backend() as backend:
+        silent = backend.sample(case.prompts, case.params)
+        announced = backend.sample(case.prompts, case.params, on_group)
+    assert flat_tokens(announced) == flat_tokens(silent), "on_group changed the completions"
+    assert sorted(told) == list(range(len(case.prompts))), "a prompt was not announced"
+    in_order = [told[index] for index in range(len(case.prompts))]
+    assert flat_tokens(in_order) == flat_tokens(announced), "on_group got other completions"
 
 
 def check_streams_differ(case: BackendCase) -> None:
@@ -196,6 +213,7 @@ def check_adapter_is_exported(case: BackendCase) -> None:
 CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_completions_are_well_formed,
     check_sampling_is_repeatable,
+    check_groups_are_announced,
     check_streams_differ,
     check_rows_do_not_affect_each_other,
     check_greedy_decoding,
