@@ -139,6 +139,7 @@ def _questions(run: Run, answers: Answers) -> Iterator[Row]:
             "reference": prompt.example.reference,
             "rewards": [verdict.value for verdict in verdicts],
             "no_verdict_reasons": [v.reason if v.value is None else None for v in verdicts],
+            "verdict_texts": [verdict.text or None for verdict in verdicts],
             "num_tokens": [len(completion.tokens_T) for completion in group],
             "completions": answers.texts_n[own],
         }
