@@ -11,7 +11,8 @@ from retrain_backends.types import Capabilities
 class Undeclared:
     """A backend that does not say what it can do."""
 
-    sample = train_step = save = load = export_adapter = close = FakeBackend.sample
+    sample = score = train_step = save = load = FakeBackend.sample
+    export_adapter = describe = close = FakeBackend.close
 
 
 class WithoutEntropy(FakeBackend):
