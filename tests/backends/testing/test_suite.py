@@ -31,7 +31,7 @@ class Unseeded(FakeBackend):
 
     calls = 0
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         self.calls += 1
         return super().sample(prompts, replace(params, seed=self.calls))
 

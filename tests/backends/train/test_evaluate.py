@@ -54,7 +54,7 @@ class Recorder(FakeBackend):
 
     calls = []  # noqa: RUF012 - a run makes its own instance, the test looks at the class
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         self.calls.append((params.purpose.name, len(prompts) * params.group_size))
         return super().sample(prompts, params)
 

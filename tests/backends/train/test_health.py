@@ -42,7 +42,7 @@ class SometimesNan(FakeBackend):
 class Distant(FakeBackend):
     """Says of every token that it was less likely than it was."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         groups = super().sample(prompts, params)
         for group in groups:
             for row in group:
@@ -50,10 +50,19 @@ class Distant(FakeBackend):
         return groups
 
 
+class Diverged(FakeBackend):
+    """Knows no probabilities any more."""
+
+    def sample(self, prompts, params, on_group=None):
+        groups = super().sample(prompts, params)
+        groups[1][2].logprobs_T[1] = np.nan
+        return groups
+
+
 class Stuck(FakeBackend):
     """Has learned nothing from any step: samples as on the first day."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         trained, self._logits = self._logits, self._first
         try:
             return super().sample(prompts, params)
@@ -263,3 +272,10 @@ def test_a_defect_at_the_start_is_told(make_config, capsys, probe):
     else:
         train(config)
         assert "start-up probe: other_policy: the engine's" in capsys.readouterr().out
+
+
+def test_log_probs_that_are_not_finite_end_the_run_with_a_line(make_config):
+    config = make_config({"backend.backend": plugin(Diverged), "health.probe": "off"})
+    expected = "completion 10, token 1: the log-prob nan is not finite; .* lower training.lr"
+    with pytest.raises(RunError, match=expected):
+        train(config)

@@ -23,6 +23,10 @@ ISSUE_KEYS = {
 }  # fmt: skip
 
 
+# However many completions have no verdict, the run goes on.
+FORGIVING = {"reward.max_failure_rate": 1.0}
+
+
 class FirstSymbol:
     """1 for a completion that begins with the reference."""
 
@@ -138,7 +142,7 @@ def test_emergence_files(make_config):
     assert step["correct_count"] == sum(row["reward"] for row in generations)
     assert generations[0].keys() == {
         "step", "prompt", "completion", "reference", "reward", "no_verdict_reason", "advantage",
-        "num_tokens", "stop_reason",
+        "verdict_text", "num_tokens", "stop_reason",
     }  # fmt: skip
     assert sum(row["advantage"] for row in generations[:8]) == pytest.approx(0.0, abs=1e-9)
     assert {row["prompt"] for row in generations[:8]} == {generations[0]["reference"]}
@@ -179,7 +183,7 @@ def test_steps_without_signal_are_logged_and_saved(make_config):
 
 
 def test_no_verdict_is_counted_and_never_zero(make_config):
-    config = make_config({"reward.type": plugin(HalfJudged), "training.max_steps": 3})
+    config = make_config({**FORGIVING, "reward.type": plugin(HalfJudged), "training.max_steps": 3})
     summary = train(config)
     rows = read_metrics(summary.run_dir)
     generations = rows_of(summary.run_dir / "emergence/generations.jsonl")
@@ -195,7 +199,9 @@ def test_no_verdict_is_counted_and_never_zero(make_config):
 
 
 def test_nothing_judged_has_no_rates(make_config):
-    summary = train(make_config({"reward.type": plugin(NeverJudged), "training.max_steps": 2}))
+    summary = train(
+        make_config({**FORGIVING, "reward.type": plugin(NeverJudged), "training.max_steps": 2})
+    )
     rows = read_metrics(summary.run_dir)
     assert all(
         row[key] is None

@@ -21,7 +21,7 @@ PARAMS = SamplingParams(
 class Raw(FakeBackend):
     """Samples at the temperature, and returns log-probs at temperature 1."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         groups = super().sample(prompts, params)
         return [
             [replace(row, logprobs_T=self.score([prompt], [row.tokens_T], 1.0)[0]) for row in group]
@@ -32,7 +32,7 @@ class Raw(FakeBackend):
 class TopK(FakeBackend):
     """Samples from the three likeliest tokens, and returns their log-probs among these."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         everything = self._logits
         third = np.sort(everything, axis=-1)[..., -3, None]
         self._logits = np.where(everything >= third, everything, -1e9)
@@ -45,7 +45,7 @@ class TopK(FakeBackend):
 class Shifted(FakeBackend):
     """Returns the neighbours of the tokens that it sampled."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         groups = super().sample(prompts, params)
         return [[replace(row, tokens_T=(row.tokens_T + 1) % 13) for row in g] for g in groups]
 
@@ -53,7 +53,7 @@ class Shifted(FakeBackend):
 class LargerVocabulary(FakeBackend):
     """Returns ids that the tokenizer does not have."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         groups = super().sample(prompts, params)
         return [[replace(row, tokens_T=row.tokens_T + 1000) for row in g] for g in groups]
 
@@ -61,7 +61,7 @@ class LargerVocabulary(FakeBackend):
 class Misaligned(FakeBackend):
     """Loses the log-prob of the last token."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         groups = super().sample(prompts, params)
         return [[replace(row, logprobs_T=row.logprobs_T[:-1]) for row in g] for g in groups]
 
@@ -69,7 +69,7 @@ class Misaligned(FakeBackend):
 class Blurred(FakeBackend):
     """Samples from weights that are nearly those of the trainer."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         exact = self._logits
         self._logits = exact + 0.3 * np.cos(np.arange(exact.size)).reshape(exact.shape)
         try:
@@ -81,7 +81,7 @@ class Blurred(FakeBackend):
 class Stale(FakeBackend):
     """Samples from the weights that it began with."""
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         trained, self._logits = self._logits, self._first
         try:
             return super().sample(prompts, params)
@@ -98,7 +98,7 @@ class Unseeded(FakeBackend):
 
     calls = 0
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         self.calls += 1
         return super().sample(prompts, replace(params, seed=self.calls))
 
@@ -218,7 +218,7 @@ def test_a_probe_leaves_the_streams_of_training_alone(probe):
     asked = []
 
     class Listening:
-        def sample(self, prompts, params):
+        def sample(self, prompts, params, _on_group=None):
             asked.append(params)
             return backend.sample(prompts, params)
 
@@ -233,7 +233,7 @@ def test_a_probe_leaves_the_streams_of_training_alone(probe):
 
 def test_an_empty_answer_decides_nothing(probe):
     class Silent(FakeBackend):
-        def sample(self, prompts, params):
+        def sample(self, prompts, params, _on_group=None):
             nothing = Completion(np.empty(0, np.int64), np.empty(0), "stop")
             return [[nothing] * params.group_size for _ in prompts]
 

@@ -15,8 +15,8 @@ from retrain_backends.errors import ConfigError, PluginError
 from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
 from retrain_backends.plugins import resolve
-from retrain_backends.protocols import Backend, PlanningDetector, Reward
-from retrain_backends.rewards import build_reward
+from retrain_backends.protocols import Backend, PlanningDetector
+from retrain_backends.rewards import RewardService, build_reward
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.journal import Journal
@@ -46,7 +46,7 @@ class Run:
     held_out: Sequence[tuple[int, Prompt]]
     tokenizer: Tokenizer
     backend: Backend
-    reward: Reward
+    reward: RewardService
     detector: PlanningDetector
     rule: Rule
     control: Control
@@ -99,7 +99,6 @@ def build(config: RunConfig) -> Run:
     if point:
         point.refuse()
     rule = build_rule(config)
-    reward = build_reward(config.reward)
     detector = build_detector(config.planning, config.logging.strategic_grams)
     tokenizer = load_tokenizer(config.model.model)
     render = _renderer(config, tokenizer)
@@ -112,6 +111,7 @@ def build(config: RunConfig) -> Run:
         f"{name}, seed {config.training.seed}: {config.model.model} on {config.backend.backend}",
     )
     with ExitStack() as stack:
+        reward = stack.enter_context(closing(build_reward(config.reward)))
         backend: Backend = build_part("backend", config.backend.backend, config)
         stack.enter_context(closing(backend))
         control = Control.from_config(config)

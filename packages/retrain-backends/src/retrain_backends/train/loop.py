@@ -21,6 +21,7 @@ from retrain_backends.train.optimise import optimise
 from retrain_backends.train.records import StepRecord, log_step
 from retrain_backends.train.rollout import Judged, count, describe_samples
 from retrain_backends.train.rule import apply_rule, pooled_entropy
+from retrain_backends.train.scoring import StepScoring
 
 
 def train(config: RunConfig) -> RunSummary:
@@ -74,11 +75,14 @@ def run_steps(run: Run) -> TrainState:
             with clock("prompts"):
                 prompts = run.prompts.batch(state.prompts_drawn, settings.batch_size)
             with clock("sample"):
-                groups = run.backend.sample([p.tokens for p in prompts], run.sampling(step))
+                scoring = StepScoring(run.reward, run.tokenizer, prompts)
+                tokens = [prompt.tokens for prompt in prompts]
+                groups = run.backend.sample(tokens, run.sampling(step), scoring.begin)
             with clock("decode"):
-                samples = describe_samples(prompts, groups, run.tokenizer, run.detector)
+                texts = scoring.texts(groups)
+                samples = describe_samples(prompts, groups, texts, run.tokenizer, run.detector)
             with clock("reward"):
-                judged = Judged(samples, run.reward.score(samples.to_score()))
+                judged = Judged(samples, scoring.verdicts())
                 counts = count(judged, settings.max_tokens, state.running)
             with clock("advantage"):
                 sepa = run.control.reading(state)

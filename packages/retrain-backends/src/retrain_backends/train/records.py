@@ -90,6 +90,7 @@ def _generations(record: StepRecord) -> Iterator[Row]:
             "reference": prompt.example.reference,
             "reward": verdict.value,
             "no_verdict_reason": verdict.reason if verdict.value is None else None,
+            "verdict_text": verdict.text or None,
             "advantage": float(advantages_n[index]),  # NaN without a verdict, which is null
             "num_tokens": len(completion.tokens_T),
             "stop_reason": completion.stop_reason,
