@@ -13,6 +13,7 @@ import numpy as np
 
 from retrain_backends.data import EVALUATION_SEED
 from retrain_backends.randomness import Purpose
+from retrain_backends.rewards.service import Ticket
 from retrain_backends.tracking.journal import Row, read_evaluations
 from retrain_backends.train.build import Run
 from retrain_backends.train.clock import StepClock
@@ -68,21 +69,32 @@ def _evaluate(run: Run, steps_done: int) -> dict[str, Any]:
 
 
 def _ask(run: Run, clock: StepClock) -> Answers:
-    """Sample and judge, with no more completions at a time than a training step has."""
+    """Sample and judge, with no more completions at a time than a training step has.
+
+    Those that have been sampled are judged while others are sampled, if the reward can do so.
+    """
     training, samples = run.config.training, run.config.eval.samples
     at_once = max(1, training.batch_size * training.group_size // samples)
     groups: list[list[Completion]] = []
+    tickets: list[Ticket] = []
     with clock("sample"):
         while len(groups) < len(run.held_out):
             run.view.announce(f"evaluating: {len(groups)} of {len(run.held_out)} questions")
-            some = run.held_out[len(groups) :][:at_once]
-            tokens = [prompt.tokens for _, prompt in some]
-            groups += run.backend.sample(tokens, _sampling(run, len(groups)))
+            some = [prompt for _, prompt in run.held_out[len(groups) :][:at_once]]
+            sampled = run.backend.sample([p.tokens for p in some], _sampling(run, len(groups)))
+            groups += sampled
+            tickets.append(
+                run.reward.submit(
+                    [
+                        Scored(prompt.example, run.tokenizer.decode(completion.tokens_T))
+                        for prompt, group in zip(some, sampled, strict=True)
+                        for completion in group
+                    ]
+                )
+            )
     with clock("reward"):
-        texts_n = [run.tokenizer.decode(c.tokens_T) for c in chain.from_iterable(groups)]
-        examples_n = [prompt.example for _, prompt in run.held_out for _ in range(samples)]
-        scored_n = [Scored(*pair) for pair in zip(examples_n, texts_n, strict=True)]
-        verdicts_n = run.reward.score(scored_n)
+        verdicts_n = run.reward.collect(tickets)
+    texts_n = [item.response for ticket in tickets for item in ticket.items]
     return Answers(groups, texts_n, verdicts_n)
 
 
