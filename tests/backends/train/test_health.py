@@ -53,7 +53,7 @@ class Distant(FakeBackend):
 class Diverged(FakeBackend):
     """Knows no probabilities any more."""
 
-    def sample(self, prompts, params, on_group=None):
+    def sample(self, prompts, params, _on_group=None):
         groups = super().sample(prompts, params)
         groups[1][2].logprobs_T[1] = np.nan
         return groups

@@ -205,6 +205,14 @@ def test_an_adapter_that_has_not_moved_is_undecided(probe):
     assert watched.adapter_use() == "undecided"
 
 
+def test_a_policy_that_has_diverged_says_nothing_of_its_adapter(probe):
+    backend = make(FakeBackend)
+    watched = probe(backend)
+    watched.look()
+    backend._logits[:] = np.nan
+    assert watched.adapter_use() == "undecided"
+
+
 def test_without_a_look_nothing_is_known(probe):
     assert probe(make(FakeBackend)).adapter_use() == "undecided"
 

@@ -157,9 +157,9 @@ class SamplerProbe:
             return "undecided"
         now = self._sample(HOT)
         apart = _distance(now.logprobs_t - now.scored(self._backend, HOT))
-        if moved / 3 < apart < 2 * moved / 3:
-            return "undecided"
-        return "active" if apart <= moved / 3 else "inactive"
+        if apart <= moved / 3:
+            return "active"
+        return "inactive" if np.isfinite(moved) and apart >= 2 * moved / 3 else "undecided"
 
     def _sample(self, temperature: float) -> _Look:
         params = SamplingParams(
