@@ -1,11 +1,14 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError, InterruptedRunError, RunError
+from retrain_backends.fake import STATE_FILE, FakeBackend
 from retrain_backends.train import train
 from retrain_backends.train.resume import find_resume_point
 from retrain_backends.types import Verdict
@@ -28,6 +31,23 @@ class CtrlC(FirstSymbol):
         if self.calls == 6:
             raise KeyboardInterrupt
         return super().score(items)
+
+
+class FullDisk(FakeBackend):
+    """From the second checkpoint on, its state goes to a device that is always full."""
+
+    saves = 0
+
+    def save(self, directory):
+        self.saves += 1
+        if self.saves > 1:
+            (directory / STATE_FILE).symlink_to("/dev/full")
+        return super().save(directory)
+
+
+class AlwaysRight:
+    def score(self, items):
+        return [Verdict(1.0) for _ in items]
 
 
 def plugin(name: type) -> str:
@@ -223,3 +243,41 @@ def test_looking_changes_nothing(make_run, stopped):
     point = find_resume_point(make_run(**{"resume.from": str(stopped)}))
     assert (point.steps_done, point.rows_cut, point.inexact()) == (6, 1, [])
     assert before == {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on(make_run, whole, tmp_path):
+    mine = {"logging.log_dir": str(tmp_path / "mine"), "training.keep_last": 1}
+    with pytest.raises(RunError) as caught:
+        train(make_run(**mine, **{"backend.backend": plugin(FullDisk)}))
+    assert str(caught.value) == (
+        f"{tmp_path / 'mine'}: the disk is full; make room, and `retrain --resume "
+        f"{tmp_path / 'mine'}` goes on (the checkpoint after step 2 is intact)"
+    )
+    config = tmp_path / "mine/config.toml"
+    point = find_resume_point(load_config(config, {"resume.from": str(tmp_path / "mine")}))
+    assert (point.steps_done, point.damages) == (2, ())
+
+
+def test_steps_without_signal_are_resumed_too(make_run, tmp_path):
+    silent = {"reward.type": plugin(AlwaysRight)}
+    long = train(make_run(**silent))
+    short = {"training.max_steps": 4, "logging.log_dir": str(tmp_path / "short")}
+    resume(make_run, train(make_run(**silent, **short)).run_dir, **silent)
+    assert logs_of(tmp_path / "short") == logs_of(long.run_dir)
+
+
+def test_two_processes_do_not_share_a_run(make_run, stopped):
+    program = (
+        "import sys; from filelock import FileLock\n"
+        "with FileLock(sys.argv[1]): print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", program, str(stopped / ".lock")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ConfigError, match="another process is training in this directory"):
+            resume(make_run, stopped)
+        other.communicate(b"\n")
+    assert resume(make_run, stopped).steps == 9

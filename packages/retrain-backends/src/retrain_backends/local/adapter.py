@@ -92,12 +92,13 @@ class Adapter:
             r=self.rank,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # PEFT takes floats too
             lora_dropout=self.dropout,
-            target_modules=sorted({name.rsplit(".", 1)[-1] for name in layers}),
             bias="none",
             task_type="CAUSAL_LM",
             base_model_name_or_path=base_model,
             inference_mode=True,
         )
+        # Only now: the constructor makes a set of them, whose order differs between processes.
+        config.target_modules = sorted({name.rsplit(".", 1)[-1] for name in layers})
         config.save_pretrained(str(directory))
         write_tensors(self.state(), directory / "adapter_model.safetensors", {"format": "pt"})
 
