@@ -4,17 +4,25 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from retrain_backends.errors import RunError
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _CHUNK = 1 << 20
 
 
-def is_disk_full(error: OSError) -> bool:
-    """Whether the disk, or the user's share of it, had no room."""
-    return error.errno in _FULL
+@contextmanager
+def telling_full_disk(line: Callable[[], str]) -> Iterator[None]:
+    """A border: whatever finds no room on the disk in the block becomes a RunError of one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise RunError(line()) from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ evaluate -> save -> prompts -> sample -> decode -> reward -> advantage -> train 
 from contextlib import suppress
 
 from retrain_backends.config import RunConfig
-from retrain_backends.errors import InterruptedRunError, RunError
+from retrain_backends.errors import InterruptedRunError
 from retrain_backends.tracking.summary import RunSummary
 from retrain_backends.train.batches import completion_batch, train_batch
 from retrain_backends.train.begin import begin
@@ -14,7 +14,7 @@ from retrain_backends.train.build import Run, build
 from retrain_backends.train.clock import StepClock
 from retrain_backends.train.conclude import conclude, save_adapter
 from retrain_backends.train.control import TrainState
-from retrain_backends.train.durable import is_disk_full
+from retrain_backends.train.durable import telling_full_disk
 from retrain_backends.train.evaluate import evaluate_if_due
 from retrain_backends.train.interrupt import finish_first
 from retrain_backends.train.optimise import optimise
@@ -33,20 +33,17 @@ def train(config: RunConfig) -> RunSummary:
       RetrainError: a setting that cannot be honoured, or a run that could not go on.
       InterruptedRunError: Ctrl-C; what had been trained is saved.
     """
+    directory = config.resume.from_ or config.logging.log_dir
     try:
-        run = build(config)
+        with telling_full_disk(lambda: f"{directory}: the disk is full; make room, start again"):
+            run = build(config)
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
-    # A border: what fills the disk may be anything, and the checkpoint before it is whole.
-    try:
+    with telling_full_disk(run.checkpoints.when_the_disk_is_full):
         with run:
             state = run_steps(run)
             adapter = save_adapter(run, state)
         summary = conclude(run, state, adapter)
-    except OSError as error:
-        if is_disk_full(error):
-            raise RunError(run.checkpoints.when_the_disk_is_full()) from error
-        raise
     if state.steps_done < run.config.training.max_steps:
         raise InterruptedRunError(
             f"interrupted after {state.steps_done} steps; "
