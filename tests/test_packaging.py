@@ -16,8 +16,14 @@ from uv import find_uv_bin
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]
 PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
-# Parts of retrain_backends that only installations with the extra `local` can import.
-WITH_EXTRA_LOCAL = ("local/", "data/hendrycks.py", "data/hub.py")
+# Parts of retrain_backends that only installations with an extra can import.
+WITH_EXTRA = (
+    "local/",
+    "data/hendrycks.py",
+    "data/hub.py",
+    "rewards/equivalence.py",
+    "rewards/judge.py",
+)
 # Their tests, and one that imports them all.
 TESTS_WITH_EXTRA_LOCAL = [
     "--ignore=tests/backends/local",
@@ -111,7 +117,7 @@ def test_every_import_is_of_a_declared_dependency(package):
     undeclared = {}
     for path in source.rglob("*.py"):
         file = path.relative_to(source).as_posix()
-        declared = with_extras if file.startswith(WITH_EXTRA_LOCAL) else own
+        declared = with_extras if file.startswith(WITH_EXTRA) else own
         others = set(imports(path)) - sys.stdlib_module_names - {module_of(package)}
         brought_by = {name: set(map(canonical, distributions.get(name, [name]))) for name in others}
         undeclared[file] = {name for name in others if not brought_by[name] & declared}

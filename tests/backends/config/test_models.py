@@ -32,6 +32,7 @@ DEFAULTS = {
         "advantage_mode": "maxrl",
         "transform_mode": "gtpo_sepa",
         "uncertainty_kind": "surprisal",
+        "importance_cap": 0.0,
         "params": {},
         "advantage_params": {},
         "transform_params": {},
@@ -47,6 +48,8 @@ DEFAULTS = {
         "weight_decay": 0.0,
         "max_examples": 0,
         "save_every": 20,
+        "keep_last": 2,
+        "keep_best": True,
     },
     "optimizer": {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8},
     "lora": {"alpha": 0, "dropout": 0.0},
@@ -82,8 +85,39 @@ DEFAULTS = {
     "reward": {
         "type": "match",
         "judge_model": "",
+        "judge_url": "",
         "custom_module": "",
         "custom_function": "score",
+        "timeout_s": 10.0,
+        "max_failure_rate": 0.2,
+        "workers": 0,
+        "memory_mb": 1024,
+    },
+    "eval": {
+        "every": 0,
+        "source": "",
+        "path": "",
+        "split": "",
+        "max_examples": 100,
+        "samples": 1,
+        "temperature": -1.0,
+        "pass_k": (1,),
+    },
+    "health": {
+        "probe": "warn",
+        "max_nonfinite_steps": 1,
+        "warn_logprob_diff": 0.05,
+        "stop_logprob_diff": 1.0,
+        "warn_ratio_p99": 2.0,
+        "stop_ratio_p99": 0.0,
+        "warn_kl_k3": 0.0,
+        "stop_kl_k3": 0.0,
+        "warn_entropy": 0.001,
+        "stop_entropy": 0.0,
+        "warn_truncated": 0.5,
+        "stop_truncated": 0.0,
+        "warn_repeated": 0.2,
+        "stop_repeated": 0.0,
     },
     "backpressure": {
         "enabled": False,
@@ -159,6 +193,16 @@ def test_defaults_of_the_optional_tables():
         ("optimizer", "eps", 0.0),
         ("data", "prompt_template", "no placeholder"),
         ("data", "prompt_template", "{question} \boxed{}"),
+        ("eval", "source", "mathh"),
+        ("eval", "samples", 0),
+        ("eval", "temperature", -0.5),
+        ("eval", "temperature", -2),
+        ("eval", "pass_k", []),
+        ("eval", "pass_k", [1, 1]),
+        ("reward", "timeout_s", 0.0),
+        ("reward", "max_failure_rate", 1.1),
+        ("reward", "judge_url", "localhost:8000"),
+        ("reward", "memory_mb", 0),
         ("campaign", "seeds", []),
         ("campaign", "seeds", [1, 1]),
         ("campaign", "seeds", [-1]),
@@ -166,6 +210,10 @@ def test_defaults_of_the_optional_tables():
         ("squeeze", "min_variance_retention", 0.0),
         ("squeeze", "target_ranks", [0]),
         ("sepa", "schedule", "cosine"),
+        ("health", "probe", "maybe"),
+        ("health", "max_nonfinite_steps", 0),
+        ("health", "warn_truncated", 1.1),
+        ("algorithm", "importance_cap", -1.0),
         ("logging", "strategic_grams", "[let me"),
         ("logging", "strategic_grams", "[1]"),
     ],
@@ -191,6 +239,8 @@ def test_values_that_are_refused(table, key, value):
         ("reward", "type", "my_rewards:Lenient"),
         ("planning", "detector", "my_rules.Detector"),
         ("sepa", "correct_rate_gate", -1.0),
+        ("eval", "source", ""),
+        ("eval", "source", "my_data.Puzzles"),
         ("logging", "strategic_grams", '["let me", "now"]'),
     ],
 )
@@ -248,6 +298,18 @@ def test_sections_are_frozen():
 def test_batch_size_limits_must_be_ordered():
     with pytest.raises(pydantic.ValidationError, match="must not be above"):
         BackpressureConfig(min_batch_size=9, max_batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"samples": 4, "temperature": 0}, "samples = 4 needs a temperature above 0"),
+        ({"samples": 4, "temperature": 1.0, "pass_k": [1, 8]}, "pass_k = 8 needs at least as many"),
+    ],
+)
+def test_an_evaluation_needs_samples_that_differ_and_enough_of_them(table, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        RunConfig.model_validate({"eval": table})
 
 
 def test_resume_is_from_in_toml_and_from_underscore_in_python():

@@ -72,7 +72,18 @@ def tables(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {key: value for key, value in keys.items() if key in required},
         optional={key: value for key, value in keys.items() if key not in required},
-    ).filter(lambda table: table.get("min_batch_size", 1) <= table.get("max_batch_size", 64))
+    ).filter(keys_agree)
+
+
+def keys_agree(table: dict[str, Any]) -> bool:
+    """What `[backpressure]` and `[eval]` demand of several keys together."""
+    samples, temperature = table.get("samples", 1), table.get("temperature", -1)
+    return (
+        table.get("min_batch_size", 1) <= table.get("max_batch_size", 64)
+        and max(table.get("pass_k", [1])) <= samples
+        and not -1 < temperature < 0
+        and (samples == 1 or temperature != 0)
+    )
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))

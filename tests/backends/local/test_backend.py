@@ -81,7 +81,9 @@ def test_out_of_memory_in_training_halves_the_budget(qwen3, policy, trainer, ran
 def test_out_of_memory_in_sampling_takes_fewer_prompts(qwen3, policy, trainer, prompts, params):
     expected = sample_groups(policy(qwen3).base, prompts, 0, params)
     backend = small_memory(policy, trainer, qwen3, 10)
-    groups = backend.sample(prompts, params)
+    announced = []
+    groups = backend.sample(prompts, params, lambda place, _group: announced.append(place))
+    assert sorted(announced) == list(range(len(prompts)))
     assert [row.tokens_T.tolist() for group in groups for row in group] == [
         row.tokens_T.tolist() for group in expected for row in group
     ]
@@ -107,6 +109,23 @@ def test_checkpoint_continues_bit_for_bit(local_config, tmp_path):
     for each in (backend, fresh):
         each.train_step(batch)
     assert torch.equal(fresh.trainer.adapter.weights, backend.trainer.adapter.weights)
+
+
+def test_checkpoint_before_the_first_update_and_after_memory_ran_out(local_config, tmp_path):
+    config, case = local_config(), BackendCase(make=lambda: None, directory=tmp_path)
+    backend, fresh = LocalBackend.from_config(config), LocalBackend.from_config(config)
+    backend.trainer.budget //= 4
+    fresh.load(backend.save(tmp_path))
+    assert fresh.trainer.budget == backend.trainer.budget
+    batch = case.batch(backend.sample(case.prompts, case.params))
+    for each in (backend, fresh):
+        each.train_step(batch)
+    assert torch.equal(fresh.trainer.adapter.weights, backend.trainer.adapter.weights)
+    smaller = LocalBackend.from_config(
+        local_config(backend={"devices": "cpu", "options": {"microbatch_tokens": 7}})
+    )
+    smaller.load(backend.save(tmp_path))
+    assert smaller.trainer.budget == 7
 
 
 def test_missing_model_is_one_line(local_config, tmp_path):

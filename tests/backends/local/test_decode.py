@@ -106,6 +106,30 @@ def session_base(qwen3):
     return base, prompts, params
 
 
+class Watched(BaseModel):
+    """A model that notes its passes in `seen`."""
+
+    def hidden(self, *arguments):
+        self.seen.append("pass")
+        return super().hidden(*arguments)
+
+
+def test_a_group_is_announced_when_it_ends_and_not_later(qwen3, policy, prompts, params):
+    base = policy(qwen3, model=Watched).base
+    base.seen = []
+    longer = replace(params, max_tokens=60, stop_token_ids=tuple(range(0, 61, 6)))
+    groups = sample_groups(
+        base, prompts, 0, longer, on_group=lambda place, group: base.seen.append((place, group))
+    )
+    assert [group for _, group in sorted(e for e in base.seen if e != "pass")] == groups
+    lengths = [max(len(row.tokens_T) for row in group) for group in groups]
+    assert len(set(lengths)) > 1, "the test needs groups of different lengths"
+    for event in base.seen:
+        if event != "pass":
+            passes = base.seen[: base.seen.index(event)].count("pass")
+            assert passes == min(lengths[event[0]], 60)
+
+
 def test_sharing_prompts_changes_nothing(qwen3, policy, prompts, params):
     base = policy(qwen3).base
     shared = sample_groups(base, prompts, 0, params)

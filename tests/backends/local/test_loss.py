@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrain_backends.local import loss as loss_module
-from retrain_backends.local.loss import TrainedTokens, head_loss
+from retrain_backends.local.loss import TrainedTokens, head_logprobs, head_loss
 from retrain_core import LossOptions, policy_loss, policy_loss_from_logits
 
 BOUNDS = [
@@ -82,3 +82,6 @@ def test_chunks_change_nothing():
     some = torch.arange(0, count, 97)
     expected = head(hidden[some]).log_softmax(-1).gather(-1, targets[some, None])[:, 0]
     torch.testing.assert_close(new[some], expected.detach(), atol=1e-5, rtol=1e-5)
+    scored = head_logprobs(hidden, head, targets, 1.0)
+    assert not scored.requires_grad
+    torch.testing.assert_close(scored, new, atol=0, rtol=0)

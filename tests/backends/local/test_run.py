@@ -43,6 +43,10 @@ def figures(summary):
     ]
 
 
+def metadata(summary):
+    return json.loads((summary.run_dir / "metadata.json").read_text())
+
+
 def completions(summary):
     return (summary.run_dir / "emergence" / "generations.jsonl").read_bytes()
 
@@ -68,6 +72,30 @@ def test_two_conditions_sample_the_same_first_step(run):
         for s in (one, other)
     ]
     assert texts[0] == texts[1]
+    starts = [metadata(s)["digests"] for s in (one, other)]
+    assert starts[0] == starts[1]
+    assert len(starts[0]["initial_adapter"]) == 64
+    assert "model.safetensors" in starts[0]["model"]
+
+
+def test_the_sampler_is_found_to_be_the_trainer(run):
+    """Log-probs at the sampling temperature, ids that come back, an adapter that is used."""
+    for name, devices in (("one", "cpu"), ("split", "cpu,cpu")):
+        found = metadata(run(name, **{"backend.devices": devices, "training.max_steps": 1}))
+        assert (found["probe"]["logprobs"], found["probe"]["defects"]) == ("tempered", [])
+        assert found["probe"]["adapter"] == "active"
+        assert found["determinism"]["level"] == "bitwise"
+        assert found["hardware"]["gpus"] == []
+
+
+def test_an_importance_cap_reaches_the_loss(run):
+    """A cap below 1 makes every weight that cap, so the gradient is as much smaller."""
+    free, capped = (
+        figures(run(f"cap-{cap}", **{"training.max_steps": 1, "algorithm.importance_cap": cap}))[0]
+        for cap in (0.0, 0.5)
+    )
+    assert capped["grad_norm"] == pytest.approx(free["grad_norm"] / 2, rel=1e-3)
+    assert (free["clip_fraction"], capped["clip_fraction"]) == (0.0, 1.0)
 
 
 def test_saved_adapters_load_with_peft(run):

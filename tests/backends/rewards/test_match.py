@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from retrain_backends.config import RewardConfig
-from retrain_backends.errors import NotAvailableError
 from retrain_backends.rewards import build_reward
 from retrain_backends.types import Example, Scored, Verdict
 
@@ -23,7 +22,7 @@ def test_one_verdict_for_each_item_in_order():
     assert [v.value for v in build_reward(RewardConfig()).score(items)] == [1.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("name", ["math", "judge", "custom"])
-def test_rewards_of_a_later_version_are_refused(name):
-    with pytest.raises(NotAvailableError, match=f"`{name}` is not available in this version"):
-        build_reward(RewardConfig(type=name))
+@pytest.mark.parametrize("unit", ["x", "{", "\\", r"\boxed{"])
+def test_ten_megabytes_without_an_answer(unit):
+    items = [Scored(Example("q", "7"), unit * (10_000_000 // len(unit)))]
+    assert build_reward(RewardConfig()).score(items) == [Verdict(0.0)]

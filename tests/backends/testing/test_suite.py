@@ -31,7 +31,7 @@ class Unseeded(FakeBackend):
 
     calls = 0
 
-    def sample(self, prompts, params):
+    def sample(self, prompts, params, _on_group=None):
         self.calls += 1
         return super().sample(prompts, replace(params, seed=self.calls))
 
@@ -42,6 +42,13 @@ class Miscounted(FakeBackend):
     def train_step(self, batch) -> StepResult:
         everything = np.ones_like(batch.trained_t)
         return super().train_step(replace(batch, trained_t=everything))
+
+
+class OneTemperature(FakeBackend):
+    """Scores at temperature 1 whatever is asked for."""
+
+    def score(self, prompts, completions, *_temperature, **_named):
+        return super().score(prompts, completions, 1.0)
 
 
 class Forgetful(FakeBackend):
@@ -58,6 +65,7 @@ class Forgetful(FakeBackend):
         (Frozen, "check_training_lowers_the_loss"),
         (Unseeded, "check_sampling_is_repeatable"),
         (Miscounted, "check_mask_leaves_tokens_out"),
+        (OneTemperature, "check_scores_are_those_of_the_sampler"),
         (Forgetful, "check_load_continues_what_save_wrote"),
     ],
 )

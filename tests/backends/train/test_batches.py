@@ -80,6 +80,6 @@ def test_control_reads_before_it_observes():
     readings = []
     for _ in range(3):
         readings.append(tuple(control.reading(state)))
-        state = control.advance(state, 2, counts, EntropyStats())
+        state = control.advance(state, 2, counts, EntropyStats(), None)
     assert readings == [(0.0, False), (0.5, True), (1.0, True)]
     assert (state.steps_done, state.prompts_drawn, state.running.scored) == (3, 6, 6)

@@ -11,7 +11,8 @@ from retrain_backends.types import Capabilities
 class Undeclared:
     """A backend that does not say what it can do."""
 
-    sample = train_step = save = load = export_adapter = close = FakeBackend.sample
+    sample = score = train_step = save = load = FakeBackend.sample
+    export_adapter = describe = close = FakeBackend.close
 
 
 class WithoutEntropy(FakeBackend):
@@ -28,13 +29,9 @@ class WithoutEntropy(FakeBackend):
         ("inference.dtype", "fp8"),
         ("inference.dtype", "fp4"),
         ("inference.kv_cache_dtype", "int8"),
-        ("reward.type", "math"),
-        ("reward.type", "judge"),
-        ("reward.type", "custom"),
         ("planning.detector", "semantic"),
         ("environment.provider", "verifiers"),
         ("backpressure.enabled", True),
-        ("resume.from", "logs/train"),
         ("logging.wandb_project", "mine"),
         ("campaign.max_steps", 5),
         ("squeeze.device", "cpu"),
@@ -48,7 +45,13 @@ def test_what_comes_later_is_refused(key, value):
 
 
 def test_all_refusals_come_at_once(make_config, tmp_path):
-    config = make_config({"reward.type": "math", "inference.engine": "max", "resume.from": "x"})
+    config = make_config(
+        {
+            "environment.provider": "verifiers",
+            "inference.engine": "max",
+            "backpressure.enabled": True,
+        }
+    )
     with pytest.raises(NotAvailableError) as caught:
         build(config)
     assert len(caught.value.problems) == 3

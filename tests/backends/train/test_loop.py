@@ -18,8 +18,13 @@ ISSUE_KEYS = {
     "advantage_s", "train_s", "save_s", "tokens_sampled", "tokens_per_second",
     "mean_abs_logprob_diff", "kl_k3",
     "ratio_p99", "ratio_max", "clip_fraction", "grad_norm", "groups_all_correct",
-    "groups_all_wrong", "groups_tied", "no_verdict_count",
+    "groups_all_wrong", "groups_tied", "no_verdict_count", "engine", "token_entropy",
+    "truncated_rate", "repeated_rate", "health_warnings", "health_s",
 }  # fmt: skip
+
+
+# However many completions have no verdict, the run goes on.
+FORGIVING = {"reward.max_failure_rate": 1.0}
 
 
 class FirstSymbol:
@@ -102,9 +107,14 @@ def test_writes_the_files_of_a_run(make_config):
     summary = train(config)
     written = {str(p.relative_to(summary.run_dir)) for p in summary.run_dir.rglob("*.*")}
     assert written == {
-        "config.toml", "metrics.jsonl", "emergence/steps.jsonl", "emergence/generations.jsonl",
-        "checkpoints/step_000002/policy.npy", "checkpoints/step_000004/policy.npy",
-        "final/policy.npy", "learning_curve.png",
+        "config.toml", "metadata.json", "metrics.jsonl", "emergence/steps.jsonl",
+        "emergence/generations.jsonl",
+        "final/policy.npy", "learning_curve.png", "trainer_state.json", ".lock",
+        *(
+            f"checkpoints/step_00000{step}/{name}"
+            for step in (2, 4)
+            for name in ("policy.npy", "state.json", "trainer/state.npz")
+        ),
     }  # fmt: skip
     assert summary.adapter == str(summary.run_dir / "final")
     assert "seed = 5" in (summary.run_dir / "config.toml").read_text()
@@ -132,7 +142,7 @@ def test_emergence_files(make_config):
     assert step["correct_count"] == sum(row["reward"] for row in generations)
     assert generations[0].keys() == {
         "step", "prompt", "completion", "reference", "reward", "no_verdict_reason", "advantage",
-        "num_tokens", "stop_reason",
+        "verdict_text", "num_tokens", "stop_reason",
     }  # fmt: skip
     assert sum(row["advantage"] for row in generations[:8]) == pytest.approx(0.0, abs=1e-9)
     assert {row["prompt"] for row in generations[:8]} == {generations[0]["reference"]}
@@ -173,7 +183,7 @@ def test_steps_without_signal_are_logged_and_saved(make_config):
 
 
 def test_no_verdict_is_counted_and_never_zero(make_config):
-    config = make_config({"reward.type": plugin(HalfJudged), "training.max_steps": 3})
+    config = make_config({**FORGIVING, "reward.type": plugin(HalfJudged), "training.max_steps": 3})
     summary = train(config)
     rows = read_metrics(summary.run_dir)
     generations = rows_of(summary.run_dir / "emergence/generations.jsonl")
@@ -189,7 +199,9 @@ def test_no_verdict_is_counted_and_never_zero(make_config):
 
 
 def test_nothing_judged_has_no_rates(make_config):
-    summary = train(make_config({"reward.type": plugin(NeverJudged), "training.max_steps": 2}))
+    summary = train(
+        make_config({**FORGIVING, "reward.type": plugin(NeverJudged), "training.max_steps": 2})
+    )
     rows = read_metrics(summary.run_dir)
     assert all(
         row[key] is None
@@ -226,7 +238,10 @@ def test_non_finite_loss_stops_the_run(make_config, tmp_path):
     with np.load(dump) as batch:
         assert np.isnan(batch["advantages_t"]).all()
         assert batch["prompt_lengths"].sum() == len(batch["prompt_tokens"])
-    assert len(read_metrics(tmp_path / "run")) == 1
+    *_, last = read_metrics(tmp_path / "run")
+    assert (last["step"], last["loss"]) == (1, None)
+    assert "nonfinite" in last["health_warnings"]
+    assert not (tmp_path / "run/final").exists()
 
 
 def test_entropy_is_asked_for_when_the_rule_needs_it(make_config):

@@ -4,7 +4,7 @@ import pytest
 from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.train.rule import apply_rule, build_rule, condition
-from retrain_core import Algorithm, CompletionBatch
+from retrain_core import Algorithm, CompletionBatch, LossOptions
 
 
 def reward_at_every_token(batch, sepa_lambda, scale=1.0):
@@ -87,6 +87,27 @@ def test_failing_plugin_rule_ends_the_run_with_a_line(batch, name, message):
 def test_wrong_parameters_are_configuration_errors(params, message):
     with pytest.raises(ConfigError, match=message):
         rule_of(params=params)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        ({}, LossOptions()),
+        ({"importance_cap": 2.0}, LossOptions(importance_cap=2.0)),
+        ({"importance_cap": 2.0, "params": {"clip_eps": 0}}, LossOptions(importance_cap=2.0)),
+        ({"importance_cap": 0.0, "params": {"clip_eps": 0.2}}, LossOptions(clip_eps=0.2)),
+    ],
+)
+def test_bounds_of_the_loss(algorithm, options):
+    config = load_config(None, {f"algorithm.{k}": v for k, v in algorithm.items()})
+    build_rule(config)
+    assert config.algorithm.loss_options() == options
+
+
+def test_two_bounds_of_one_ratio_are_refused():
+    message = r"algorithm.importance_cap: `2.0` and clip_eps .* set one of them to 0"
+    with pytest.raises(ConfigError, match=message):
+        rule_of(importance_cap=2.0, params={"clip_eps": 0.2})
 
 
 def test_condition_names_the_rule():

@@ -24,7 +24,9 @@ def extract_boxed(text: str) -> str | None:
     """
     opened: list[int | None] = []  # where the content of a box starts, None for another group
     last: tuple[int, int] | None = None
-    for mark in _MARK.finditer(text):
+    # What stands before the first box opens and closes no box.
+    first = text.find("\\boxed{")
+    for mark in _MARK.finditer(text, first) if first >= 0 else ():
         if mark["box"]:
             opened.append(mark.end())
         elif mark[0] == "{":

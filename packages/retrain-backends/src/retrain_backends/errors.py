@@ -60,3 +60,9 @@ class InterruptedRunError(RunError):
     """Ctrl-C stopped the run; the line says where its adapter is."""
 
     exit_code = 130
+
+
+def describe(error: BaseException, limit: int = 300) -> str:
+    """An exception as one line: its type, and what it says in at most `limit` characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__

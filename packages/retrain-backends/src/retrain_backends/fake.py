@@ -20,10 +20,12 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.types import (
+    BackendFacts,
     Capabilities,
     CheckpointRef,
     Completion,
     Floats,
+    OnGroup,
     SamplingParams,
     StepResult,
     Tokens,
@@ -95,11 +97,16 @@ class FakeBackend:
         )
         return cls(_parse_options(config.backend.options), training, config.training.seed)
 
-    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
+    def sample(
+        self,
+        prompts: Sequence[Tokens],
+        params: SamplingParams,
+        on_group: OnGroup | None = None,
+    ) -> list[list[Completion]]:
         """Sample groups; tokens are independent, so all positions are drawn at once."""
         position_T = self._positions(np.arange(params.max_tokens))
         groups = []
-        for index, prompt in enumerate(prompts):
+        for index, prompt in enumerate(prompts, start=params.first_prompt):
             logprobs_TV = _log_softmax(self._logits[self._bucket(prompt)], params.temperature)
             groups.append(
                 [
@@ -107,7 +114,19 @@ class FakeBackend:
                     for sample in range(params.group_size)
                 ]
             )
+            if on_group:
+                on_group(len(groups) - 1, groups[-1])
         return groups
+
+    def score(
+        self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
+    ) -> list[Floats]:
+        """Log-probs in the table as it is now."""
+        scores = []
+        for prompt, tokens_T in zip(prompts, completions, strict=True):
+            rows_TV = self._logits[self._bucket(prompt), self._positions(np.arange(len(tokens_T)))]
+            scores.append(_of_tokens(_log_softmax(rows_TV, temperature), tokens_T))
+        return scores
 
     def train_step(self, batch: TrainBatch) -> StepResult:
         """One step of Adam on the policy-gradient loss; none if the loss is not finite."""
@@ -115,7 +134,7 @@ class FakeBackend:
         rows_t = self._rows(batch)
         logprobs_tV = _log_softmax(self._logits[rows_t], batch.temperature)
         result = policy_loss(
-            np.take_along_axis(logprobs_tV, batch.tokens_t[:, None], axis=1)[:, 0],
+            _of_tokens(logprobs_tV, batch.tokens_t),
             batch.logprobs_t,
             batch.advantages_t,
             batch.trained_t,
@@ -168,6 +187,10 @@ class FakeBackend:
         np.save(directory / ADAPTER_FILE, self._logits)
         return str(directory)
 
+    def describe(self) -> BackendFacts:
+        """A table in numpy: the same numbers every time."""
+        return BackendFacts("fake", (), "bitwise", "a table of logits in float64, on one thread")
+
     def close(self) -> None:
         """Nothing to free."""
 
@@ -185,7 +208,7 @@ class FakeBackend:
             tokens = np.minimum(drawn, probs_TV.shape[1] - 1)
         stops = np.flatnonzero(np.isin(tokens, params.stop_token_ids))
         kept = slice(stops[0] + 1 if len(stops) else len(tokens))
-        chosen = np.take_along_axis(logprobs_TV, tokens[:, None], axis=1)[:, 0]
+        chosen = _of_tokens(logprobs_TV, tokens)
         entropy = -(probs_TV * logprobs_TV).sum(axis=1) if params.entropy else None
         return Completion(
             tokens_T=tokens[kept].astype(np.int64),
@@ -223,6 +246,10 @@ def _log_softmax(logits: Floats, temperature: float) -> Floats:
     scaled = logits / (temperature or 1.0)
     scaled = scaled - scaled.max(axis=-1, keepdims=True)
     return scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+
+
+def _of_tokens(logprobs_TV: Floats, tokens_T: Tokens) -> Floats:
+    return np.take_along_axis(logprobs_TV, tokens_T[:, None], axis=1)[:, 0]
 
 
 def _parse_options(options: Mapping[str, Any]) -> FakeOptions:

@@ -15,6 +15,7 @@ that is called without arguments. The others (advantage, transform, algorithm) a
 """
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,12 +27,13 @@ from typing import Any
 from retrain_backends.config import did_you_mean
 from retrain_backends.config.algorithm import ADVANTAGE_MODES, TRANSFORM_MODES
 from retrain_backends.config.section import PLUGIN_GROUP
-from retrain_backends.errors import NotAvailableError, PluginError, RetrainError
+from retrain_backends.errors import NotAvailableError, PluginError, RetrainError, describe
 
 # Packages of an optional extra, by the name they are imported under.
 _EXTRAS = {
     "datasets": "local",
     "math_verify": "math",
+    "openai": "judge",
     "peft": "local",
     "safetensors": "local",
     "torch": "local",
@@ -56,7 +58,7 @@ KINDS: Mapping[str, Kind] = {
             "local": "retrain_backends.local.backend:LocalBackend",
         },
         frozenset({"tinker"}),
-        ("sample", "train_step", "save", "load", "export_adapter", "close"),
+        ("sample", "score", "train_step", "save", "load", "export_adapter", "describe", "close"),
     ),
     "engine": Kind(
         "inference.engine",
@@ -65,9 +67,13 @@ KINDS: Mapping[str, Kind] = {
     ),
     "reward": Kind(
         "reward.type",
-        {"match": "retrain_backends.rewards.match:MatchReward"},
-        frozenset({"custom", "judge", "math"}),
-        ("score",),
+        {
+            "custom": "retrain_backends.rewards.background:BackgroundReward",
+            "judge": "retrain_backends.rewards.background:BackgroundReward",
+            "match": "retrain_backends.rewards.match:MatchReward",
+            "math": "retrain_backends.rewards.background:BackgroundReward",
+        },
+        methods=("score",),
     ),
     "environment": Kind("environment.provider", later=frozenset({"verifiers"})),
     "detector": Kind(
@@ -214,22 +220,26 @@ def _import(module_name: str, where: str) -> ModuleType:
                 f"{where}: there is no module `{missing}`, neither in the working directory"
                 " nor among the installed packages"
             ) from error
-        package = missing.partition(".")[0]
-        fix = f"pip install 'retrain-backends[{_EXTRAS[package]}]'" if package in _EXTRAS else ""
-        raise PluginError(
-            f"{where} needs the package `{package}`, which is not installed"
-            + (f": {fix}" if fix else "")
-        ) from error
+        raise _missing(missing.partition(".")[0], where) from error
     except Exception as error:
         raise PluginError(
             f"{where}: importing `{module_name}` failed: {describe(error)}"
         ) from error
 
 
-def describe(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line: its type, and what it says in at most `limit` characters."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__
+def require(package: str, where: str) -> None:
+    """Refuse to go on without a package that will be imported by another process.
+
+    Raises:
+      PluginError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package, where)
+
+
+def _missing(package: str, where: str) -> PluginError:
+    fix = f": pip install 'retrain-backends[{_EXTRAS[package]}]'" if package in _EXTRAS else ""
+    return PluginError(f"{where} needs the package `{package}`, which is not installed{fix}")
 
 
 def _installed(kind: str) -> dict[str, EntryPoint]:

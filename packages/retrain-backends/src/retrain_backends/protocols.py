@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from retrain_backends.types import (
+    BackendFacts,
     Capabilities,
     CheckpointRef,
     Completion,
     Example,
+    Floats,
+    OnGroup,
     SamplingParams,
     Scored,
     StepResult,
@@ -29,8 +32,27 @@ class Backend(Protocol):
         """What this backend can do; a class attribute, so that it is known before a model is."""
         ...
 
-    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
-        """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`."""
+    def sample(
+        self,
+        prompts: Sequence[Tokens],
+        params: SamplingParams,
+        on_group: OnGroup | None = None,
+    ) -> list[list[Completion]]:
+        """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`.
+
+        `on_group`, when given, is called once for each prompt, in any order but from this thread,
+        as soon as its completions are finished: they are judged while others are still sampled.
+        """
+        ...
+
+    def score(
+        self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
+    ) -> list[Floats]:
+        """Log-probs of completions under the policy as it is trained, nats.
+
+        `completions[i]` follows `prompts[i]`; entry `t` of `result[i]` is the log-prob of its token
+        `t` at the temperature (0 means 1, as in sampling). Nothing is sampled and nothing changes.
+        """
         ...
 
     def train_step(self, batch: TrainBatch) -> StepResult:
@@ -53,6 +75,10 @@ class Backend(Protocol):
 
         `directory` exists and is empty, and is the answer; a service answers with its own path.
         """
+        ...
+
+    def describe(self) -> BackendFacts:
+        """What samples, on which devices, and what the same seed promises."""
         ...
 
     def close(self) -> None:

@@ -29,8 +29,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from retrain_backends.config import did_you_mean
-from retrain_backends.errors import ModelError, RetrainError
-from retrain_backends.plugins import describe
+from retrain_backends.errors import ModelError, RetrainError, describe
 from retrain_backends.types import Tokens
 
 BUILTIN = "builtin:"
@@ -55,6 +54,11 @@ class Tokenizer:
         # A chat template writes the beginning-of-text token itself.
         self._prefix = () if self._has_chat_template else _leading_special_tokens(tokenizer)
         self.stop_token_ids = stop_token_ids
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens, special ones included; a model may have room for more."""
+        return len(self._tokenizer)
 
     def render(self, question: str, template: str) -> str:
         """The prompt's text.

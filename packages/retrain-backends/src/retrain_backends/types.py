@@ -4,8 +4,9 @@ Shape suffixes: `_T` tokens of one completion, `_t` the tokens of a whole batch 
 `_n` completions. Log-probabilities and entropies are in nats, times in seconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ Tokens: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 StopReason: TypeAlias = Literal["stop", "length"]
+Determinism: TypeAlias = Literal["bitwise", "seeded", "not controlled"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class SamplingParams:
     """How to sample, and which random streams to use.
 
     `(seed, purpose, step)` names the streams; prompt `i` of the call and completion `j` of its
-    group use stream `(seed, purpose, step, i, j)`, one uniform number per token. `temperature = 0`
-    is greedy decoding (log-probs are then those at temperature 1).
+    group use stream `(seed, purpose, step, first_prompt + i, j)`, one uniform number per token:
+    prompts may be asked in several calls, each with its own `first_prompt`, to the same result.
+    `temperature = 0` is greedy decoding (log-probs are then those at temperature 1).
     """
 
     group_size: int
@@ -54,6 +57,7 @@ class SamplingParams:
     step: int
     purpose: Purpose = Purpose.SAMPLE
     entropy: bool = False
+    first_prompt: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class Completion:
     trainable_T: Mask | None = None
 
 
+OnGroup: TypeAlias = Callable[[int, Sequence[Completion]], None]
+"""Told the index of a prompt and its completions, as soon as all of them are finished."""
+
+
 @dataclass(frozen=True)
 class Scored:
     """What a reward looks at: the example and the text of one completion."""
@@ -83,10 +91,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A reward, or None with the reason why there is none. "No verdict" is never 0."""
+    """A reward, or None with the reason why there is none. "No verdict" is never 0.
+
+    `text` is what a judge said, for the logs.
+    """
 
     value: float | None
     reason: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,11 @@ class StepResult:
     clip_fraction: float
     times_s: Mapping[str, float]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are numbers, so that a step was taken."""
+        return isfinite(self.loss) and isfinite(self.grad_norm)
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -141,6 +158,23 @@ class Capabilities:
     entropy: bool
     lora_alpha: bool
     resume: Literal["exact", "approximate"]
+
+
+@dataclass(frozen=True)
+class BackendFacts:
+    """What a backend that has been built says of itself, for the logs.
+
+    Args:
+      engine: what samples, such as `pytorch`.
+      devices: what it runs on, such as `NVIDIA H200, 139.8 GiB`; the CPU is not named.
+      determinism: what the same seed promises of a second run, as far as the backend is concerned.
+      reason: why no more than that.
+    """
+
+    engine: str
+    devices: tuple[str, ...]
+    determinism: Determinism
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from retrain_backends.errors import RetrainError
 from retrain_cli import __version__
 from retrain_cli.commands.flags import flags
 from retrain_cli.commands.init import init
+from retrain_cli.commands.resume_check import resume_check
+from retrain_cli.commands.rewards import rewards
 from retrain_cli.commands.run import run
 from retrain_cli.commands.schema import schema
 from retrain_cli.dispatch import RunByDefault, TakesEverything
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(run)
 app.command()(init)
+app.command()(resume_check)
+app.add_typer(rewards, name="rewards")
 app.command()(flags)
 app.command()(schema)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         surprisal,
         uncertainty,
     )
+    from retrain_core.evaluation import QuestionOutcomes, pass_at_k, question_outcomes
     from retrain_core.losses import (
         LossOptions,
         PolicyLoss,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         advantage_cap,
         batch_advantage_norm,
     )
+    from retrain_core.repetition import distinct_ngram_share
     from retrain_core.segments import offsets_from_lengths, segment_mean, segment_sum, spread
     from retrain_core.sepa import SepaSchedule, SepaState
     from retrain_core.transforms import (
@@ -98,10 +100,12 @@ _NAMES_BY_MODULE = {
         "surprisal",
         "uncertainty",
     ),
+    "evaluation": ("QuestionOutcomes", "pass_at_k", "question_outcomes"),
     "losses": ("LossOptions", "PolicyLoss", "policy_loss", "policy_loss_from_logits"),
     "modes": ("TRANSFORM_MODES", "TransformFunction", "TransformInput"),
     "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask"),
     "postprocess": ("Capped", "Normalised", "advantage_cap", "batch_advantage_norm"),
+    "repetition": ("distinct_ngram_share",),
     "segments": ("offsets_from_lengths", "segment_mean", "segment_sum", "spread"),
     "sepa": ("SepaSchedule", "SepaState"),
     "transforms": (
@@ -130,6 +134,7 @@ __all__ = [
     "LossOptions",
     "Normalised",
     "PolicyLoss",
+    "QuestionOutcomes",
     "RewardTies",
     "RunningCount",
     "SepaSchedule",
@@ -141,6 +146,7 @@ __all__ = [
     "__version__",
     "advantage_cap",
     "batch_advantage_norm",
+    "distinct_ngram_share",
     "entropy_mask",
     "entropy_stats",
     "entropy_threshold",
@@ -152,10 +158,12 @@ __all__ = [
     "maxrl",
     "offsets_from_lengths",
     "parse_strategic_grams",
+    "pass_at_k",
     "planning_mask",
     "policy_loss",
     "policy_loss_from_logits",
     "predictive_variance",
+    "question_outcomes",
     "reinforce_pp",
     "reward_ties",
     "rloo",

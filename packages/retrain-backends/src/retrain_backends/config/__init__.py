@@ -9,8 +9,11 @@ from retrain_backends.config.algorithm import (
 )
 from retrain_backends.config.compute import BackendConfig, InferenceConfig
 from retrain_backends.config.describe import FieldDoc, SectionDoc, json_schema, sections
+from retrain_backends.config.evaluation import EvalConfig
 from retrain_backends.config.flags import read_arguments
+from retrain_backends.config.health import HealthConfig
 from retrain_backends.config.load import (
+    CONFIG_FILE,
     DEFAULT_FILE,
     load_command_line,
     load_config,
@@ -35,6 +38,7 @@ from retrain_backends.config.training import (
 )
 
 __all__ = [
+    "CONFIG_FILE",
     "DEFAULT_FILE",
     "AlgorithmConfig",
     "BackendConfig",
@@ -43,8 +47,10 @@ __all__ = [
     "ConditionConfig",
     "DataConfig",
     "EnvironmentConfig",
+    "EvalConfig",
     "FieldDoc",
     "GtpoConfig",
+    "HealthConfig",
     "HicraConfig",
     "InferenceConfig",
     "LoggingConfig",

@@ -49,6 +49,12 @@ class AlgorithmConfig(Section):
         description="What counts as a token's uncertainty. `shannon_entropy` needs an engine that "
         "reports it.",
     )
+    importance_cap: NonNegative = Field(
+        default=0.0,
+        description="Truncated importance sampling, for an engine that is not the trainer: no "
+        "token's ratio of trainer to sampler counts more than this. 0: off. Not together with "
+        "`clip_eps`.",
+    )
     params: FreeTable = Field(
         default_factory=dict,
         description="Parameters of the rule as a whole: `advantage_cap`, `batch_advantage_norm`, "
@@ -68,6 +74,7 @@ class AlgorithmConfig(Section):
         return retrain_core.LossOptions(
             clip_eps=params.get("clip_eps") or None,
             clip_eps_high=params.get("clip_eps_high") or None,
+            importance_cap=self.importance_cap or None,
         )
 
 

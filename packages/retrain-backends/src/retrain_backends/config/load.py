@@ -15,6 +15,7 @@ from retrain_backends.config.toml import read_toml
 from retrain_backends.errors import ConfigError
 
 DEFAULT_FILE = Path("retrain.toml")
+CONFIG_FILE = "config.toml"  # the resolved configuration, in the directory of a run
 
 
 def load_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> RunConfig:
@@ -36,7 +37,8 @@ def load_config(path: Path | None, overrides: Mapping[str, object] | None = None
 def load_command_line(arguments: Sequence[str]) -> RunConfig:
     """The configuration that a command line asks for: `[PATH.toml] [--flag value]...`.
 
-    Without a path it is `retrain.toml` of the working directory. Also loads the working directory's
+    Without a path it is `retrain.toml` of the working directory, or after `--resume DIR` the file
+    that the run wrote there. Also loads the working directory's
     `.env` into the environment; variables that are set already keep their values.
 
     Raises:
@@ -46,7 +48,7 @@ def load_command_line(arguments: Sequence[str]) -> RunConfig:
     read = read_arguments(arguments)
     if len(read.paths) > 1:
         read.problems.append(f"one file at a time: {', '.join(read.paths)}")
-    path = Path(read.paths[0]) if read.paths else DEFAULT_FILE
+    path = Path(read.paths[0]) if read.paths else _file_without_a_path(read)
     if path == DEFAULT_FILE and not path.exists():
         read.problems.append(
             f"there is no {path} in this directory; `retrain init` writes one, "
@@ -54,6 +56,11 @@ def load_command_line(arguments: Sequence[str]) -> RunConfig:
         )
         return _load(None, read)
     return _load(path, read)
+
+
+def _file_without_a_path(arguments: Arguments) -> Path:
+    resumed = arguments.overrides.get("resume.from")
+    return Path(resumed) / CONFIG_FILE if isinstance(resumed, str) and resumed else DEFAULT_FILE
 
 
 def load_env_file(path: Path) -> None:

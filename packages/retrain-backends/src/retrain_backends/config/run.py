@@ -12,6 +12,8 @@ from retrain_backends.config.algorithm import (
     SepaConfig,
 )
 from retrain_backends.config.compute import BackendConfig, InferenceConfig
+from retrain_backends.config.evaluation import EvalConfig
+from retrain_backends.config.health import HealthConfig
 from retrain_backends.config.model import LoraConfig, ModelConfig
 from retrain_backends.config.section import Section
 from retrain_backends.config.study import CampaignConfig, LoggingConfig, SqueezeConfig
@@ -45,6 +47,8 @@ class RunConfig(Section):
     environment: EnvironmentConfig = Field(default_factory=EnvironmentConfig)
     inference: InferenceConfig = Field(default_factory=InferenceConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    health: HealthConfig = Field(default_factory=HealthConfig)
     backpressure: BackpressureConfig = Field(default_factory=BackpressureConfig)
     resume: ResumeConfig = Field(default_factory=ResumeConfig)
     logging: LoggingConfig = Field(default_factory=LoggingConfig)

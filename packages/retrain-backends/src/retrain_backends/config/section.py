@@ -102,6 +102,13 @@ def _tuple_from_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    """The values, none of which may come twice."""
+    if len(set(values)) < len(values):
+        raise ValueError("repeated value")
+    return values
+
+
 FreeTable: TypeAlias = Annotated[
     dict[str, JsonValue],
     BeforeValidator(_table_from_json),

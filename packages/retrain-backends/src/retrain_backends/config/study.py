@@ -16,13 +16,8 @@ from retrain_backends.config.section import (
     Section,
     Seed,
     Text,
+    distinct,
 )
-
-
-def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("repeated value")
-    return values
 
 
 def _readable_grams(text: str) -> str:
@@ -35,13 +30,13 @@ Seeds: TypeAlias = Annotated[
     tuple[Seed, ...],
     Field(min_length=1),
     ListFromToml,
-    AfterValidator(_distinct),
+    AfterValidator(distinct),
     Allowed("a list of at least one integer >= 0, without repetition"),
 ]
 Ranks: TypeAlias = Annotated[
     tuple[Count, ...],
     ListFromToml,
-    AfterValidator(_distinct),
+    AfterValidator(distinct),
     Allowed("a list of integers >= 1, without repetition"),
 ]
 

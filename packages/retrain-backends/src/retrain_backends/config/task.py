@@ -4,7 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from retrain_backends.config.section import Allowed, FreeTable, NameOrPlugin, Section, Text
+from retrain_backends.config.section import (
+    Allowed,
+    Count,
+    CountOrZero,
+    FreeTable,
+    NameOrPlugin,
+    Section,
+    Share,
+    Text,
+    Url,
+)
 
 DEFAULT_TEMPLATE = "{question}\n\nReason step by step, and put your final answer in \\boxed{}."
 
@@ -76,7 +86,31 @@ class RewardConfig(Section):
         "mathematics; `judge` asks a model; `custom` calls your function.",
     )
     judge_model: str = Field(default="", description="Model that judges (`judge`).")
+    judge_url: Url = Field(
+        default="",
+        description="OpenAI-compatible endpoint of the judge. Empty: `OPENAI_BASE_URL`, else "
+        "OpenAI's own. The key is read from `OPENAI_API_KEY`.",
+    )
     custom_module: str = Field(default="", description="Python module of your function (`custom`).")
     custom_function: Text = Field(
         default="score", description="Name of the function in that module (`custom`)."
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=10.0,
+        description="Longest that one completion may take to judge; then it has no verdict "
+        "(`math`, `judge` with its retries, `custom`).",
+    )
+    max_failure_rate: Share = Field(
+        default=0.2,
+        description="The run stops when a larger share of a step's completions has no verdict.",
+    )
+    workers: CountOrZero = Field(
+        default=0,
+        description="Processes that judge (`math`, `custom`; 0: one for each core), or requests at "
+        "a time (`judge`; 0: 16).",
+    )
+    memory_mb: Count = Field(
+        default=1024,
+        description="Memory that judging one completion may take in its process, beyond what "
+        "loading took (`math`, `custom`; enforced on Linux).",
     )

@@ -39,6 +39,12 @@ class TrainingConfig(Section):
     save_every: Count = Field(
         default=20, description="Steps between two checkpoints; the last step always has one."
     )
+    keep_last: Count = Field(default=2, description="Keep so many of the newest checkpoints.")
+    keep_best: bool = Field(
+        default=True,
+        description="Also keep the checkpoint with the best evaluation, and save one whenever an "
+        "evaluation is the best so far.",
+    )
 
 
 class OptimizerConfig(Section):

@@ -1,6 +1,14 @@
 """Data: where questions come from, and in which order they are asked."""
 
+from retrain_backends.data.held_out import EVALUATION_SEED, load_held_out
 from retrain_backends.data.load import load_examples
-from retrain_backends.data.stream import Endless, PromptStream
+from retrain_backends.data.stream import Endless, PromptStream, fingerprint
 
-__all__ = ["Endless", "PromptStream", "load_examples"]
+__all__ = [
+    "EVALUATION_SEED",
+    "Endless",
+    "PromptStream",
+    "fingerprint",
+    "load_examples",
+    "load_held_out",
+]

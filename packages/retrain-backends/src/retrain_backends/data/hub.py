@@ -11,8 +11,7 @@ from huggingface_hub import constants
 
 from retrain_backends.config import DataConfig, did_you_mean
 from retrain_backends.data.rows import Fields
-from retrain_backends.errors import DataError, RetrainError
-from retrain_backends.plugins import describe
+from retrain_backends.errors import DataError, RetrainError, describe
 from retrain_backends.types import Example
 
 Rows: TypeAlias = Iterable[Any]  # mappings from field to value; `datasets` types them loosely

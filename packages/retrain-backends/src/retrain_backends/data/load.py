@@ -6,8 +6,8 @@ from typing import Self
 from retrain_backends.config import DataConfig
 from retrain_backends.data.arithmetic import ArithmeticExamples
 from retrain_backends.data.stream import is_endless
-from retrain_backends.errors import DataError, RetrainError
-from retrain_backends.plugins import build, describe
+from retrain_backends.errors import DataError, RetrainError, describe
+from retrain_backends.plugins import build
 from retrain_backends.types import Example
 
 

@@ -1,5 +1,7 @@
 """From examples to the prompts of a step."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -19,9 +21,23 @@ class Endless(Protocol):
     endless: ClassVar[bool]
 
 
+_LOOKED_AT = 256  # examples that a fingerprint reads: those of a hub are decoded one by one
+
+
 def is_endless(examples: object) -> bool:
     """Whether the examples have no last one."""
     return isinstance(examples, Endless) and examples.endless
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """SHA-256 of the number of examples and of some hundreds of them, spread evenly.
+
+    Tells whether a file or data set has become another one. Of endless examples, the first.
+    """
+    total = _LOOKED_AT if is_endless(examples) else len(examples)
+    chosen = np.linspace(0, total - 1, min(total, _LOOKED_AT)).astype(int).tolist()
+    pairs = [(e.question, e.reference) for e in (examples[index] for index in chosen)]
+    return hashlib.sha256(json.dumps([total, pairs]).encode()).hexdigest()
 
 
 class PromptStream:
@@ -48,6 +64,10 @@ class PromptStream:
         self._render = render
         self._seed = seed
         self._shuffle = shuffle
+
+    def fingerprint(self) -> str:
+        """That of the examples."""
+        return fingerprint(self._examples)
 
     def batch(self, cursor: int, size: int) -> list[Prompt]:
         """The prompts number `cursor` to `cursor + size - 1` of the run.

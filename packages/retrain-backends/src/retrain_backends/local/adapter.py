@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from retrain_backends.local.files import write_tensors
 from retrain_backends.local.fused_lora import LoraFactors, Projection
 from retrain_backends.randomness import Purpose, stream
 
@@ -92,14 +92,15 @@ class Adapter:
             r=self.rank,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # PEFT takes floats too
             lora_dropout=self.dropout,
-            target_modules=sorted({name.rsplit(".", 1)[-1] for name in layers}),
             bias="none",
             task_type="CAUSAL_LM",
             base_model_name_or_path=base_model,
             inference_mode=True,
         )
+        # Only now: the constructor makes a set of them, whose order differs between processes.
+        config.target_modules = sorted({name.rsplit(".", 1)[-1] for name in layers})
         config.save_pretrained(str(directory))
-        save_file(self.state(), directory / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_tensors(self.state(), directory / "adapter_model.safetensors", {"format": "pt"})
 
 
 def _shapes(projection: Projection, rank: int) -> list[tuple[int, int]]:

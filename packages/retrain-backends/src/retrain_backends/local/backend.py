@@ -5,22 +5,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import RunError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.decode import sample_groups
-from retrain_backends.local.devices import is_split, parse_devices, pick_dtype
+from retrain_backends.local.devices import (
+    determinism,
+    gpu_name,
+    is_gpu,
+    is_split,
+    parse_devices,
+    pick_dtype,
+)
+from retrain_backends.local.files import write_tensors
 from retrain_backends.local.options import parse_options
+from retrain_backends.local.packing import batch_to_score
 from retrain_backends.local.trainer import OptimizerSettings, Trainer, is_out_of_memory
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import (
+    BackendFacts,
     Capabilities,
     CheckpointRef,
     Completion,
+    Floats,
+    OnGroup,
     SamplingParams,
     StepResult,
     Tokens,
@@ -30,6 +43,7 @@ from retrain_backends.types import (
 log = logging.getLogger(__name__)
 
 _STATE = "state.safetensors"
+_BUDGET = "microbatch_tokens"  # as configured, and as it is now
 
 
 class LocalBackend:
@@ -81,18 +95,36 @@ class LocalBackend:
             share_prompts=config.inference.prefix_caching,
         )
 
-    def sample(self, prompts: Sequence[Tokens], params: SamplingParams) -> list[list[Completion]]:
+    def sample(
+        self,
+        prompts: Sequence[Tokens],
+        params: SamplingParams,
+        on_group: OnGroup | None = None,
+    ) -> list[list[Completion]]:
         """Sample groups; when memory runs out, fewer prompts at a time, to the same result."""
         if self.sampler_adapter is not self.trainer.adapter:
             self.sampler_adapter.copy_from(self.trainer.adapter)
         groups: list[list[Completion]] = []
+        announced: set[int] = set()  # what is sampled again is not announced again
+
+        def announce(index: int, group: Sequence[Completion]) -> None:
+            place = len(groups) + index
+            if on_group and place not in announced:
+                announced.add(place)
+                on_group(place, group)
+
         with self.sampler.merged():
             while len(groups) < len(prompts):
                 first = len(groups)
                 some = prompts[first:][: self._prompts_at_once]
                 try:
                     groups += sample_groups(
-                        self.sampler, some, first, params, share_prompts=self._share_prompts
+                        self.sampler,
+                        some,
+                        params.first_prompt + first,
+                        params,
+                        share_prompts=self._share_prompts,
+                        on_group=announce if on_group else None,
                     )
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
@@ -111,20 +143,38 @@ class LocalBackend:
         if self.sampler.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def score(
+        self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
+    ) -> list[Floats]:
+        """Log-probs by the trainer's forward pass; neighbours with the same prompt share it."""
+        batch = batch_to_score(prompts, completions, temperature)
+        return np.split(self.trainer.score(batch), batch.token_offsets_n[1:-1])
+
     def train_step(self, batch: TrainBatch) -> StepResult:
         """One optimiser step."""
         return self.trainer.step(batch)
 
     def save(self, directory: Path) -> CheckpointRef:
-        """Write adapter weights and optimiser state as one safetensors file."""
+        """Write adapter weights and optimiser state as one safetensors file.
+
+        The token budget goes with them: it is lower than asked for once memory has run out, and
+        another split into micro-batches rounds otherwise.
+        """
         state = self.trainer.optimizer.state.get(self.trainer.parameter, {})
-        tensors = {"weights": self.trainer.adapter.weights, **state}
-        save_file({name: t.detach().cpu() for name, t in tensors.items()}, directory / _STATE)
+        tensors = {
+            "weights": self.trainer.adapter.weights,
+            _BUDGET: torch.tensor([self.trainer.settings.microbatch_tokens, self.trainer.budget]),
+            **state,
+        }
+        write_tensors({name: t.detach().cpu() for name, t in tensors.items()}, directory / _STATE)
         return CheckpointRef(str(directory))
 
     def load(self, ref: CheckpointRef) -> None:
         """Continue from `save`, bit for bit on the CPU."""
         tensors = load_file(Path(ref.path) / _STATE)
+        asked_for, budget = tensors.pop(_BUDGET).tolist()
+        if asked_for == self.trainer.settings.microbatch_tokens:
+            self.trainer.budget = budget
         self.trainer.adapter.weights.copy_(tensors.pop("weights"))
         device = self.trainer.adapter.weights.device
         state = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -134,6 +184,12 @@ class LocalBackend:
         """Write a PEFT directory."""
         self.trainer.adapter.export(directory, self.trainer.base.name)
         return str(directory)
+
+    def describe(self) -> BackendFacts:
+        """PyTorch, the GPUs that are used, and what arithmetic on them promises."""
+        devices = tuple(dict.fromkeys([self.sampler.device, self.trainer.base.device]))
+        level, reason = determinism(devices)
+        return BackendFacts("pytorch", tuple(map(gpu_name, filter(is_gpu, devices))), level, reason)
 
     def close(self) -> None:
         """Detach the adapters; memory goes with the objects."""

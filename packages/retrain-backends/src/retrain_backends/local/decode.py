@@ -6,7 +6,7 @@ therefore does not depend on which other rows are in the batch, and rows can be 
 reordered freely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from retrain_backends.local.attention import Decode, Prefill
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.cache import GroupCache
 from retrain_backends.randomness import stream
-from retrain_backends.types import Completion, SamplingParams, Tokens
+from retrain_backends.types import Completion, OnGroup, SamplingParams, Tokens
 
 _DROP_SHARE = 8  # drop finished rows once they are an eighth of the batch
 
@@ -44,21 +44,24 @@ def sample_groups(
     params: SamplingParams,
     *,
     share_prompts: bool = True,
+    on_group: OnGroup | None = None,
 ) -> list[list[Completion]]:
     """Sample a group for each prompt.
 
     Args:
       base: the model, with the adapter to sample from attached.
       prompts: token ids, each at least one.
-      first: index of the first of these prompts in the whole call; it names the random streams.
+      first: number of the first of these prompts; it names the random streams.
       params: how to sample.
       share_prompts: prefill each prompt once for its group; False does it for every completion,
         which gives the same completions more slowly.
+      on_group: told of every group as soon as it is finished, by its place in `prompts`.
 
     Returns:
       result[prompt][sample], in the order of `prompts`.
     """
     rows = _start(base, len(prompts), first, params)
+    groups = _Groups(len(prompts), params, on_group)
     repeat = torch.arange(len(prompts), device=base.device).repeat_interleave(params.group_size)
     if not share_prompts:
         prompts = [prompt for prompt in prompts for _ in range(params.group_size)]
@@ -70,7 +73,11 @@ def sample_groups(
     bias = None if bias is None else bias[repeat]
     token = _draw(base.logits(hidden)[repeat], rows, 0, params)
     for step in range(1, params.max_tokens):
-        dropped = _drop_finished(rows, step, base.device)
+        # On a GPU every eighth token only: looking waits for the device.
+        finished = 0 if base.device.type == "cuda" and step % 8 else int(rows.done.sum())
+        if finished and on_group:
+            groups.announce(rows)
+        dropped = _drop_finished(rows, finished)
         if dropped is not None:
             if dropped.numel() == 0:
                 break
@@ -80,7 +87,7 @@ def sample_groups(
         hidden = base.hidden(token[:, None], position[:, None], Decode(bias), cache)[:, 0]
         token = _draw(base.logits(hidden), rows, step, params)
         position = position + 1
-    return _completions(rows, params)
+    return groups.all(rows)
 
 
 def _start(base: BaseModel, prompts: int, first: int, params: SamplingParams) -> _Rows:
@@ -165,25 +172,46 @@ def _mark_finished(rows: _Rows, token: Tensor, step: int, stop: Sequence[int]) -
     rows.done |= stopped
 
 
-def _drop_finished(rows: _Rows, step: int, device: torch.device) -> Tensor | None:
-    """Which rows of the batch to keep, when enough have finished to make dropping worth it.
-
-    On a GPU the look is taken every eighth token only, since it waits for the device.
-    """
-    if device.type == "cuda" and step % 8:
-        return None
-    finished = int(rows.done.sum())
-    if finished < len(rows.done) and finished * _DROP_SHARE < len(rows.done):
+def _drop_finished(rows: _Rows, finished: int) -> Tensor | None:
+    """Which rows of the batch to keep, when enough have finished to make dropping worth it."""
+    if not finished or (finished < len(rows.done) and finished * _DROP_SHARE < len(rows.done)):
         return None
     keep = (~rows.done).nonzero()[:, 0]
     rows.live, rows.done = rows.live[keep], rows.done[keep]
     return keep
 
 
-def _completions(rows: _Rows, params: SamplingParams) -> list[list[Completion]]:
-    tokens, lengths = rows.tokens.cpu().numpy(), rows.lengths.cpu().numpy()
-    logprobs = rows.logprobs.double().cpu().numpy()
-    entropy = None if rows.entropy is None else rows.entropy.double().cpu().numpy()
+class _Groups:
+    """The completions of one call, made and announced group by group."""
+
+    def __init__(self, prompts: int, params: SamplingParams, on_group: OnGroup | None) -> None:
+        self._made: list[list[Completion] | None] = [None] * prompts
+        self._params = params
+        self._on_group = on_group
+
+    def announce(self, rows: _Rows) -> None:
+        """Announce the groups that have finished and were not announced yet."""
+        self._make(rows, set((rows.live[~rows.done] // self._params.group_size).tolist()))
+
+    def all(self, rows: _Rows) -> list[list[Completion]]:
+        """Every group, when sampling is over."""
+        self._make(rows, frozenset())
+        return [group for group in self._made if group is not None]
+
+    def _make(self, rows: _Rows, unfinished: Set[int]) -> None:
+        for place, group in enumerate(self._made):
+            if group is None and place not in unfinished:
+                made = self._made[place] = _group(rows, place, self._params)
+                if self._on_group:
+                    self._on_group(place, made)
+
+
+def _group(rows: _Rows, place: int, params: SamplingParams) -> list[Completion]:
+    """The completions of one prompt."""
+    own = slice(place * params.group_size, (place + 1) * params.group_size)
+    tokens, lengths = rows.tokens[own].cpu().numpy(), rows.lengths[own].cpu().numpy()
+    logprobs = rows.logprobs[own].double().cpu().numpy()
+    entropy = None if rows.entropy is None else rows.entropy[own].double().cpu().numpy()
     stop = np.array(params.stop_token_ids, dtype=np.int64)
 
     def completion(row: int) -> Completion:
@@ -195,8 +223,4 @@ def _completions(rows: _Rows, params: SamplingParams) -> list[list[Completion]]:
             entropy_T=None if entropy is None else entropy[row, : lengths[row]].copy(),
         )
 
-    group = params.group_size
-    return [
-        [completion(row) for row in range(start, start + group)]
-        for start in range(0, len(lengths), group)
-    ]
+    return [completion(row) for row in range(params.group_size)]

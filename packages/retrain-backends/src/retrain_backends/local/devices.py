@@ -1,10 +1,12 @@
 """Which devices a run uses, from `[backend] devices`."""
 
 import logging
+from collections.abc import Sequence
 
 import torch
 
 from retrain_backends.errors import ConfigError
+from retrain_backends.types import Determinism
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,32 @@ def _device(name: str, text: str) -> torch.device:
             f" {torch.cuda.device_count()} GPU(s), counted from gpu:0"
         )
     return torch.device("cuda", number)
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether the device is a GPU."""
+    return device.type == "cuda"
+
+
+def gpu_name(device: torch.device) -> str:
+    """A GPU's name and memory."""
+    found = torch.cuda.get_device_properties(device)
+    return f"{found.name}, {found.total_memory / 2**30:.1f} GiB"
+
+
+def determinism(devices: Sequence[torch.device]) -> tuple[Determinism, str]:
+    """What the same seed promises on these devices, and why."""
+    if any(map(is_gpu, devices)):
+        return (
+            "seeded",
+            "same weights, prompts and random numbers, but GPU kernels may add in another order:"
+            " figures agree to rounding until a token falls otherwise",
+        )
+    return (
+        "bitwise",
+        "on the CPU, with a random number of its own for every token: the same machine, versions and"
+        f" number of threads (now {torch.get_num_threads()}) give the same bytes",
+    )
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -6,6 +6,7 @@ gradient with respect to the hidden states at once, and are dropped: the logits 
 all that ever exist, and nothing is computed twice. `retrain_core.policy_loss` is the oracle.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -38,22 +39,18 @@ class _HeadLoss(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
         new = torch.empty_like(tokens.logprobs)
         grad_hidden = torch.empty_like(hidden)
-        rows = max(1, CHUNK_LOGITS // weight.shape[0])
         temperature = tokens.options.temperature
-        for start in range(0, hidden.shape[0], rows):
-            part = slice(start, start + rows)
+        for part in _chunks(hidden, weight):
             targets = tokens.targets[part, None]
-            logits = functional.linear(hidden[part], weight, bias).float()
-            logits.div_(temperature)
-            logits.sub_(logits.logsumexp(-1, keepdim=True))
-            new[part] = logits.gather(-1, targets)[:, 0]
+            logprobs = _logprobs(hidden[part], weight, bias, temperature)
+            new[part] = logprobs.gather(-1, targets)[:, 0]
             terms, slope = surrogate(
                 new[part], tokens.logprobs[part], tokens.advantages[part], tokens.options
             )
             loss -= terms.sum(dtype=torch.float64) / tokens.num_tokens
             # d loss / d logits = -slope * (one_hot(target) - softmax) / (N * temperature)
             slope = slope[:, None] / (-tokens.num_tokens * temperature)
-            grad_logits = logits.exp_().mul_(-slope).scatter_add_(-1, targets, slope)
+            grad_logits = logprobs.exp_().mul_(-slope).scatter_add_(-1, targets, slope)
             torch.mm(grad_logits.to(weight.dtype), weight, out=grad_hidden[part])
         ctx.save_for_backward(grad_hidden)
         ctx.mark_non_differentiable(new)
@@ -83,6 +80,36 @@ def surrogate(
     high = options.clip_eps if options.clip_eps_high is None else options.clip_eps_high
     clipped = ratio.clamp(1 - options.clip_eps, 1 + high) * advantages
     return torch.minimum(plain, clipped), torch.where(plain <= clipped, plain, 0.0)
+
+
+def head_logprobs(
+    hidden: Tensor, head: torch.nn.Linear, targets: Tensor, temperature: float
+) -> Tensor:
+    """Log-probs of the targets without a gradient, shape (m,), float32.
+
+    Args:
+      hidden: last hidden states that predict the targets, shape (m, width).
+      head: the output embedding.
+      targets: token ids, shape (m,).
+      temperature: of the sampler, > 0.
+    """
+    found = torch.empty(targets.shape, device=hidden.device)
+    with torch.no_grad():
+        for part in _chunks(hidden, head.weight):
+            logprobs = _logprobs(hidden[part], head.weight, head.bias, temperature)
+            found[part] = logprobs.gather(-1, targets[part, None])[:, 0]
+    return found
+
+
+def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
+    rows = max(1, CHUNK_LOGITS // weight.shape[0])
+    return (slice(start, start + rows) for start in range(0, hidden.shape[0], rows))
+
+
+def _logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    """Log-softmax of the logits at the temperature, in float32, shape (rows, vocabulary)."""
+    logits = functional.linear(hidden, weight, bias).float().div_(temperature)
+    return logits.sub_(logits.logsumexp(-1, keepdim=True))
 
 
 def head_loss(

@@ -5,8 +5,9 @@ Every layer but attention sees only real tokens (`attention.Packed` tells attent
 last token of a completion is predicted but predicts nothing, so it is not part of the row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,8 @@ from torch import Tensor
 
 from retrain_backends.local.attention import Packed
 from retrain_backends.local.loss import TrainedTokens
-from retrain_backends.types import TrainBatch
-from retrain_core import LossOptions
+from retrain_backends.types import Tokens, TrainBatch
+from retrain_core import LossOptions, offsets_from_lengths
 
 Ints = npt.NDArray[np.int64]
 
@@ -34,6 +35,26 @@ class MicroBatch:
     predictors: Tensor
     trained: TrainedTokens
     source: Ints
+
+
+def batch_to_score(
+    prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
+) -> TrainBatch:
+    """Completions that are only looked at, as a batch; neighbours with one prompt are a group."""
+    runs = [list(same) for _, same in groupby(prompts, key=lambda prompt: prompt.tobytes())]
+    total = sum(map(len, completions))
+    return TrainBatch(
+        prompts=[same[0] for same in runs],
+        group_offsets_g=offsets_from_lengths([len(same) for same in runs]),
+        token_offsets_n=offsets_from_lengths([len(tokens_T) for tokens_T in completions]),
+        tokens_t=np.concatenate([np.empty(0, np.int64), *completions]),
+        logprobs_t=np.zeros(total),
+        advantages_t=np.zeros(total),
+        trained_t=np.ones(total, np.bool_),
+        temperature=temperature,
+        step=0,
+        seed=0,
+    )
 
 
 def plan(batch: TrainBatch, budget: int) -> Iterator[Ints]:

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,13 +13,15 @@ import torch
 from retrain_backends.errors import RunError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
-from retrain_backends.local.loss import head_loss
+from retrain_backends.local.loss import head_logprobs, head_loss
 from retrain_backends.local.packing import MicroBatch, pack, plan
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.types import Floats, StepResult, TrainBatch
 from retrain_core import LossOptions, policy_loss
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Trainer:
     def step(self, batch: TrainBatch) -> StepResult:
         """Forward, backward and update; a loss or gradient that is not finite updates nothing."""
         started = time.perf_counter()
-        loss, new = self._accumulate(batch)
+        loss, new = self._within_memory(batch, self._passes)
         norm = float(self.adapter.gradient.norm())
         accumulated = time.perf_counter()
         if np.isfinite(loss) and np.isfinite(norm):
@@ -82,11 +85,16 @@ class Trainer:
             },
         )
 
-    def _accumulate(self, batch: TrainBatch) -> tuple[float, Floats]:
-        """Fill the gradient; out of memory halves the token budget and starts the step again."""
+    def score(self, batch: TrainBatch) -> Floats:
+        """Log-probs of the batch's trained tokens under the policy as it is, 0 for the others."""
+        with torch.no_grad():
+            return self._within_memory(batch, self._look)
+
+    def _within_memory(self, batch: TrainBatch, work: Callable[[TrainBatch], _T]) -> _T:
+        """Work on the batch; out of memory halves the token budget and starts again."""
         while True:
             try:
-                return self._passes(batch)
+                return work(batch)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -102,7 +110,19 @@ class Trainer:
             self.budget //= 2
             log.warning("out of memory: micro-batches of %d tokens from now on", self.budget)
 
+    def _look(self, batch: TrainBatch) -> Floats:
+        options = self._options(batch)
+        found = np.zeros(len(batch.tokens_t))
+        for rows in plan(batch, self.budget):
+            micro = pack(batch, rows, options, self.base.device)
+            logprobs = head_logprobs(
+                self._hidden(micro), self.base.head, micro.trained.targets, options.temperature
+            )
+            found[micro.source] = logprobs.double().cpu().numpy()
+        return found
+
     def _passes(self, batch: TrainBatch) -> tuple[float, Floats]:
+        """Fill the gradient; the loss and the log-probs it was taken at."""
         self.adapter.gradient.zero_()
         torch.manual_seed(int(stream(batch.seed, Purpose.DROPOUT, batch.step).integers(2**63)))
         options = self._options(batch)
@@ -116,12 +136,14 @@ class Trainer:
         return loss, new
 
     def _pass(self, micro: MicroBatch) -> tuple[float, Floats]:
-        hidden = self.base.hidden(micro.tokens, micro.positions, micro.layout)[0]
-        loss, new = head_loss(
-            hidden.index_select(0, micro.predictors), self.base.head, micro.trained
-        )
+        loss, new = head_loss(self._hidden(micro), self.base.head, micro.trained)
         loss.backward()
         return float(loss.detach()), new.double().cpu().numpy()
+
+    def _hidden(self, micro: MicroBatch) -> torch.Tensor:
+        """Last hidden states of the positions that predict trained tokens, shape (m, width)."""
+        hidden = self.base.hidden(micro.tokens, micro.positions, micro.layout)[0]
+        return hidden.index_select(0, micro.predictors)
 
     @contextmanager
     def _training(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from retrain_backends.plugins import describe
+from retrain_backends.errors import describe
 from retrain_backends.protocols import Reward
 from retrain_backends.types import Scored, Verdict
 

@@ -1,6 +1,6 @@
 """What every backend must do. Each check takes a `BackendCase` and fails with an AssertionError."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +29,23 @@ def check_sampling_is_repeatable(case: BackendCase) -> None:
     assert flat_tokens(first) == flat_tokens(second), "sampling twice gave different tokens"
 
 
+def check_groups_are_announced(case: BackendCase) -> None:
+    """`on_group` gets every prompt once, with what is returned for it, and changes nothing."""
+    told: dict[int, Sequence[Completion]] = {}
+
+    def on_group(index: int, completions: Sequence[Completion]) -> None:
+        assert index not in told, "a prompt was announced twice"
+        told[index] = completions
+
+    with case.backend() as backend:
+        silent = backend.sample(case.prompts, case.params)
+        announced = backend.sample(case.prompts, case.params, on_group)
+    assert flat_tokens(announced) == flat_tokens(silent), "on_group changed the completions"
+    assert sorted(told) == list(range(len(case.prompts))), "a prompt was not announced"
+    in_order = [told[index] for index in range(len(case.prompts))]
+    assert flat_tokens(in_order) == flat_tokens(announced), "on_group got other completions"
+
+
 def check_streams_differ(case: BackendCase) -> None:
     """Another seed, another step and another sample of the group draw other numbers."""
     with case.backend() as backend:
@@ -46,8 +63,10 @@ def check_rows_do_not_affect_each_other(case: BackendCase) -> None:
     with case.backend() as backend:
         every = backend.sample(case.prompts, case.params)
         alone = backend.sample(case.prompts[:1], case.params)
+        others = backend.sample(case.prompts[1:], replace(case.params, first_prompt=1))
         fewer = backend.sample(case.prompts, replace(case.params, group_size=1))
     assert flat_tokens(alone) == flat_tokens(every[:1]), "other prompts changed a completion"
+    assert flat_tokens(others) == flat_tokens(every[1:]), "prompts of a second call draw otherwise"
     firsts = [group[:1] for group in every]
     assert flat_tokens(fewer) == flat_tokens(firsts), "the group's size changed a completion"
 
@@ -78,6 +97,38 @@ def check_entropy_is_what_was_declared(case: BackendCase) -> None:
             assert row.entropy_T is not None, "no entropy though the backend declares it"
             assert row.entropy_T.shape == row.tokens_T.shape
             assert np.all((row.entropy_T >= 0) & np.isfinite(row.entropy_T))
+
+
+def check_scores_are_those_of_the_sampler(case: BackendCase) -> None:
+    """The trainer gives sampled tokens the log-probs they were sampled with, and changes nothing.
+
+    At the temperature that is asked for, not only at the one that was sampled at.
+    """
+    with case.backend() as backend:
+        groups = backend.sample(case.prompts, case.params)
+        prompts = [p for p, group in zip(case.prompts, groups, strict=True) for _ in group]
+        tokens = [row.tokens_T for group in groups for row in group]
+        cold = backend.sample(case.prompts, replace(case.params, temperature=0.5))
+        scores = backend.score(prompts, tokens, case.params.temperature)
+        cold_scores = backend.score(
+            prompts, [row.tokens_T for group in cold for row in group], temperature=0.5
+        )
+        nothing = backend.score(prompts[:1], [tokens[0][:0]], case.params.temperature)
+        again = backend.sample(case.prompts, case.params)
+    assert [score.shape for score in scores] == [row.shape for row in tokens]
+    assert nothing[0].shape == (0,), "no token, no score"
+    for found, sampled in ((scores, groups), (cold_scores, cold)):
+        difference = np.abs(np.concatenate(found) - flat_logprobs(sampled))
+        assert difference.max() <= 10 * case.tolerance, "sampler and trainer disagree"
+    assert np.array_equal(flat_logprobs(again), flat_logprobs(groups)), "scoring changed the policy"
+
+
+def check_backend_describes_itself(case: BackendCase) -> None:
+    """`describe` names the engine and says, with a reason, what the same seed promises."""
+    with case.backend() as backend:
+        facts = backend.describe()
+    assert facts.engine, "an engine has a name"
+    assert facts.reason, "a promise has a reason"
 
 
 def check_training_starts_on_policy(case: BackendCase) -> None:
@@ -162,10 +213,13 @@ def check_adapter_is_exported(case: BackendCase) -> None:
 CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_completions_are_well_formed,
     check_sampling_is_repeatable,
+    check_groups_are_announced,
     check_streams_differ,
     check_rows_do_not_affect_each_other,
     check_greedy_decoding,
     check_entropy_is_what_was_declared,
+    check_scores_are_those_of_the_sampler,
+    check_backend_describes_itself,
     check_training_starts_on_policy,
     check_training_lowers_the_loss,
     check_mask_leaves_tokens_out,

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from retrain_backends.tracking.journal import Row
-from retrain_backends.tracking.summary import RunSummary, learning_curve
+from retrain_backends.tracking.summary import HeldOut, LearningCurve, RunSummary, learning_curve
 from retrain_backends.tracking.terminal_plot import HEIGHT, draw_curve
 
-PLOT_LINES = HEIGHT + 5  # the plot with its axis, the progress bar, the figures, a line to spare
+# The plot with its axis, the progress bar, the figures of step and evaluation, a line to spare.
+PLOT_LINES = HEIGHT + 6
 
 
 class StepView(AbstractContextManager["StepView"], Protocol):
@@ -23,6 +24,14 @@ class StepView(AbstractContextManager["StepView"], Protocol):
 
     def show(self, row: Row) -> None:
         """Show the metrics row of a step."""
+        ...
+
+    def show_evaluation(self, row: Row) -> None:
+        """Show the row of an evaluation."""
+        ...
+
+    def announce(self, what: str) -> None:
+        """Say what is going on until the next row is shown."""
         ...
 
 
@@ -48,6 +57,13 @@ class PlainView:
         """Print the step's line."""
         _print_line(self._console, f"step {_done(row)}/{self._total}  {figures(row)}")
 
+    def show_evaluation(self, row: Row) -> None:
+        """Print the evaluation's line."""
+        _print_line(self._console, f"eval {row['step']}/{self._total}  {evaluation_figures(row)}")
+
+    def announce(self, what: str) -> None:
+        """Print nothing: the line of what is done comes soon enough."""
+
 
 class LiveView:
     """A progress bar, the figures of the last step and the growing learning curve."""
@@ -56,6 +72,8 @@ class LiveView:
         self._console = console
         self._total = total
         self._rows: list[Row] = []
+        self._evaluations: list[Row] = []
+        self._announced = ""
         self._progress = Progress(
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(),
@@ -86,13 +104,31 @@ class LiveView:
         self._rows.append(row)
         self._progress.update(self._task, completed=_done(row))
 
+    def show_evaluation(self, row: Row) -> None:
+        """Take the evaluation into the view, in place of what was announced."""
+        self._evaluations.append(row)
+        self._announced = ""
+
+    def announce(self, what: str) -> None:
+        """Show what is going on, until an evaluation is shown."""
+        self._announced = what
+
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = [self._progress]
         if self._rows:
             parts.append(Text(figures(self._rows[-1]), no_wrap=True, overflow="ellipsis"))
+        if held_out := self._announced or self._last_evaluation():
+            parts.append(Text(held_out, no_wrap=True, overflow="ellipsis"))
         if self._rows and self._console.height > PLOT_LINES:
-            parts.extend(_plots(self._console, self._rows, self._total - 1))
+            curve = learning_curve(self._rows, self._evaluations)
+            parts.extend(_plots(self._console, curve, self._total))
         return Group(*parts)
+
+    def _last_evaluation(self) -> str:
+        if not self._evaluations:
+            return ""
+        row = self._evaluations[-1]
+        return f"eval {row['step']}/{self._total}  {evaluation_figures(row)}"
 
 
 def step_view(console: Console, total: int) -> StepView:
@@ -117,15 +153,31 @@ def figures(row: Row) -> str:
     )
 
 
+def evaluation_figures(row: Row) -> str:
+    """The figures of an evaluation on one line; pass@1 is the accuracy and is not told twice."""
+    unjudged = row["no_verdict_count"]
+    passed = {key: row[key] for key in row if key.startswith("pass_at_") and key != "pass_at_1"}
+    return "  ".join(
+        [
+            f"correct {_number(row['accuracy'], '.3f')}",
+            *(f"pass@{key[8:]} {_number(value, '.3f')}" for key, value in passed.items()),
+            f"reward {_number(row['mean_reward'], '.3f')}",
+            f"{row['num_questions']} questions",
+            f"{_number(row['time_s'], '.2f')} s",
+            *([f"no verdict {unjudged}"] if unjudged else []),
+        ]
+    )
+
+
 def print_lines(console: Console, *lines: str) -> None:
     """Print lines as they are: no wrapping, no markup."""
     for line in lines:
         _print_line(console, line)
 
 
-def print_summary(console: Console, summary: RunSummary, rows: Sequence[Row]) -> None:
+def print_summary(console: Console, summary: RunSummary, curve: LearningCurve) -> None:
     """Print the end of a run: the learning curve and a table of what came out and where it is."""
-    for plot in _plots(console, rows, summary.steps - 1):
+    for plot in _plots(console, curve, summary.steps):
         console.print(plot)
     if not console.is_terminal:
         for label, value in _facts(summary):
@@ -141,11 +193,12 @@ def print_summary(console: Console, summary: RunSummary, rows: Sequence[Row]) ->
 
 def _facts(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "run", f"{summary.condition}, seed {summary.seed}"
-    yield (
-        "done",
-        f"{summary.steps} steps, {summary.tokens_sampled:,} tokens, {summary.time_s:.1f} s",
-    )
+    done = f"{summary.steps} steps, {summary.tokens_sampled:,} tokens, {summary.time_s:.1f} s"
+    asked_s = sum(evaluation.time_s for evaluation in summary.held_out)
+    yield "done", f"{done}, evaluations {asked_s:.1f} s" if summary.held_out else done
     yield "correct", _progress_made(summary)
+    if summary.held_out:
+        yield "held-out", _held_out(summary.held_out)
     yield "adapter", summary.adapter or "none: nothing was trained"
     yield "logs", str(summary.run_dir)
 
@@ -160,11 +213,25 @@ def _progress_made(summary: RunSummary) -> str:
     )
 
 
-def _plots(console: Console, rows: Sequence[Row], last_step: int) -> list[Text]:
-    """The learning curve, if there are two steps to join and the console can show its dots."""
-    curve = learning_curve(rows)
+def _held_out(evaluations: Sequence[HeldOut]) -> str:
+    first, last = evaluations[0], evaluations[-1]
+    start = "before" if first.step == 0 else f"after {first.step} steps"
+    if len(evaluations) == 1:
+        return f"{first.accuracy:.1%} {start} ({first.questions} questions)"
+    return (
+        f"{first.accuracy:.1%} {start}, {last.accuracy:.1%} after {last.step} steps "
+        f"({100 * (last.accuracy - first.accuracy):+.1f} points, {last.questions} questions)"
+    )
+
+
+def _plots(console: Console, curve: LearningCurve, steps: int) -> list[Text]:
+    """The learning curve, if there are two steps to join and the console can show its dots.
+
+    The axis ends at the last step; with evaluations after it, since the last one comes then.
+    """
     if len(curve.steps) < 2 or not console.encoding.startswith("utf"):
         return []
+    last_step = steps if curve.held_out else steps - 1
     return [draw_curve(curve, last_step=last_step, width=min(60, max(10, console.width - 6)))]
 
 

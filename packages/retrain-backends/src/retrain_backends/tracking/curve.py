@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from retrain_backends.tracking.summary import LearningCurve
 
 BLUE = "#1f6feb"
+ORANGE = "#d9730d"
 GREY = "#57606a"
 
 
 def save_learning_curve(curve: LearningCurve, title: str, path: Path) -> None:
-    """Draw the correct rate of each step (faint) and its running mean.
+    """Draw the correct rate of each step (faint), its running mean, and the evaluations.
 
     Args:
       curve: what to draw.
@@ -39,6 +40,16 @@ def save_learning_curve(curve: LearningCurve, title: str, path: Path) -> None:
         linewidth=2.2,
         label=f"mean of the last {curve.window}" if curve.window > 1 else "mean",
     )
+    if curve.held_out:
+        axes.plot(
+            [evaluation.step for evaluation in curve.held_out],
+            [evaluation.accuracy for evaluation in curve.held_out],
+            color=ORANGE,
+            linewidth=1.2,
+            marker="o",
+            markersize=5,
+            label=f"{curve.held_out[0].questions} held-out questions",
+        )
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("step")
     axes.set_ylabel("correct rate")

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from retrain_backends.config import CONFIG_FILE
 from retrain_backends.errors import ConfigError
-
-CONFIG_FILE = "config.toml"
 
 
 def claim_directory(wanted: Path, config_text: str, *, setting: str) -> Path:

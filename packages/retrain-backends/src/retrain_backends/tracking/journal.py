@@ -3,6 +3,8 @@
     metrics.jsonl                 one object a step
     emergence/steps.jsonl         reward and counts of each step
     emergence/generations.jsonl   every completion in full
+    eval.jsonl                    one object an evaluation
+    eval/step_000020.jsonl        every question of that evaluation, with its completions
 
 Every time is in a key that ends in `_s` or in `tokens_per_second`; all else is the same for the
 same seed. A figure that nobody measured is null, never 0.
@@ -14,13 +16,16 @@ from collections.abc import Iterable, Mapping
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Row: TypeAlias = Mapping[str, object]
 
 METRICS_FILE = "metrics.jsonl"
 STEPS_FILE = "emergence/steps.jsonl"
 GENERATIONS_FILE = "emergence/generations.jsonl"
+EVALUATIONS_FILE = "eval.jsonl"
+# All files that only grow; those of a run without evaluations lack the last one.
+JOURNAL_FILES = (METRICS_FILE, STEPS_FILE, GENERATIONS_FILE, EVALUATIONS_FILE)
 
 
 class Journal:
@@ -30,6 +35,7 @@ class Journal:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         (directory / "emergence").mkdir(exist_ok=True)
         self._metrics = _open(directory / METRICS_FILE)
         self._steps = _open(directory / STEPS_FILE)
@@ -52,6 +58,19 @@ class Journal:
         _append(self._steps, [emergence])
         _append(self._metrics, [metrics])
 
+    def write_evaluation(self, step: int, summary: Row, questions: Iterable[Row]) -> None:
+        """Add one evaluation: a file of its questions, then its line of `eval.jsonl`.
+
+        Where the line stands, the file is whole; a file without one is of an evaluation that was
+        cut off, and is written anew by the next one of that step.
+        """
+        path = self._directory / "eval" / f"step_{step:06d}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        with _open(path, "w") as file:
+            _append(file, questions)
+        with _open(self._directory / EVALUATIONS_FILE) as file:
+            _append(file, [summary])
+
     def close(self) -> None:
         """Close the files."""
         for file in (self._generations, self._steps, self._metrics):
@@ -60,10 +79,24 @@ class Journal:
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
     """All rows of the run's `metrics.jsonl`; none when no step has been written."""
-    file = directory / METRICS_FILE
+    return read_rows(directory / METRICS_FILE)
+
+
+def read_evaluations(directory: Path) -> list[dict[str, Any]]:
+    """All rows of the run's `eval.jsonl`; none when nothing has been evaluated."""
+    return read_rows(directory / EVALUATIONS_FILE)
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """All rows of a JSON Lines file; none when there is no file."""
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+def without_times(row: Row) -> Row:
+    """The part of a row that is the same for the same seed."""
+    return {k: v for k, v in row.items() if not k.endswith("_s") and k != "tokens_per_second"}
 
 
 def to_json(row: Row) -> str:
@@ -76,9 +109,9 @@ def _is_non_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _open(path: Path) -> TextIOWrapper:
+def _open(path: Path, mode: Literal["a", "w"] = "a") -> TextIOWrapper:
     # A lone surrogate cannot be encoded; its backslash escape is what JSON writes for it anyway.
-    return path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
+    return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def _append(file: TextIOWrapper, rows: Iterable[Row]) -> None:

@@ -1,8 +1,9 @@
 """What a run comes to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +12,23 @@ from retrain_backends.types import Floats
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """One evaluation: the accuracy on the held-out questions after `step` training steps."""
+
+    step: int
+    accuracy: float
+    questions: int
+    time_s: float
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """The result of one run.
 
     `first_rate` and `last_rate` are the mean correct rates of the first and the last `window`
     steps that scored anything, None when no step did. `adapter` is the PEFT directory of the
-    trained adapter (or a service's path), None when nothing had been trained yet.
+    trained adapter (or a service's path), None when nothing had been trained yet. `held_out` are
+    the evaluations, in order.
     """
 
     run_dir: Path
@@ -29,24 +41,39 @@ class RunSummary:
     last_rate: float | None
     tokens_sampled: int
     time_s: float
+    held_out: Sequence[HeldOut] = ()
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Correct rate by step: raw, and the mean over the last `window` steps (fewer at the start)."""
+    """Correct rate by step: raw, and the mean over the last `window` steps (fewer at the start).
+
+    `held_out` is the accuracy on held-out questions, where the run has evaluated.
+    """
 
     steps: Floats
     rates: Floats
     means: Floats
     window: int
+    held_out: Sequence[HeldOut] = ()
 
 
-def learning_curve(rows: Sequence[Row]) -> LearningCurve:
+def learning_curve(rows: Sequence[Row], evaluations: Sequence[Row] = ()) -> LearningCurve:
     """The learning curve in the metrics rows; steps in which nothing was scored are left out."""
     scored = [(row["step"], row["correct_rate"]) for row in rows if row["correct_rate"] is not None]
     steps, rates = np.array(scored, dtype=np.float64).reshape(-1, 2).T
     window = window_of(len(rates))
-    return LearningCurve(steps, rates, running_mean(rates, window), window)
+    means = running_mean(rates, window)
+    return LearningCurve(steps, rates, means, window, held_out_curve(evaluations))
+
+
+def held_out_curve(evaluations: Sequence[Mapping[str, Any]]) -> list[HeldOut]:
+    """The evaluations in the rows of `eval.jsonl`, without those in which nothing was scored."""
+    return [
+        HeldOut(row["step"], row["accuracy"], row["num_questions"], row["time_s"])
+        for row in evaluations
+        if row["accuracy"] is not None
+    ]
 
 
 def window_of(steps: int) -> int:

@@ -5,26 +5,38 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from retrain_backends.errors import RunError
 from retrain_backends.train.rollout import Judged
 from retrain_backends.types import Floats, TrainBatch
 from retrain_core import CompletionBatch, offsets_from_lengths
 
 
 def completion_batch(judged: Judged) -> CompletionBatch:
-    """The completions that have a verdict, in their groups; groups without any are left out."""
+    """The completions that have a verdict, in their groups; groups without any are left out.
+
+    Raises:
+      RunError: the engine returned a log-prob or an entropy that is not finite.
+    """
     samples, scored_n = judged.samples, judged.scored_n
     scored_t = judged.tokens_of(scored_n)
     sizes_g = np.bincount(samples.group_n[scored_n], minlength=len(samples.prompts))
     entropy_t = samples.entropy_t
-    return CompletionBatch(
-        rewards=judged.rewards_n[scored_n],
-        group_offsets=offsets_from_lengths(sizes_g[sizes_g > 0]),
-        token_offsets=offsets_from_lengths(samples.lengths_n[scored_n]),
-        logprobs=samples.logprobs_t[scored_t],
-        entropy=None if entropy_t is None else entropy_t[scored_t],
-        planning=samples.planning_t[scored_t],
-        trainable=samples.trainable_t[scored_t],
-    )
+    # A border: what an engine returns is known to be sound only once it has been looked at.
+    try:
+        return CompletionBatch(
+            rewards=judged.rewards_n[scored_n],
+            group_offsets=offsets_from_lengths(sizes_g[sizes_g > 0]),
+            token_offsets=offsets_from_lengths(samples.lengths_n[scored_n]),
+            logprobs=samples.logprobs_t[scored_t],
+            entropy=None if entropy_t is None else entropy_t[scored_t],
+            planning=samples.planning_t[scored_t],
+            trainable=samples.trainable_t[scored_t],
+        )
+    except ValueError as error:
+        raise RunError(
+            f"what was sampled cannot be trained on: {error}; if the policy has diverged, go on "
+            "from an earlier checkpoint with a lower training.lr"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From the configuration to the parts of a run."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,37 +9,44 @@ from typing import Self
 
 from rich.console import Console
 
-from retrain_backends.config import RunConfig, dump_config, with_drawn_seed
-from retrain_backends.data import PromptStream, load_examples
-from retrain_backends.errors import PluginError
+from retrain_backends.config import RunConfig, with_drawn_seed
+from retrain_backends.data import PromptStream, load_examples, load_held_out
+from retrain_backends.errors import ConfigError, PluginError
 from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
 from retrain_backends.plugins import resolve
-from retrain_backends.protocols import Backend, PlanningDetector, Reward
-from retrain_backends.rewards import build_reward
+from retrain_backends.protocols import Backend, PlanningDetector
+from retrain_backends.rewards import RewardService, build_reward
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
-from retrain_backends.tracking.directory import claim_directory
 from retrain_backends.tracking.journal import Journal
 from retrain_backends.train.batches import BatchOrigin
 from retrain_backends.train.checkpoint import Checkpoints
-from retrain_backends.train.control import Control
+from retrain_backends.train.control import Control, TrainState
+from retrain_backends.train.place import Place, claim_place, describe_start, reopen_place
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
+from retrain_backends.train.resume import ResumePoint, find_resume_point
 from retrain_backends.train.rule import Rule, build_rule, condition
 from retrain_backends.types import Capabilities, Example, Prompt, SamplingParams
 
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of one run. Leaving it as a context closes its files, its view and its backend."""
+    """The parts of one run. Leaving it as a context closes its files, its view and its backend.
+
+    `start` is the state to begin or go on with; `held_out` are the questions of the evaluations,
+    each with its number in its source.
+    """
 
     config: RunConfig
     condition: str
     directory: Path
+    start: TrainState
     prompts: PromptStream
+    held_out: Sequence[tuple[int, Prompt]]
     tokenizer: Tokenizer
     backend: Backend
-    reward: Reward
+    reward: RewardService
     detector: PlanningDetector
     rule: Rule
     control: Control
@@ -84,14 +92,18 @@ def build(config: RunConfig) -> Run:
       ConfigError: settings that this version or the backend cannot honour.
       RetrainError: a part that cannot be made.
     """
-    config = with_drawn_seed(config)
     refuse_unavailable(config)
-    refuse_clashes(config, _declared_capabilities(config.backend.backend))
+    point = find_resume_point(config) if config.resume.from_ else None
+    config = point.config if point else with_drawn_seed(config)
+    refuse_clashes(config, declared_capabilities(config.backend.backend))
+    if point:
+        point.refuse()
     rule = build_rule(config)
-    reward = build_reward(config.reward)
     detector = build_detector(config.planning, config.logging.strategic_grams)
     tokenizer = load_tokenizer(config.model.model)
-    prompts = _prompt_stream(config, tokenizer)
+    render = _renderer(config, tokenizer)
+    prompts = _prompt_stream(config, render)
+    held_out = _held_out(config, render)
     console = Console(highlight=False)
     name = condition(config.algorithm)
     print_lines(
@@ -99,26 +111,35 @@ def build(config: RunConfig) -> Run:
         f"{name}, seed {config.training.seed}: {config.model.model} on {config.backend.backend}",
     )
     with ExitStack() as stack:
+        reward = stack.enter_context(closing(build_reward(config.reward)))
         backend: Backend = build_part("backend", config.backend.backend, config)
         stack.enter_context(closing(backend))
-        directory, adapters = _directories(config)
-        taken = str(directory) != config.logging.log_dir
-        note = f" ({config.logging.log_dir} holds another run)" if taken else ""
-        print_lines(console, f"logs in {directory}{note}")
-        journal = stack.enter_context(Journal(directory))
+        control = Control.from_config(config)
+        begun = describe_start(
+            config, control.start(), prompts.fingerprint(), facts=backend.describe()
+        )
+        place = stack.enter_context(
+            reopen_place(point, begun) if point else claim_place(config, begun)
+        )
+        print_lines(console, *_opening_lines(config, place, point))
+        if place.saved.checkpoint:
+            backend.load(place.saved.reference_in(place.directory))
+        journal = stack.enter_context(Journal(place.directory))
         view = stack.enter_context(step_view(console, config.training.max_steps))
         return Run(
             config=config,
             condition=name,
-            directory=directory,
+            directory=place.directory,
+            start=place.saved.train_state,
             prompts=prompts,
+            held_out=held_out,
             tokenizer=tokenizer,
             backend=backend,
             reward=reward,
             detector=detector,
             rule=rule,
-            control=Control.from_config(config),
-            checkpoints=Checkpoints(backend, adapters, config.training.save_every),
+            control=control,
+            checkpoints=Checkpoints(backend, place.directory, place.saved, config.training),
             journal=journal,
             console=console,
             view=view,
@@ -126,7 +147,7 @@ def build(config: RunConfig) -> Run:
         )
 
 
-def _declared_capabilities(name: str) -> Capabilities:
+def declared_capabilities(name: str) -> Capabilities:
     """What the backend says about itself on its class, so that no model need be loaded to know."""
     declared = getattr(resolve("backend", name), "capabilities", None)
     if not isinstance(declared, Capabilities):
@@ -137,22 +158,40 @@ def _declared_capabilities(name: str) -> Capabilities:
     return declared
 
 
-def _prompt_stream(config: RunConfig, tokenizer: Tokenizer) -> PromptStream:
-    training, data = config.training, config.data
-    examples = load_examples(data, training.seed, training.max_examples)
-
+def _renderer(config: RunConfig, tokenizer: Tokenizer) -> Callable[[Example], Prompt]:
     def render(example: Example) -> Prompt:
-        text = tokenizer.render(example.question, data.prompt_template)
+        text = tokenizer.render(example.question, config.data.prompt_template)
         return Prompt(example, text, tokenizer.encode(text))
 
+    return render
+
+
+def _prompt_stream(config: RunConfig, render: Callable[[Example], Prompt]) -> PromptStream:
+    training, data = config.training, config.data
+    examples = load_examples(data, training.seed, training.max_examples)
     return PromptStream(examples, render, training.seed, data.shuffle)
 
 
-def _directories(config: RunConfig) -> tuple[Path, Path]:
-    """The run's directory and that of its adapters, both new."""
-    text = dump_config(config)
-    directory = claim_directory(Path(config.logging.log_dir), text, setting="logging.log_dir")
-    if not config.backend.adapter_path:
-        return directory, directory
-    path = Path(config.backend.adapter_path)
-    return directory, claim_directory(path, text, setting="backend.adapter_path")
+def _held_out(
+    config: RunConfig, render: Callable[[Example], Prompt]
+) -> Sequence[tuple[int, Prompt]]:
+    evaluation = config.eval
+    if not evaluation.every:
+        return ()
+    if evaluation.samples > 1 and not evaluation.temperature_beside(config.training.temperature):
+        raise ConfigError(
+            f"eval.samples: `{evaluation.samples}` completions of a question are all the same at "
+            "training.temperature = 0; set eval.temperature"
+        )
+    return [(index, render(example)) for index, example in load_held_out(config.data, evaluation)]
+
+
+def _opening_lines(config: RunConfig, place: Place, point: ResumePoint | None) -> Iterator[str]:
+    """Where the run is, and where and how it goes on."""
+    if point:
+        yield f"logs in {place.directory}"
+        yield from point.notes()
+        return
+    taken = str(place.directory) != config.logging.log_dir
+    note = f" ({config.logging.log_dir} holds another run)" if taken else ""
+    yield f"logs in {place.directory}{note}"

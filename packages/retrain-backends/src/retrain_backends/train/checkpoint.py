@@ -1,74 +1,188 @@
-"""The adapters that a run writes: `checkpoints/step_000020/` on the way, `final/` at the end."""
+"""What a run keeps on the way: `checkpoints/step_000020/`, `final/`, and `trainer_state.json`.
 
-import os
+checkpoints/step_000020/    the adapter, as a PEFT directory
+    trainer/                what the backend needs to go on exactly
+    state.json              counters, data cursor, digests, the logs' lengths, the configuration
+final/                      the adapter after the last step
+trainer_state.json          the newest state.json; written last, so it names a whole checkpoint
+"""
+
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from retrain_backends.config import TrainingConfig
+from retrain_backends.errors import RunError
 from retrain_backends.protocols import Backend
+from retrain_backends.tracking.cut import log_lengths
+from retrain_backends.train.control import TrainState
+from retrain_backends.train.durable import (
+    digests_of,
+    flush,
+    new_directory,
+    remove,
+    size_of,
+)
+from retrain_backends.train.saved_state import (
+    CHECKPOINT_STATE_FILE,
+    STATE_FILE,
+    TRAINER_DIR,
+    DamagedError,
+    SavedState,
+    dump_train_state,
+    read_state,
+    write_state,
+)
+
+_NAME = re.compile(r"step_(\d{6,})")
 
 
 class Checkpoints:
-    """Saves the backend's adapter, whole or not at all.
+    """Saves the run so that it can go on from there, and deletes what is not to be kept.
 
     Args:
       backend: what is saved.
-      directory: where the adapters go.
-      every: number of steps between two saves.
+      run_dir: the run's directory, with its logs.
+      saved: the state that the run begins or goes on with.
+      training: `save_every`, `keep_last` and `keep_best`.
     """
 
-    def __init__(self, backend: Backend, directory: Path, every: int) -> None:
+    def __init__(
+        self, backend: Backend, run_dir: Path, saved: SavedState, training: TrainingConfig
+    ) -> None:
         self._backend = backend
-        self._directory = directory
-        self._every = every
-        self._latest: tuple[int, str] | None = None
+        self._run_dir = run_dir
+        self._saved = saved
+        self._training = training
+        self._adapters = saved.adapters_in(run_dir)
 
-    def save_if_due(self, steps_done: int) -> None:
-        """Save when `steps_done` is a multiple of `every`."""
-        if steps_done % self._every == 0:
-            self.save(steps_done)
+    def save_if_due(self, state: TrainState, score: float | None = None) -> None:
+        """Save after every `save_every` steps, and whenever the score is the best one so far.
 
-    def save(self, steps_done: int) -> str:
-        """Save as `checkpoints/step_<steps_done>` unless that is done, and say where it is."""
-        if self._latest is None or self._latest[0] != steps_done:
-            target = self._directory / "checkpoints" / f"step_{steps_done:06d}"
-            self._latest = steps_done, export_adapter(self._backend, target)
-        return self._latest[1]
+        Args:
+          state: after the last full step, which is in the logs.
+          score: how the evaluation judges the policy, more is better; None without an evaluation.
+        """
+        on_schedule = state.steps_done % self._training.save_every == 0
+        if state.steps_done and (on_schedule or self._is_best(score)):
+            self.save(state, score)
+
+    def save(self, state: TrainState, score: float | None = None) -> str:
+        """Save as `checkpoints/step_<steps_done>` unless that is done; say where the adapter is.
+
+        Raises:
+          RunError: there is not enough room for it.
+        """
+        if self._saved.steps_done != state.steps_done or not self._saved.checkpoint:
+            self._commit(self._write(state, score))
+            self._prune()
+        elif score is not None and self._saved.score is None:
+            update = {"score": score, "logs": log_lengths(self._run_dir)}
+            saved = self._saved.model_copy(update=update)
+            write_state(saved.directory_in(self._run_dir) / CHECKPOINT_STATE_FILE, saved)
+            self._commit(saved)
+        return self._saved.adapter or str(self._saved.directory_in(self._run_dir))
 
     def save_final(self) -> str:
-        """Save as `final` and say where it is."""
-        return export_adapter(self._backend, self._directory / "final")
+        """Save the adapter as `final` and say where it is."""
+        target = self._adapters / "final"
+        with new_directory(target) as partial:
+            where = self._backend.export_adapter(partial)
+        return str(target) if where == str(partial) else where
+
+    def when_the_disk_is_full(self) -> str:
+        """What to say when a file could not be written for want of room."""
+        return f"{self._run_dir}: the disk is full; {self._how_to_go_on()}"
+
+    def _write(self, state: TrainState, score: float | None) -> SavedState:
+        name = f"step_{state.steps_done:06d}"
+        target = self._adapters / "checkpoints" / name
+        target.parent.mkdir(exist_ok=True)
+        self._make_sure_of_room(target.parent)
+        with new_directory(target) as partial:
+            adapter = self._backend.export_adapter(partial)
+            (partial / TRAINER_DIR).mkdir()
+            trainer = self._backend.save(partial / TRAINER_DIR).path
+            saved = self._saved.model_copy(
+                update={
+                    "state": dump_train_state(state),
+                    "checkpoint": name,
+                    "adapter": "" if adapter == str(partial) else adapter,
+                    "trainer": trainer if "://" in trainer else TRAINER_DIR,
+                    "score": score,
+                    "bytes": size_of(partial),
+                    "files": digests_of(partial),
+                    "logs": self._flushed_logs(),
+                }
+            )
+            write_state(partial / CHECKPOINT_STATE_FILE, saved)
+        return saved
+
+    def _commit(self, saved: SavedState) -> None:
+        write_state(self._run_dir / STATE_FILE, saved)
+        self._saved = saved
+
+    def _flushed_logs(self) -> dict[str, int]:
+        lengths = log_lengths(self._run_dir)
+        for name in lengths:
+            flush(self._run_dir / name)
+        return lengths
+
+    def _make_sure_of_room(self, directory: Path) -> None:
+        """The next checkpoint takes what the last one took; the first one is just tried."""
+        free = shutil.disk_usage(directory).free
+        if free < self._saved.bytes:
+            raise RunError(
+                f"{directory}: the next checkpoint needs {_mb(self._saved.bytes)}, and "
+                f"{_mb(free)} is free; {self._how_to_go_on()}"
+            )
+
+    def _how_to_go_on(self) -> str:
+        saved = self._saved
+        intact = (
+            f"the checkpoint after step {saved.steps_done} is intact"
+            if saved.checkpoint
+            else "there was no checkpoint yet"
+        )
+        return f"make room, and `retrain --resume {self._run_dir}` goes on ({intact})"
+
+    def _is_best(self, score: float | None) -> bool:
+        if score is None or not self._training.keep_best:
+            return False
+        return all(score > other for _, other in self._scores())
+
+    def _scores(self) -> Iterator[tuple[Path, float]]:
+        """The checkpoints that an evaluation has judged."""
+        for directory in step_directories(self._adapters):
+            try:
+                score = read_state(directory / CHECKPOINT_STATE_FILE).score
+            except DamagedError:
+                continue
+            if score is not None:
+                yield directory, score
+
+    def _prune(self) -> None:
+        """Delete all but the last few checkpoints and the best one, the earliest of equals."""
+        kept = set(step_directories(self._adapters)[: self._training.keep_last])
+        if self._training.keep_best and (scores := dict(self._scores())):
+            kept.add(min(scores, key=lambda path: (-scores[path], step_of(path))))
+        newest = self._saved.steps_done
+        for directory in step_directories(self._adapters):
+            if directory not in kept and step_of(directory) < newest:
+                remove(directory)
 
 
-def export_adapter(backend: Backend, target: Path) -> str:
-    """Have the backend write its adapter beside `target`, flush it to the disk, then rename it.
-
-    So `target` is never seen half written, not even after a power failure.
-
-    Args:
-      backend: what is saved.
-      target: the directory to make; must not exist.
-
-    Returns:
-      `target`, or the service's path when the backend keeps its adapters elsewhere.
-    """
-    partial = target.with_name(f".{target.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    where = backend.export_adapter(partial)
-    for path in [*partial.rglob("*"), partial]:
-        _flush(path)
-    partial.rename(target)
-    _flush(target.parent)
-    return str(target) if where == str(partial) else where
+def step_directories(adapters: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    found = (adapters / "checkpoints").glob("step_*")
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=step_of, reverse=True)
 
 
-def _flush(path: Path) -> None:
-    """Have the operating system write a file, or a directory's list of names, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory, and needs not
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def step_of(directory: Path) -> int:
+    """How many steps a checkpoint has behind it, from its name."""
+    return int(directory.name.removeprefix("step_"))
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -2,7 +2,7 @@
 
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_summary
-from retrain_backends.tracking.journal import read_metrics
+from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.tracking.summary import RunSummary, learning_curve
 from retrain_backends.train.build import Run
 from retrain_backends.train.control import TrainState
@@ -14,19 +14,20 @@ CURVE_FILE = "learning_curve.png"
 def save_adapter(run: Run, state: TrainState) -> str | None:
     """Save the adapter of a run that ends here, and say where it is.
 
-    As `final` after the last step, as the checkpoint of the last full step after Ctrl-C, and not
-    at all (None) when no step was done.
+    After the last step there is a checkpoint, so that the run can be made longer, and `final`;
+    after Ctrl-C a checkpoint of the last full step, or nothing (None) when no step was done.
     """
     with finish_first():
-        if state.steps_done >= run.config.training.max_steps:
-            return run.checkpoints.save_final()
-        return run.checkpoints.save(state.steps_done) if state.steps_done else None
+        saved = run.checkpoints.save(state) if state.steps_done else None
+        if state.steps_done < run.config.training.max_steps:
+            return saved
+        return run.checkpoints.save_final()
 
 
 def conclude(run: Run, state: TrainState, adapter: str | None) -> RunSummary:
     """Sum the run up from its own logs: draw the learning curve, print the summary, return it."""
-    rows = read_metrics(run.directory)
-    curve = learning_curve(rows)
+    rows, evaluations = read_metrics(run.directory), read_evaluations(run.directory)
+    curve = learning_curve(rows, evaluations)
     summary = RunSummary(
         run_dir=run.directory,
         adapter=adapter,
@@ -38,11 +39,12 @@ def conclude(run: Run, state: TrainState, adapter: str | None) -> RunSummary:
         last_rate=float(curve.means[-1]) if curve.rates.size else None,
         tokens_sampled=sum(row["tokens_sampled"] for row in rows),
         time_s=sum(row["step_time_s"] for row in rows),
+        held_out=curve.held_out,
     )
     if curve.rates.size:
         # By name, so that matplotlib is imported by runs that have something to draw.
         draw = load_object("retrain_backends.tracking.curve:save_learning_curve")
         title = f"{summary.condition}, seed {summary.seed}, {run.config.model.model}"
         draw(curve, title, run.directory / CURVE_FILE)
-    print_summary(run.console, summary, rows)
+    print_summary(run.console, summary, curve)
     return summary

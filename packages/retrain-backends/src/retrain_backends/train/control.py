@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from retrain_backends.config import RunConfig
+from retrain_backends.types import StepResult
 from retrain_core import EntropyStats, RunningCount, SepaSchedule, SepaState, StepBookkeeping
 
 # The transforms that never read SEPA's strength; a plugin may.
@@ -14,13 +15,15 @@ _WITHOUT_SEPA = ("none", "gtpo", "gtpo_hicra", "entropy_mask")
 class TrainState:
     """All that the next step depends on, besides the backend's weights and the configuration.
 
-    `steps_done` is also the number of the next step; `prompts_drawn` is the data cursor.
+    `steps_done` is also the number of the next step; `prompts_drawn` is the data cursor;
+    `nonfinite_steps` are those whose loss or gradient was not finite.
     """
 
     steps_done: int
     prompts_drawn: int
     running: RunningCount
     sepa: SepaState
+    nonfinite_steps: int = 0
 
 
 class SepaReading(NamedTuple):
@@ -61,7 +64,12 @@ class Control:
         return SepaReading(strength, state.sepa.gate_open)
 
     def advance(
-        self, state: TrainState, prompts_drawn: int, counts: StepBookkeeping, entropy: EntropyStats
+        self,
+        state: TrainState,
+        prompts_drawn: int,
+        counts: StepBookkeeping,
+        entropy: EntropyStats,
+        result: StepResult | None,
     ) -> TrainState:
         """The state after a step.
 
@@ -70,6 +78,7 @@ class Control:
           prompts_drawn: prompts that the step drew.
           counts: what the step earned; a step that scored nothing leaves SEPA's gate alone.
           entropy: uncertainty of all its tokens, pooled.
+          result: what the optimiser reported, None when nothing was trained.
         """
         correct_rate = counts.correct_rate if counts.scored_count else None
         return TrainState(
@@ -77,4 +86,5 @@ class Control:
             prompts_drawn=state.prompts_drawn + prompts_drawn,
             running=counts.running,
             sepa=self._sepa.update(state.sepa, correct_rate, entropy),
+            nonfinite_steps=state.nonfinite_steps + (result is not None and not result.is_finite),
         )

@@ -1,6 +1,6 @@
 """A training run, step by step.
 
-prompts -> sample -> decode -> reward -> advantage -> train -> save -> log
+evaluate -> save -> prompts -> sample -> decode -> reward -> advantage -> train -> log
 """
 
 from contextlib import suppress
@@ -9,15 +9,19 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import InterruptedRunError
 from retrain_backends.tracking.summary import RunSummary
 from retrain_backends.train.batches import completion_batch, train_batch
+from retrain_backends.train.begin import begin
 from retrain_backends.train.build import Run, build
 from retrain_backends.train.clock import StepClock
 from retrain_backends.train.conclude import conclude, save_adapter
 from retrain_backends.train.control import TrainState
+from retrain_backends.train.durable import telling_full_disk
+from retrain_backends.train.evaluate import evaluate_if_due
 from retrain_backends.train.interrupt import finish_first
 from retrain_backends.train.optimise import optimise
 from retrain_backends.train.records import StepRecord, log_step
 from retrain_backends.train.rollout import Judged, count, describe_samples
 from retrain_backends.train.rule import apply_rule, pooled_entropy
+from retrain_backends.train.scoring import StepScoring
 
 
 def train(config: RunConfig) -> RunSummary:
@@ -29,18 +33,22 @@ def train(config: RunConfig) -> RunSummary:
       RetrainError: a setting that cannot be honoured, or a run that could not go on.
       InterruptedRunError: Ctrl-C; what had been trained is saved.
     """
+    directory = config.resume.from_ or config.logging.log_dir
     try:
-        run = build(config)
+        with telling_full_disk(lambda: f"{directory}: the disk is full; make room, start again"):
+            run = build(config)
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
-    with run:
-        state = run_steps(run)
-        adapter = save_adapter(run, state)
-    summary = conclude(run, state, adapter)
+    with telling_full_disk(run.checkpoints.when_the_disk_is_full):
+        with run:
+            state = run_steps(run)
+            adapter = save_adapter(run, state)
+        summary = conclude(run, state, adapter)
     if state.steps_done < run.config.training.max_steps:
         raise InterruptedRunError(
             f"interrupted after {state.steps_done} steps; "
             + (f"adapter saved in {adapter}" if adapter else "there is nothing to save yet")
+            + f"; `retrain --resume {run.directory}` goes on"
         )
     return summary
 
@@ -49,21 +57,29 @@ def run_steps(run: Run) -> TrainState:
     """Do the steps of a run, to the last one or until Ctrl-C.
 
     Ctrl-C while a step is sampled and judged drops that step; once the optimiser has begun, the
-    step is trained, saved and logged first. The state returned is that after the last full step.
+    step is trained and logged first. The state returned is that after the last full step. What is
+    saved between two steps counts as time of the later one.
     """
     settings = run.config.training
-    state = run.control.start()
+    state = run.start
     with suppress(KeyboardInterrupt):
+        guard = begin(run, state)
+        score = evaluate_if_due(run, state.steps_done)
         while state.steps_done < settings.max_steps:
             clock, step = StepClock(), state.steps_done
+            with clock("save"), finish_first():
+                run.checkpoints.save_if_due(state, score)
             with clock("prompts"):
                 prompts = run.prompts.batch(state.prompts_drawn, settings.batch_size)
             with clock("sample"):
-                groups = run.backend.sample([p.tokens for p in prompts], run.sampling(step))
+                scoring = StepScoring(run.reward, run.tokenizer, prompts)
+                tokens = [prompt.tokens for prompt in prompts]
+                groups = run.backend.sample(tokens, run.sampling(step), scoring.begin)
             with clock("decode"):
-                samples = describe_samples(prompts, groups, run.tokenizer, run.detector)
+                texts = scoring.texts(groups)
+                samples = describe_samples(prompts, groups, texts, run.tokenizer, run.detector)
             with clock("reward"):
-                judged = Judged(samples, run.reward.score(samples.to_score()))
+                judged = Judged(samples, scoring.verdicts())
                 counts = count(judged, settings.max_tokens, state.running)
             with clock("advantage"):
                 sepa = run.control.reading(state)
@@ -73,10 +89,16 @@ def run_steps(run: Run) -> TrainState:
             with finish_first():
                 with clock("train"):
                     result = optimise(run.backend, batch, run.directory / "nonfinite")
-                state = run.control.advance(state, len(prompts), counts, entropy)
-                with clock("save"):
-                    run.checkpoints.save_if_due(state.steps_done)
-                record = StepRecord(step, judged, counts, entropy, sepa, advantages, batch, result)
+                state = run.control.advance(state, len(prompts), counts, entropy, result)
+                with clock("health"):
+                    health = guard.examine(samples, result, state)
+                record = StepRecord(
+                    step, judged, counts, entropy, sepa, advantages, batch, result, health
+                )
                 row = log_step(run.journal, record, run.condition, clock)
                 run.view.show(row)
+                health.act(run.console)
+            score = evaluate_if_due(run, state.steps_done)
+        with finish_first():
+            run.checkpoints.save_if_due(state, score)
     return state

@@ -8,6 +8,7 @@ import numpy as np
 from retrain_backends.tracking.journal import Journal, Row
 from retrain_backends.train.clock import StepClock
 from retrain_backends.train.control import SepaReading
+from retrain_backends.train.health import Health
 from retrain_backends.train.rollout import Judged
 from retrain_backends.types import StepResult, TrainBatch
 from retrain_core import EntropyStats, StepBookkeeping, TokenAdvantages
@@ -25,6 +26,7 @@ class StepRecord:
     advantages: TokenAdvantages
     batch: TrainBatch
     result: StepResult | None
+    health: Health
 
 
 def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepClock) -> Row:
@@ -68,6 +70,7 @@ def _figures(record: StepRecord) -> Row:
         **record.advantages.metrics,
         "num_datums": len(record.batch.token_offsets_n) - 1,
         **_loss_figures(record.result),
+        **record.health.row(),
     }
 
 
@@ -87,6 +90,7 @@ def _generations(record: StepRecord) -> Iterator[Row]:
             "reference": prompt.example.reference,
             "reward": verdict.value,
             "no_verdict_reason": verdict.reason if verdict.value is None else None,
+            "verdict_text": verdict.text or None,
             "advantage": float(advantages_n[index]),  # NaN without a verdict, which is null
             "num_tokens": len(completion.tokens_T),
             "stop_reason": completion.stop_reason,

@@ -61,8 +61,6 @@ def _settings(config: RunConfig) -> Iterator[str]:
 def _features(config: RunConfig) -> Iterator[str]:
     if config.backpressure.enabled:
         yield _unavailable("backpressure.enabled: `true`", "set it to false")
-    if config.resume.from_:
-        yield _unavailable("resume.from", "leave it out to start a new run")
     if config.logging.wandb_project:
         yield _unavailable("logging.wandb_project", "leave it out; metrics.jsonl has every figure")
     if config.campaign is not None:

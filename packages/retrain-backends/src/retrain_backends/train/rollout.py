@@ -14,7 +14,6 @@ from retrain_backends.types import (
     Floats,
     Mask,
     Prompt,
-    Scored,
     Tokens,
     Verdict,
 )
@@ -76,27 +75,21 @@ class Samples:
         ]
         return _joined(masks, np.bool_)
 
-    def to_score(self) -> list[Scored]:
-        """What a reward looks at, for each completion."""
-        return [
-            Scored(self.prompts[group].example, text)
-            for group, text in zip(self.group_n, self.texts_n, strict=True)
-        ]
-
 
 def describe_samples(
     prompts: Sequence[Prompt],
     groups: Sequence[Sequence[Completion]],
+    texts_n: Sequence[str],
     tokenizer: Tokenizer,
     detector: PlanningDetector,
 ) -> Samples:
-    """Lay the sampled groups end to end, decode them and find their planning tokens."""
+    """Lay the sampled groups end to end and find their planning tokens."""
     completions_n = [completion for group in groups for completion in group]
     masks = [detector.mask(tokenizer.token_texts(c.tokens_T)) for c in completions_n]
     return Samples(
         prompts=prompts,
         completions_n=completions_n,
-        texts_n=[tokenizer.decode(completion.tokens_T) for completion in completions_n],
+        texts_n=texts_n,
         group_sizes_g=np.array([len(group) for group in groups], dtype=np.int64),
         planning_t=_joined(masks, np.bool_),
     )

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrain_backends.config import AlgorithmConfig, RunConfig
-from retrain_backends.errors import ConfigError, RunError
-from retrain_backends.plugins import describe, resolve
+from retrain_backends.errors import ConfigError, RunError, describe
+from retrain_backends.plugins import resolve
 from retrain_backends.train.rollout import Samples
 from retrain_backends.types import Floats
 from retrain_core import (
@@ -78,7 +78,7 @@ def build_rule(config: RunConfig) -> Rule:
       PluginError: a plugin's name leads nowhere.
     """
     algorithm = config.algorithm
-    _check_clipping(algorithm.params)
+    _check_bounds(algorithm)
     own: dict[str, Any] = {k: v for k, v in algorithm.params.items() if k not in CLIPPING}
     if algorithm.algorithm_mode:
         function = resolve("algorithm", algorithm.algorithm_mode)
@@ -128,7 +128,8 @@ def _part(kind: str, name: str, builtins: Mapping[str, Any]) -> Any:
     return name if name in builtins else resolve(kind, name)
 
 
-def _check_clipping(params: Mapping[str, object]) -> None:
+def _check_bounds(algorithm: AlgorithmConfig) -> None:
+    params = algorithm.params
     problems = [
         f"[algorithm] params: {key} must be a number >= 0, not `{params[key]}`"
         for key in CLIPPING
@@ -136,6 +137,11 @@ def _check_clipping(params: Mapping[str, object]) -> None:
     ]
     if not problems and params.get("clip_eps_high") and not params.get("clip_eps"):
         problems.append("[algorithm] params: clip_eps_high needs clip_eps")
+    if algorithm.importance_cap and (params.get("clip_eps") or params.get("clip_eps_high")):
+        problems.append(
+            f"algorithm.importance_cap: `{algorithm.importance_cap}` and clip_eps of [algorithm] "
+            "params bound the same ratio; set one of them to 0"
+        )
     if problems:
         raise ConfigError(*problems)
 

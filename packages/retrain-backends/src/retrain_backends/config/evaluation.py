@@ -1,0 +1,84 @@
+"""How a run is judged on questions that it never trains on."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from retrain_backends.config.section import (
+    Allowed,
+    Count,
+    CountOrZero,
+    ListFromToml,
+    NameOrPlugin,
+    Section,
+    distinct,
+)
+
+
+def _not_between(temperature: float) -> float:
+    if -1 < temperature < 0:
+        raise ValueError("neither a temperature nor -1")
+    return temperature
+
+
+PassK = Annotated[
+    tuple[Count, ...],
+    Field(min_length=1),
+    ListFromToml,
+    AfterValidator(distinct),
+    Allowed("a list of at least one integer >= 1, without repetition"),
+]
+EvalTemperature = Annotated[
+    float, Field(ge=-1), AfterValidator(_not_between), Allowed("a number >= 0, or -1")
+]
+
+
+class EvalConfig(Section):
+    """Questions kept from training: asked before the first step, on the way and at the end."""
+
+    every: CountOrZero = Field(
+        default=0, description="Steps between two evaluations. 0: no evaluation at all."
+    )
+    source: Annotated[str, NameOrPlugin("source", ("", "math", "arithmetic", "jsonl", "hf"))] = (
+        Field(default="", description="Source of the questions. Empty: that of `[data]`.")
+    )
+    path: str = Field(
+        default="",
+        description="File, directory or hub id. Empty: that of `[data]`, if `source` is empty too.",
+    )
+    split: str = Field(
+        default="",
+        description="Split of the source. Empty: `test`, which `jsonl` and `hf` without a `path` "
+        "of their own do not assume.",
+    )
+    max_examples: CountOrZero = Field(
+        default=100,
+        description="Ask so many of the questions, the same for every seed and rule. 0: all.",
+    )
+    samples: Count = Field(default=1, description="Completions of each question.")
+    temperature: EvalTemperature = Field(
+        default=-1.0,
+        description="Sampling temperature. -1: that of training, so that what is measured is what "
+        "is trained. 0: greedy, the likeliest token each time.",
+    )
+    pass_k: PassK = Field(
+        default=(1,),
+        description="Report pass@k, the chance that one of k completions is right, for each k.",
+    )
+
+    def temperature_beside(self, training: float) -> float:
+        """The sampling temperature, given that of training."""
+        return training if self.temperature < 0 else self.temperature
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples = {self.samples} needs a temperature above 0: greedy completions of one "
+                "question are all the same"
+            )
+        if (largest := max(self.pass_k)) > self.samples:
+            raise ValueError(
+                f"pass_k = {largest} needs at least as many samples; samples is {self.samples}"
+            )
+        return self

@@ -1,0 +1,48 @@
+"""Whether two answers are the same mathematics: math-verify, inside a process that judges.
+
+math-verify's own time limits are off: they are signals that a long C computation never sees, and
+the process that calls this one has a hard limit.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from math_verify import parse, verify
+
+from retrain_backends.rewards.worker import Item, NoVerdictError
+
+
+def load_equivalence() -> Callable[[Item], float]:
+    """The function that judges `{"answer", "reference"}`, ready to be timed.
+
+    One comparison is made at once: parts of sympy load on first use, which takes longer than most
+    comparisons.
+    """
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its limits are off
+    equivalent({"answer": "x^2+2x+1", "reference": "(x+1)^2"})
+    return equivalent
+
+
+def equivalent(item: Item) -> float:
+    r"""1.0 when math-verify finds `answer` equivalent to `reference`, else 0.0.
+
+    Both are read as the content of a `\boxed{...}`. An answer that cannot be read is not
+    equivalent to anything.
+
+    Raises:
+      NoVerdictError: the reference cannot be read, so that nothing can be compared with it.
+    """
+    reference = _parse(item["reference"])
+    if all(isinstance(reading, str) for reading in reference):
+        raise NoVerdictError(f"math-verify cannot read the reference `{item['reference'][:100]}`")
+    answer = _parse(item["answer"])
+    return float(verify(list(reference), list(answer), timeout_seconds=None, raise_on_error=True))
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> tuple[Any, ...]:
+    """What math-verify reads: sympy objects, and the text itself last."""
+    boxed = rf"\boxed{{{text}}}"
+    return tuple(parse(boxed, parsing_timeout=None, raise_on_error=True))  # pyright: ignore[reportArgumentType]

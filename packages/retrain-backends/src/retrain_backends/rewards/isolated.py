@@ -1,0 +1,114 @@
+"""Rewards that judge in processes of their own: `math` and `custom`."""
+
+import asyncio
+from typing import Self
+
+from retrain_backends.boxed import extract_boxed
+from retrain_backends.config import RewardConfig
+from retrain_backends.errors import ConfigError, PluginError
+from retrain_backends.plugins import require
+from retrain_backends.rewards.memory import VerdictMemory
+from retrain_backends.rewards.pool import WorkerPool
+from retrain_backends.rewards.process import StartError, Work
+from retrain_backends.types import Scored, Verdict
+
+_LONG_TEXT = 100_000  # characters, beyond which looking for the box would hold the others up
+
+
+class MathScorer:
+    """1.0 when math-verify finds the boxed answer equivalent to the reference, else 0.0.
+
+    No answer is 0.0, and the reference itself, character for character, is 1.0 without asking.
+    """
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._memory = VerdictMemory()
+
+    @classmethod
+    def from_config(cls, config: RewardConfig) -> Self:
+        """Processes start with the first answer that needs one.
+
+        Raises:
+          PluginError: math-verify is not installed.
+        """
+        require("math_verify", f"reward.type: `{config.type}`")
+        load = "retrain_backends.rewards.equivalence:load_equivalence"
+        return cls(WorkerPool(Work(load, config.timeout_s, config.memory_mb), config.workers))
+
+    async def start(self) -> None:
+        """Nothing to check."""
+
+    async def score(self, item: Scored) -> Verdict:
+        """The verdict."""
+        answer, reference = await boxed_answer(item.response), item.example.reference.strip()
+        if not answer:
+            return Verdict(0.0)
+        if answer == reference:
+            return Verdict(1.0)
+        pair = {"answer": answer, "reference": reference}
+        return await self._memory.recall((answer, reference), lambda: self._pool.judge(pair))
+
+    async def close(self) -> None:
+        """End the processes."""
+        await self._pool.close()
+
+
+class CustomScorer:
+    """The float of the user's function. See `call.py` for what it is called with.
+
+    Nothing is remembered: the function may answer differently each time.
+    """
+
+    def __init__(self, pool: WorkerPool, name: str) -> None:
+        self._pool = pool
+        self._name = name
+
+    @classmethod
+    def from_config(cls, config: RewardConfig) -> Self:
+        """Raise ConfigError unless `custom_module` is set."""
+        if not config.custom_module:
+            raise ConfigError(
+                "reward.custom_module: the reward `custom` needs the module of your function, as"
+                ' custom_module = "my_rewards" for my_rewards.py in the working directory'
+            )
+        where = {"module": config.custom_module, "function": config.custom_function}
+        load = "retrain_backends.rewards.call:load_function"
+        work = Work(load, config.timeout_s, config.memory_mb, where)
+        return cls(
+            WorkerPool(work, config.workers), f"{config.custom_module}.{config.custom_function}"
+        )
+
+    async def start(self) -> None:
+        """Load the function in a first process.
+
+        Raises:
+          PluginError: that fails.
+        """
+        try:
+            await self._pool.start()
+        except StartError as error:
+            raise PluginError(f"reward.custom_module: `{self._name}`: {error}") from error
+
+    async def score(self, item: Scored) -> Verdict:
+        """The verdict."""
+        example = item.example
+        return await self._pool.judge(
+            {
+                "response": item.response,
+                "reference": example.reference,
+                "question": example.question,
+                "metadata": dict(example.metadata),
+            }
+        )
+
+    async def close(self) -> None:
+        """End the processes."""
+        await self._pool.close()
+
+
+async def boxed_answer(response: str) -> str | None:
+    """`extract_boxed`, in a thread when the text is so long that other verdicts would wait."""
+    if len(response) > _LONG_TEXT:
+        return await asyncio.to_thread(extract_boxed, response)
+    return extract_boxed(response)

@@ -1,0 +1,51 @@
+"""Taking back the rows that a run logged after the checkpoint it goes on from."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from retrain_backends.tracking.journal import JOURNAL_FILES, METRICS_FILE
+
+
+def log_lengths(directory: Path) -> dict[str, int]:
+    """Bytes of each log of a run that exists."""
+    files = {name: directory / name for name in JOURNAL_FILES}
+    return {name: path.stat().st_size for name, path in files.items() if path.exists()}
+
+
+def problem_with_logs(directory: Path, lengths: Mapping[str, int]) -> str:
+    """Why the logs cannot be cut to these lengths, or an empty string.
+
+    A log that is too short has lost rows; one that has no line end there is another log.
+    """
+    for name, length in lengths.items():
+        try:
+            if length and not _ends_a_line(directory / name, length):
+                return f"{name} has no row that ends at byte {length}"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return ""
+
+
+def rows_after(directory: Path, lengths: Mapping[str, int]) -> int:
+    """Rows of `metrics.jsonl` behind its length; a last row that was torn off does not count."""
+    path = directory / METRICS_FILE
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        file.seek(lengths.get(METRICS_FILE, 0))
+        return file.read().count(b"\n")
+
+
+def cut_logs(directory: Path, lengths: Mapping[str, int]) -> None:
+    """Cut each log to its length; one that is not among them is emptied."""
+    for name in JOURNAL_FILES:
+        path = directory / name
+        if path.exists():
+            os.truncate(path, lengths.get(name, 0))
+
+
+def _ends_a_line(path: Path, length: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(length - 1)
+        return file.read(1) == b"\n"

@@ -1,0 +1,129 @@
+"""The directory in which a run lives: a new one, or that of the run that is gone on with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from retrain_backends.config import CONFIG_FILE, RunConfig, dump_config
+from retrain_backends.errors import ConfigError
+from retrain_backends.tracking.directory import claim_directory
+from retrain_backends.train.control import TrainState
+from retrain_backends.train.durable import write_atomically
+from retrain_backends.train.meaning import meaning_hash, settings_of
+from retrain_backends.train.resume import ResumePoint
+from retrain_backends.train.saved_state import (
+    STATE_FILE,
+    SavedState,
+    dump_train_state,
+    versions,
+    write_state,
+)
+from retrain_backends.types import BackendFacts
+
+_LOCK_FILE = ".lock"
+_PATIENCE_S = 5.0  # a killed run's processes may take a moment to go
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run's directory, and the state that the run begins or goes on with."""
+
+    directory: Path
+    saved: SavedState
+
+
+def describe_start(
+    config: RunConfig, start: TrainState, examples: str, facts: BackendFacts
+) -> SavedState:
+    """What a run's checkpoints say about it, with the state before its first step.
+
+    Args:
+      config: of the run.
+      start: the state before the first step.
+      examples: fingerprint of the data.
+      facts: what the backend says about itself.
+    """
+    settings = settings_of(config)
+    return SavedState(
+        state=dump_train_state(start),
+        examples=examples,
+        determinism=facts.determinism,
+        determinism_reason=facts.reason,
+        versions=versions(),
+        configuration_hash=meaning_hash(settings),
+        configuration=settings,
+    )
+
+
+@contextmanager
+def claim_place(config: RunConfig, begun: SavedState) -> Iterator[Place]:
+    """A directory for a new run, which is its own until the block ends."""
+    text = dump_config(config)
+    directory = claim_directory(Path(config.logging.log_dir), text, setting="logging.log_dir")
+    with _sole_owner(directory):
+        yield _begin(directory, config, begun)
+
+
+@contextmanager
+def reopen_place(point: ResumePoint, begun: SavedState) -> Iterator[Place]:
+    """The directory of the run to go on with, set back to where it goes on.
+
+    Args:
+      point: where it goes on.
+      begun: what `describe_start` says about the run as it is now.
+
+    Raises:
+      ConfigError: another process is at work there, or the data are not those of the run.
+    """
+    directory, saved = point.directory, point.saved
+    if saved and saved.examples != begun.examples:
+        raise ConfigError(
+            f"data.source: the examples are not those that the run in {directory} has trained on; "
+            "put them back, or start a new run by leaving out --resume"
+        )
+    with _sole_owner(directory):
+        config = point.config.model_copy(update={"resume": type(point.config.resume)()})
+        write_atomically(directory / CONFIG_FILE, dump_config(config))
+        point.rewind()
+        if saved is None:
+            yield _begin(directory, point.config, begun)
+            return
+        now = {name: getattr(begun, name) for name in _OF_THE_PROCESS}
+        yield Place(directory, saved.model_copy(update=now))
+
+
+# What a later checkpoint says of the process that wrote it, and not of the one before.
+_OF_THE_PROCESS = (
+    "determinism",
+    "determinism_reason",
+    "versions",
+    "configuration_hash",
+    "configuration",
+)
+
+
+def _begin(directory: Path, config: RunConfig, begun: SavedState) -> Place:
+    if config.backend.adapter_path:
+        path = Path(config.backend.adapter_path)
+        own = claim_directory(path, dump_config(config), setting="backend.adapter_path")
+        begun = begun.model_copy(update={"adapters": str(own.resolve())})
+    write_state(directory / STATE_FILE, begun)
+    return Place(directory, begun)
+
+
+@contextmanager
+def _sole_owner(directory: Path) -> Iterator[None]:
+    lock = FileLock(directory / _LOCK_FILE, timeout=_PATIENCE_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"{directory}: another process is training in this directory; wait for it to end"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

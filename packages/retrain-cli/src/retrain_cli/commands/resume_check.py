@@ -1,0 +1,57 @@
+"""`retrain resume-check DIR`: what resuming a run would do, and whether it is exact."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def resume_check(
+    directory: Annotated[Path, typer.Argument(help="Directory of the run, as in --resume.")],
+    prove: Annotated[
+        int, typer.Option(help="Also do N steps twice, once killed and resumed, and compare.")
+    ] = 0,
+) -> None:
+    """Say what would be resumed and whether it is exact."""
+    from retrain_backends.train.resume_check import check_resume
+
+    report = check_resume(directory)
+    _print_table(report.facts)
+    proven = not prove or _prove(directory, prove)
+    if not (report.exact and proven):
+        raise typer.Exit(2)
+
+
+def _prove(directory: Path, steps: int) -> bool:
+    from retrain_backends.train.prove import prove_resume
+
+    proof = prove_resume(directory, steps, typer.echo)
+    names = sorted({*proof.undisturbed, *proof.killed})
+    pairs = [
+        (name, proof.undisturbed.get(name, "-"), proof.killed.get(name, "-")) for name in names
+    ]
+    _print_table(
+        (name, f"{one[:16]}  {two[:16]}  {'same' if one == two else 'DIFFERENT'}")
+        for name, one, two in pairs
+    )
+    typer.echo(f"proven: {'yes' if proof.holds else 'no'}")
+    return proof.holds
+
+
+def _print_table(rows: Iterable[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        for label, text in rows:
+            typer.echo(f"{label}: {text}")
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(label, Text(text))
+    console.print(table)

@@ -1,0 +1,106 @@
+"""`retrain rewards check [PATH.toml] [--flag value]...`: try the reward before training."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrain_cli.dispatch import TakesEverything
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from retrain_backends.train.reward_check import RewardCheck, Tried
+    from retrain_backends.types import Verdict
+
+_MOST_SHOWN = 20
+_MOST_OF_A_FORM = 3
+_WIDEST = 40
+
+rewards = typer.Typer(help="Try the reward before training.", no_args_is_help=True)
+
+
+@rewards.callback()
+def _rewards() -> None:
+    """Try the reward before training."""
+
+
+@rewards.command(
+    context_settings=TakesEverything.settings,
+    options_metavar="[PATH.toml] [--examples N] [--flag value]...",
+)
+def check(
+    ctx: typer.Context,
+    examples: Annotated[int, typer.Option(min=1, help="How many examples of the data.")] = 50,
+) -> None:
+    """Judge answers known to be right and wrong, and show where `match` and `math` differ."""
+    from retrain_backends.config import load_command_line
+
+    config = load_command_line(ctx.args)
+    from rich.console import Console
+
+    from retrain_backends.train.reward_check import check_reward
+
+    found = check_reward(config, examples)
+    console = Console(highlight=False, markup=False)
+    console.print(_outcome(config.reward.type, found))
+    if found.surprises:
+        console.print(_surprises(found.surprises))
+    console.print(_disagreements(found))
+    if found.surprises:
+        raise typer.Exit(1)
+
+
+def _outcome(name: str, found: "RewardCheck") -> "Table":
+    from retrain_backends.train.reward_check import Answer
+
+    title = f"`{name}` on {found.examples} examples, judged in {found.time_s:.1f} s"
+    table = _table(title, "known to be", "judged right", "judged wrong", "no verdict")
+    for known in Answer:
+        counts = found.counts(known)
+        table.add_row(known.value, *(str(counts[w]) for w in ("right", "wrong", "no verdict")))
+    return table
+
+
+def _surprises(surprises: "list[Tried]") -> "Table":
+    table = _table(f"Surprises: {len(surprises)}", "known to be", "answer", "reference", "judged")
+    for one in surprises[:_MOST_SHOWN]:
+        told = _told(one.verdict)
+        table.add_row(one.known.value, _cut(one.answer), _cut(one.example.reference), told)
+    return table
+
+
+def _disagreements(found: "RewardCheck") -> "Table | str":
+    """A few answers of each form on which the two differ, and how many there are."""
+    if found.disagreements is None:
+        return "`match` and `math` were not compared: math-verify is not installed"
+    title = f"`match` and `math` differ on {len(found.disagreements)} of {found.compared} answers"
+    if not found.disagreements:
+        return title
+    table = _table(title, "which is", "answer", "reference", "match", "math")
+    by_form = {}
+    for one in found.disagreements:
+        by_form.setdefault(one.form, []).append(one)
+    for form, differ in by_form.items():
+        for one in differ[:_MOST_OF_A_FORM]:
+            verdicts = (_told(one.match), _told(one.math))
+            table.add_row(form, _cut(one.answer), _cut(one.reference), *verdicts)
+        if len(differ) > _MOST_OF_A_FORM:
+            table.add_row(form, f"… and {len(differ) - _MOST_OF_A_FORM} more")
+    return table
+
+
+def _table(title: str, *columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", min_width=len(title))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _told(verdict: "Verdict") -> str:
+    return verdict.reason if verdict.value is None else f"{verdict.value:g}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"

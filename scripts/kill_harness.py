@@ -1,0 +1,210 @@
+"""Kill runs with SIGKILL at random moments, resume them, and compare with a run never killed.
+
+    uv run python scripts/kill_harness.py --seeds 50
+    uv run python scripts/kill_harness.py --seeds 12 --backend fake
+
+A run is `python -m retrain_backends` in a process of its own. Every seed draws where one to three
+kills come: in sampling, scoring, training, saving (with half a file), at any opening, renaming or
+deleting of a file in the run's directory, or at any time at all. Afterwards all logs without their
+times, the checkpoints that are kept and the final adapter must be those of the undisturbed run,
+byte for byte. Exit code 1 if anything differs.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from retrain_backends.tracking.journal import JOURNAL_FILES, read_rows, to_json, without_times
+from retrain_backends.train.durable import digests_of
+
+HERE = Path(__file__).parent
+STAGES = {
+    "sampling": ("sample",),
+    "scoring": ("reward",),
+    "training": ("train_step",),
+    "saving": ("save", "export_adapter"),
+    "renaming": ("files",),
+    "any time": (),
+}
+SETTINGS: dict[str, dict[str, object]] = {
+    "fake": {
+        "backend": "killed_run:KillingFake",
+        "backend-options": {"vocab_size": 60, "positions": 3},
+        "reward-type": "killed_run:KillingParity",
+        "lr": 0.3,
+    },
+    "local": {
+        "backend": "killed_run:KillingLocal",
+        "backend-options": {"threads": 1},
+        "reward-type": "killed_run:KillingMatch",
+        "lr": 0.001,
+        "devices": "cpu",
+        "lora-rank": 4,
+    },
+}
+COMMON = {
+    "model": "builtin:tiny-arithmetic",
+    "data-source": "arithmetic",
+    "data-prompt-template": "{question}",
+    "seed": 7,
+    "max-steps": 8,
+    "batch-size": 2,
+    "group-size": 8,
+    "max-tokens": 24,
+    "temperature": 1.0,
+    "save-every": 2,
+    "eval-every": 3,
+    "eval-max-examples": 6,
+    "log-dir": "run",
+}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a killed run must come to, how long it takes, and how often it passes each place."""
+
+    outcome: dict[str, Any]
+    time_s: float
+    passages: dict[str, int]
+
+
+def main() -> None:
+    """Kill, resume, compare, tell."""
+    parser = argparse.ArgumentParser(description="Kill runs, resume them, compare.")
+    parser.add_argument("--seeds", type=int, default=50, help="how many seeds of kill times")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--backend", choices=SETTINGS, default="local")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="retrain-kill-") as directory:
+        whole = undisturbed(Path(directory) / "whole", chosen.backend)
+        print(f"undisturbed: {whole.time_s:.1f} s, passages {whole.passages}", flush=True)
+        wrong, kills = [], Counter[str]()
+        for seed in range(chosen.first, chosen.first + chosen.seeds):
+            place = Path(directory) / f"seed_{seed}"
+            done, outcome = disturbed(place, chosen.backend, seed, whole)
+            differing = [
+                k for k in {**whole.outcome, **outcome} if outcome.get(k) != whole.outcome.get(k)
+            ]
+            print(f"seed {seed}: {'; '.join(done)}: {differing or 'same'}", flush=True)
+            kills.update(name.split(",")[0] for name in done)
+            wrong += [seed] if differing else []
+            shutil.rmtree(place)
+    print(f"{chosen.seeds} seeds, {sum(kills.values())} kills: {dict(kills)}")
+    print(f"differing: {wrong or 'none'}")
+    sys.exit(bool(wrong))
+
+
+def undisturbed(place: Path, backend: str) -> Undisturbed:
+    """Do the run without a kill."""
+    prepare(place)
+    started = time.monotonic()
+    process = start(place, backend)
+    wait_for(place / "run/config.toml", process)
+    began = time.monotonic()
+    if process.wait():
+        raise SystemExit(f"the undisturbed run failed after {began - started:.1f} s: {said(place)}")
+    passages = json.loads((place / "counts.json").read_text())
+    return Undisturbed(outcome_of(place / "run"), time.monotonic() - began, passages)
+
+
+def disturbed(place: Path, backend: str, seed: int, whole: Undisturbed) -> tuple[list[str], dict]:
+    """Do the run with kills; what they were, and what came of it."""
+    prepare(place)
+    random = Random(seed)
+    stages = [
+        list(STAGES)[seed % len(STAGES)],
+        *random.choices(list(STAGES), k=random.randint(0, 2)),
+    ]
+    tried = [(stage, kill_once(place, backend, draw(stage, random, whole))) for stage in stages]
+    done = [f"{stage}, {how}" for stage, how in tried if how]
+    if start(place, backend).wait():
+        return done, {"failed": said(place)}
+    return done, outcome_of(place / "run")
+
+
+def draw(stage: str, random: Random, whole: Undisturbed) -> dict[str, Any]:
+    """One kill at the stage: a plan for the process, or a delay for us."""
+    if not STAGES[stage]:
+        return {"delay_s": random.uniform(0, 0.9 * whole.time_s)}
+    place = random.choice(STAGES[stage])
+    return {
+        "place": place,
+        "passage": random.randint(1, whole.passages[place]),
+        "moment": random.choice(("before", "during", "after")),
+    }
+
+
+def kill_once(place: Path, backend: str, plan: dict[str, Any]) -> str:
+    """Go on with the run until it is killed; how it was, or nothing if it came to its end first."""
+    if "delay_s" not in plan:
+        (place / "plan.json").write_text(json.dumps(plan))
+    process = start(place, backend)
+    if "delay_s" in plan:
+        wait_for(place / "run/config.toml", process)
+        time.sleep(plan["delay_s"])
+        process.kill()
+    code = process.wait()
+    if code > 0:
+        raise SystemExit(f"the run failed with exit code {code}: {said(place)}")
+    if code == 0:
+        return ""
+    return ", ".join(
+        f"{key} {value:.3g}" if key == "delay_s" else f"{value}" for key, value in plan.items()
+    )
+
+
+def start(place: Path, backend: str) -> subprocess.Popen[bytes]:
+    """Begin the run, or go on with it if it has begun."""
+    flags = {**COMMON, **SETTINGS[backend]}
+    if (place / "run/config.toml").exists():
+        flags["resume"] = "run"
+    command = [sys.executable, "-m", "retrain_backends", "run.toml"]
+    command += [f"--{k}={json.dumps(v) if isinstance(v, dict) else v}" for k, v in flags.items()]
+    with (place / "output.txt").open("ab") as output:
+        return subprocess.Popen(command, cwd=place, stdout=output, stderr=output)
+
+
+def prepare(place: Path) -> None:
+    """A working directory with the classes that kill."""
+    place.mkdir()
+    (place / "run.toml").touch()
+    shutil.copy(HERE / "killed_run.py", place)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the file exists, or the process has ended."""
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.005)
+
+
+def said(place: Path) -> str:
+    """The last thing the run said."""
+    return (place / "output.txt").read_text(errors="replace").strip().split("\n")[-1]
+
+
+def outcome_of(run: Path) -> dict[str, Any]:
+    """All that must not depend on kills."""
+    logs = [run / name for name in JOURNAL_FILES] + sorted(run.glob("eval/*.jsonl"))
+    rows = {
+        str(p.relative_to(run)): [to_json(without_times(r)) for r in read_rows(p)] for p in logs
+    }
+    files = {
+        f"{directory.parent.name}/{directory.name}/{name}": digest
+        for directory in [run / "final", *(run / "checkpoints").iterdir()]
+        for name, digest in digests_of(directory).items()
+        if not name.endswith("state.json")  # has the lengths of the logs, and so the times
+    }
+    return rows | files
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""A backend and a reward that kill their own process, with SIGKILL, where a plan says.
+
+For `kill_harness.py`, which puts this file into a working directory and names its classes in the
+configuration. The plan is `plan.json` of that directory; it is read once and removed. Without one
+nothing is killed, and `counts.json` tells in the end how often each place was passed.
+
+    {"place": "sample", "passage": 3, "moment": "during"}
+
+Places are the calls `sample`, `reward`, `train_step`, `save`, `export_adapter` and `load`, and
+`files`: anything that Python does to a name inside the run's directory (open, rename, make, delete,
+cut). Moments are `before` the call, `during` it (a timer, or half a file), and `after` it.
+"""
+
+import atexit
+import json
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrain_backends.fake import FakeBackend
+from retrain_backends.plugins import load_object
+from retrain_backends.rewards.match import MatchReward
+from retrain_backends.types import Scored, Verdict
+
+PLAN, COUNTS, RUN = Path("plan.json"), Path("counts.json"), "run"
+CALLS = ("sample", "train_step", "save", "export_adapter", "load")
+FILE_EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+TIMER_S = 0.001
+
+
+class Killer:
+    """Counts the passages of each place and kills at the planned one."""
+
+    def __init__(self) -> None:
+        self._plan: dict[str, Any] = {}
+        self._passages: Counter[str] = Counter()
+        self._next_event_kills = False
+        if PLAN.exists():
+            self._plan = json.loads(PLAN.read_text())
+            PLAN.unlink()
+        else:
+            atexit.register(lambda: COUNTS.write_text(json.dumps(self._passages)))
+        sys.addaudithook(self._hear)
+
+    def call(self, place: str, work: Any, *arguments: Any, **named: Any) -> Any:
+        """Do the work, or the part of it that comes before the kill."""
+        if not self._is_planned(place):
+            return work(*arguments, **named)
+        if self._plan["moment"] == "before":
+            kill()
+        if self._plan["moment"] == "during":
+            threading.Timer(TIMER_S, kill).start()
+        work(*arguments, **named)
+        if self._plan["moment"] == "during" and place in ("save", "export_adapter"):
+            halve_files(arguments[1])
+        return kill()
+
+    def _is_planned(self, place: str) -> bool:
+        self._passages[place] += 1
+        wanted = self._plan.get("place"), self._plan.get("passage")
+        return (place, self._passages[place]) == wanted
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in FILE_EVENTS or not f"{arguments[0]}/".startswith(f"{RUN}/"):
+            return
+        if self._next_event_kills:
+            kill()
+        if self._is_planned("files"):
+            if self._plan["moment"] == "before":
+                kill()
+            self._next_event_kills = True
+
+
+def kill() -> None:
+    """End this process as nothing else does: no handler runs, no buffer is written."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def halve_files(directory: Path) -> None:
+    """Leave half of each file, as a write that was cut off does."""
+    for path in directory.iterdir():
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+
+
+KILLER = Killer()
+
+
+def killing(backend: type) -> type:
+    """The backend with a killer in front of each call."""
+
+    def guarded(place: str) -> Any:
+        work = getattr(backend, place)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            return KILLER.call(place, work, *arguments, **named)
+
+        return call
+
+    return type("Killing", (backend,), {place: guarded(place) for place in CALLS})
+
+
+class KillingMatch(MatchReward):
+    """`match`, or death."""
+
+    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+        """Judge."""
+        return KILLER.call("reward", super().score, items)
+
+
+class KillingParity:
+    """1 for an answer of odd length, or death: something that a table of logits can learn."""
+
+    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+        """Judge."""
+        return KILLER.call("reward", self._judge, items)
+
+    def _judge(self, items: Sequence[Scored]) -> list[Verdict]:
+        return [Verdict(float(len(item.response) % 2)) for item in items]
+
+
+KillingFake = killing(FakeBackend)
+
+
+def __getattr__(name: str) -> type:
+    """`KillingLocal`, which needs torch."""
+    if name != "KillingLocal":
+        raise AttributeError(name)
+    return killing(load_object("retrain_backends.local.backend:LocalBackend"))

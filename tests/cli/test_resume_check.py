@@ -1,0 +1,132 @@
+import json
+
+import pytest
+
+from retrain_backends.config import RunConfig, load_config
+from retrain_backends.fake import FakeBackend
+from retrain_backends.train import train
+from retrain_backends.types import Capabilities
+
+CONFIG = {
+    "backend.backend": "fake",
+    "model.model": "builtin:tiny-arithmetic",
+    "data.source": "arithmetic",
+    "training.seed": 3,
+    "training.max_steps": 4,
+    "training.batch_size": 2,
+    "training.group_size": 4,
+    "training.max_tokens": 4,
+    "training.save_every": 2,
+    "backend.options": {"vocab_size": 60},
+    "logging.log_dir": "run",
+}
+
+
+class Approximate(FakeBackend):
+    capabilities = Capabilities(entropy=True, lora_alpha=False, resume="approximate")
+
+
+def config_of(**changes) -> RunConfig:
+    return load_config(None, CONFIG | changes)
+
+
+@pytest.fixture
+def run_dir(here):
+    return train(config_of()).run_dir
+
+
+def facts(output: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in output.splitlines())
+
+
+def test_an_exact_run(run_dir, retrain, capsys):
+    capsys.readouterr()
+    code, output, errors = retrain("resume-check", "run")
+    assert (code, errors) == (0, "")
+    table = facts(output)
+    assert table["done"] == "4 of 4 steps"
+    assert table["from"].startswith("step_000004: 2 files, ")
+    assert table["exact"].startswith("yes: bitwise")
+
+
+def test_what_was_logged_since_is_counted(run_dir, retrain, capsys):
+    (run_dir / "trainer_state.json").write_bytes(
+        (run_dir / "checkpoints/step_000002/state.json").read_bytes()
+    )
+    capsys.readouterr()
+    table = facts(retrain("resume-check", "run")[1])
+    assert (table["done"], table["done again"]) == ("2 of 4 steps", "2 logged steps")
+
+
+def test_damage_is_told(run_dir, retrain, capsys):
+    (run_dir / "checkpoints/step_000004/policy.npy").write_bytes(b"")
+    capsys.readouterr()
+    code, output, _ = retrain("resume-check", "run")
+    assert code == 0
+    assert facts(output)["damaged"].startswith("step_000004: policy.npy is not as it was written")
+    assert facts(output)["from"].startswith("step_000002")
+    (run_dir / "checkpoints/step_000002/policy.npy").unlink()
+    code, output, _ = retrain("resume-check", "run")
+    assert code == 2
+    assert facts(output)["resumes"].startswith("no: run: no intact checkpoint")
+
+
+def test_an_edited_configuration_is_noticed(run_dir, retrain, capsys):
+    file = run_dir / "config.toml"
+    file.write_text(file.read_text().replace("group_size = 4", "group_size = 5"))
+    capsys.readouterr()
+    code, output, _ = retrain("resume-check", "run")
+    assert code == 2
+    assert "training.group_size: the run in run has 4, not 5" in facts(output)["resumes"]
+
+
+def test_roundings_and_versions_are_told(run_dir, retrain, capsys):
+    file = run_dir / "config.toml"
+    file.write_text(file.read_text().replace('devices = "gpu:0"', 'devices = "cpu"'))
+    capsys.readouterr()
+    code, output, _ = retrain("resume-check", "run")
+    assert code == 2
+    assert (facts(output)["resumes"], facts(output)["exact"]) == (
+        "yes",
+        'no: backend.devices: "gpu:0" -> "cpu" changes roundings',
+    )
+
+
+def test_a_backend_that_is_not_exact(here, retrain, capsys):
+    train(config_of(**{"backend.backend": f"{__name__}:Approximate"}))
+    capsys.readouterr()
+    code, output, _ = retrain("resume-check", "run")
+    assert code == 2
+    assert "saves weights and optimiser only" in facts(output)["exact"]
+
+
+def test_no_run_is_one_line(here, retrain):
+    code, output, errors = retrain("resume-check", "nowhere")
+    assert (code, output) == (2, "")
+    assert errors.count("\n") == 1
+
+
+def test_too_few_steps_to_prove(run_dir, retrain):
+    code, _, errors = retrain("resume-check", "run", "--prove", "1")
+    assert code == 2
+    assert errors.startswith("error: --prove: 1; at least 2 steps")
+
+
+@pytest.mark.slow
+def test_prove_kills_and_compares(run_dir, retrain, capsys):
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    code, output, errors = retrain("resume-check", "run", "--prove", "300")
+    assert (code, errors) == (0, "")
+    assert output.endswith("proven: yes\n")
+    assert "metrics.jsonl: " in output
+    assert before == {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+
+
+def test_resume_without_a_file_takes_that_of_the_run(run_dir, retrain, capsys):
+    capsys.readouterr()
+    code, output, errors = retrain("--resume", "run", "--max-steps", "6")
+    assert (code, errors) == (0, "")
+    assert "going on after step 4, from step_000004" in output
+    rows = (run_dir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == list(range(6))
