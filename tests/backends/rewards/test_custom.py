@@ -23,7 +23,7 @@ OTHERS = ["a", "ab", "abc", "abcd", "abcde"] * 3
         ("computes", r"no verdict within 2 s \(reward.timeout_s\)|out of memory .*"),
         ("exits", r"the process that judged it ended \(exit status 3\)"),
         ("leaves", r"SystemExit: 0"),
-        ("closes", r"the process that judged it (closed its pipe|ended .*)"),
+        ("closes", r"the process that judged it (went away|ended .*)"),
         ("allocates", r"out of memory \(see reward.memory_mb\)"),
         ("writes", r"the process that judged it answered with garbage"),
     ],
@@ -132,3 +132,10 @@ def test_a_function_that_cannot_be_loaded_is_told_before_training(reward, settin
 def test_the_module_must_be_named(reward):
     with pytest.raises(ConfigError, match=r"custom_module: the reward `custom` needs the module"):
         reward(type="custom")
+
+
+def test_an_example_that_cannot_be_sent_costs_only_itself(reward, to_items):
+    items = [*to_items("ab"), *to_items("ab", level=object()), *to_items("abc")]
+    verdicts = reward(**CUSTOM).score(items)
+    assert [verdict.value for verdict in verdicts] == [2.0, None, 3.0]
+    assert "not JSON serializable" in verdicts[1].reason

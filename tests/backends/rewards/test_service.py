@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -80,6 +83,34 @@ def test_closing_ends_the_processes_and_may_come_twice(reward, to_items):
     service.submit(to_items(*["sleeps"] * 20))
     service.close()
     service.close()
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid), 0)
+    assert not any(is_alive(int(pid)) for pid in pids)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_run_that_is_killed_leaves_no_process_behind(user_module):
+    program = """
+from retrain_backends.config import RewardConfig
+from retrain_backends.rewards import build_reward
+from retrain_backends.types import Example, Scored
+
+config = RewardConfig(type="custom", custom_module="mine", custom_function="misbehave", workers=1)
+service = build_reward(config)
+items = [Scored(Example("q", "7"), text) for text in ("pid", "spins")]
+[future, _] = service.submit(items).futures
+print(int(future.result().value), flush=True)
+service.submit(items[1:] * 5).futures[0].result()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=user_module) as process:
+        judging = int(process.stdout.readline())
+        assert is_alive(judging)
+        process.kill()
+    while is_alive(judging):
+        time.sleep(0.01)

@@ -1,6 +1,7 @@
 """Rewards that judge in processes of their own: `math` and `custom`."""
 
 import asyncio
+import os
 from typing import Self
 
 from retrain_backends.boxed import extract_boxed
@@ -30,8 +31,10 @@ class MathScorer:
         """Processes start with the first answer that needs one.
 
         Raises:
+          ConfigError: this is Windows.
           PluginError: math-verify is not installed.
         """
+        _refuse_windows(config)
         require("math_verify", f"reward.type: `{config.type}`")
         load = "retrain_backends.rewards.equivalence:load_equivalence"
         return cls(WorkerPool(Work(load, config.timeout_s, config.memory_mb), config.workers))
@@ -66,7 +69,8 @@ class CustomScorer:
 
     @classmethod
     def from_config(cls, config: RewardConfig) -> Self:
-        """Raise ConfigError unless `custom_module` is set."""
+        """Raise ConfigError unless `custom_module` is set, and on Windows."""
+        _refuse_windows(config)
         if not config.custom_module:
             raise ConfigError(
                 "reward.custom_module: the reward `custom` needs the module of your function, as"
@@ -105,6 +109,14 @@ class CustomScorer:
     async def close(self) -> None:
         """End the processes."""
         await self._pool.close()
+
+
+def _refuse_windows(config: RewardConfig) -> None:
+    if not hasattr(os, "fork"):
+        raise ConfigError(
+            f"reward.type: `{config.type}` judges in processes that Windows cannot make; use Linux,"
+            " macOS or WSL, or the reward `match`"
+        )
 
 
 async def boxed_answer(response: str) -> str | None:

@@ -6,17 +6,18 @@ items behind one that never ends do not wait for its time limit.
 """
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from retrain_backends.rewards.process import StartError, Work, WorkerProcess
+from retrain_backends.rewards.process import Nursery, StartError, Work, WorkerProcess
 from retrain_backends.types import Verdict
 
 _LONG_S = 0.25  # an item that has been judged for so long holds its lane up
 _MOST_SPARE = 8  # lanes beyond the allowed number, in place of those held up
 
-Job: TypeAlias = tuple[Mapping[str, Any], asyncio.Future[Verdict]]
+Job: TypeAlias = tuple[str, asyncio.Future[Verdict]]  # the item as JSON, and who waits
 
 
 class WorkerPool:
@@ -35,33 +36,33 @@ class WorkerPool:
         self._open = 0  # lanes that have not decided to end
         self._idle = 0
         self._held_up = 0
-        self._spare: WorkerProcess | None = None
-        self._problem: Exception | None = None  # why the last process did not start
+        self._closed = False
+        self._nursery: Nursery | None = None
+        self._loading = asyncio.Lock()
 
     async def start(self) -> None:
-        """Start a first process, to learn now whether that works.
+        """Load the judging code, to learn now whether that works.
 
         Raises:
           StartError: it does not.
         """
-        self._spare = await WorkerProcess.start(self._work)
+        await self._load()
 
     async def judge(self, item: Mapping[str, Any]) -> Verdict:
         """The verdict on an item, when its turn has come."""
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._jobs.put_nowait((item, verdict))
+        self._jobs.put_nowait((json.dumps(item), verdict))
         self._open_lane()
         return await verdict
 
     async def close(self) -> None:
         """End all processes; items that wait get no answer."""
-        lanes = list(self._lanes)
-        for lane in lanes:
-            lane.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
-        if self._spare is not None:
-            await self._spare.end()
-            self._spare = None
+        self._closed = True
+        if self._nursery is not None:
+            await self._nursery.close()
+        for _ in self._lanes:
+            self._jobs.put_nowait(("", asyncio.get_running_loop().create_future()))
+        await asyncio.gather(*self._lanes)
 
     def _allowed(self) -> int:
         return self._size + min(self._held_up, _MOST_SPARE)
@@ -75,41 +76,59 @@ class WorkerPool:
             lane.add_done_callback(self._lanes.discard)
 
     async def _lane(self) -> None:
-        process, self._spare = self._spare, None
-        try:
-            while self._open <= self._allowed():
-                item, verdict = await self._next()
-                process = process or await self._start()
-                if process is None:
-                    _answer(verdict, Verdict(None, f"no process to judge it: {self._problem}"))
-                    continue
-                _answer(verdict, await self._timed(process, item))
-                if not process.usable:
-                    await process.end()
-                    process = await self._start()  # now, so that the next item need not wait
-        finally:
-            self._open -= 1
-            if process is not None:
+        process: WorkerProcess | None = None
+        while self._open <= self._allowed():
+            item, verdict = await self._next()
+            if self._closed:
+                break
+            try:
+                process = process or await self._make()
+            except (StartError, OSError) as error:
+                _answer(verdict, Verdict(None, f"no process to judge it: {error}"))
+                continue
+            _answer(verdict, await self._timed(process, item))
+            if not process.usable:
                 await process.end()
+                process = None
+        self._open -= 1
+        if process is not None:
+            await process.end()
 
     async def _next(self) -> Job:
         """The next item whose verdict is still wanted."""
         self._idle += 1
-        try:
-            while (job := await self._jobs.get())[1].done():
-                pass
-            return job
-        finally:
-            self._idle -= 1
+        while (job := await self._jobs.get())[1].done():
+            pass
+        self._idle -= 1
+        return job
 
-    async def _start(self) -> WorkerProcess | None:
+    async def _make(self) -> WorkerProcess:
+        """A new process; what makes them is started, or started again, when it has to be."""
+        nursery = await self._load()
         try:
-            return await WorkerProcess.start(self._work)
-        except (StartError, OSError) as error:
-            self._problem = error
-            return None
+            return await nursery.make()
+        except StartError:
+            await self._drop(nursery)
+        return await (await self._load()).make()
 
-    async def _timed(self, process: WorkerProcess, item: Mapping[str, Any]) -> Verdict:
+    async def _load(self) -> Nursery:
+        async with self._loading:
+            if self._closed:
+                raise StartError("the run is over")
+            nursery = self._nursery = self._nursery or await Nursery.spawn(self._work)
+            try:
+                await nursery.load()
+            except StartError:
+                await self._drop(nursery)
+                raise
+            return nursery
+
+    async def _drop(self, nursery: Nursery) -> None:
+        if self._nursery is nursery and not self._closed:
+            self._nursery = None
+            await nursery.close()
+
+    async def _timed(self, process: WorkerProcess, item: str) -> Verdict:
         """Have an item judged, and let another lane in when it takes long."""
         held_up = False
 

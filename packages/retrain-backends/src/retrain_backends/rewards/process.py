@@ -1,24 +1,27 @@
-"""One process that judges, from the parent's side. See `worker.py` for what they say."""
+"""Processes that judge, from the run's side. See `nursery.py` and `worker.py` for the other."""
 
 import asyncio
 import json
 import os
 import signal
+import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from retrain_backends.types import Verdict
 
 _START_S = 60.0  # longest that loading the judging code may take
+_CLOSE_S = 2.0  # longest that killing its processes may take
 _LONGEST_REPLY = 2**20
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    " from retrain_backends.rewards.worker import main; main()"
+    " from retrain_backends.rewards.nursery import main; main()"
 )
 # Processes judge side by side, so each computes with one thread unless the user says otherwise.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -38,126 +41,185 @@ class Work:
 
 
 class StartError(Exception):
-    """The process could not load what it was to judge with; the text says why."""
+    """The judging code could not be loaded, or no process made; the text says why."""
+
+
+class Nursery:
+    """A running `nursery.py`. Its coroutines are never cancelled: each answer is waited for."""
+
+    def __init__(self, program: Process, control: socket.socket, work: Work) -> None:
+        self._program = program
+        self._control = control
+        self._work = work
+        self._turn = asyncio.Lock()
+        self._loaded = False
+
+    @classmethod
+    async def spawn(cls, work: Work) -> Self:
+        """Start the program; it then loads its judging code."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        here = str(Path.cwd())
+        path = [*sys.path, *([] if here in sys.path else [here])]
+        settings = {**asdict(work), "control": theirs.fileno()}
+        with theirs:
+            program = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-c", _PROGRAM, json.dumps(path), json.dumps(settings)),
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env={**_ONE_THREAD, **os.environ},
+                start_new_session=True,  # Ctrl-C is for the run
+            )
+        return cls(program, ours, work)
+
+    async def load(self) -> None:
+        """Wait until the judging code is loaded.
+
+        Raises:
+          StartError: the program ended, takes too long, or says what is wrong.
+        """
+        if self._loaded:
+            return
+        try:
+            async with self._turn, asyncio.timeout(_START_S):
+                reply = await self._receive()
+        except TimeoutError:
+            raise StartError(f"loading it takes longer than {_START_S:g} s") from None
+        except (OSError, EOFError, ValueError):
+            status = await self._program.wait()
+            raise StartError(f"the process that loads it {_ending(status)}") from None
+        if "error" in reply:
+            raise StartError(reply["error"])
+        self._loaded = True
+
+    async def make(self) -> "WorkerProcess":
+        """A new process that judges.
+
+        Raises:
+          StartError: the program is gone, or the system makes no more processes.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                reply = await self._ask(b"new", theirs.fileno())
+            except (OSError, EOFError, ValueError) as error:
+                ours.close()
+                raise StartError("the program that makes processes is gone") from error
+        streams = await asyncio.open_connection(sock=ours, limit=_LONGEST_REPLY)
+        return WorkerProcess(self, reply["pid"], streams, self._work.timeout_s)
+
+    async def end(self, pid: int) -> int | None:
+        """Kill a process; its exit status, minus the number of a signal, None if unknown."""
+        try:
+            return (await self._ask(f"end {pid}".encode()))["status"]
+        except (OSError, EOFError, ValueError):
+            return None
+
+    async def close(self) -> None:
+        """End the program, which takes all its processes along."""
+        with suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._program.wait()
+        except TimeoutError:  # it is still loading
+            with suppress(ProcessLookupError):
+                os.killpg(self._program.pid, signal.SIGKILL)
+            await self._program.wait()
+        async with self._turn:  # who waits for an answer learns that there will be none
+            self._control.close()
+
+    async def _ask(self, request: bytes, *descriptors: int) -> dict[str, Any]:
+        async with self._turn:
+            socket.send_fds(self._control, [request], descriptors)
+            return await self._receive()
+
+    async def _receive(self) -> dict[str, Any]:
+        loop, line = asyncio.get_running_loop(), b""
+        while not line.endswith(b"\n"):
+            some = await loop.sock_recv(self._control, 4096)
+            if not some:
+                raise EOFError
+            line += some
+        return json.loads(line)
 
 
 class WorkerProcess:
-    """A process that has loaded its judging code. It is used for one item at a time.
+    """A process that judges one item at a time.
 
     `usable` is False when it must not be given another item.
     """
 
-    def __init__(self, process: Process, work: Work) -> None:
-        self._process = process
-        self._work = work
+    def __init__(
+        self,
+        nursery: Nursery,
+        pid: int,
+        streams: tuple[StreamReader, StreamWriter],
+        timeout_s: float,
+    ) -> None:
+        self._nursery = nursery
+        self._pid = pid
+        self._reader, self._writer = streams
+        self._timeout_s = timeout_s
         self._asked = 0
         self.usable = True
 
-    @classmethod
-    async def start(cls, work: Work) -> Self:
-        """Start a process and wait until it has loaded.
+    async def ask(self, item: str) -> Verdict:
+        """The verdict on an item, which is JSON; none when the process fails.
 
-        Raises:
-          StartError: it ended, took too long, or says what is wrong.
+        It is then not usable again.
         """
-        here = str(Path.cwd())
-        path = [*sys.path, *([] if here in sys.path else [here])]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-P", "-c", _PROGRAM, json.dumps(path)),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            limit=_LONGEST_REPLY,
-            env={**_ONE_THREAD, **os.environ},
-            start_new_session=True,  # Ctrl-C is for the run; and what it starts dies with it
-        )
-        worker = cls(process, work)
-        try:
-            await worker._greet()
-        except BaseException:
-            await worker.end()
-            raise
-        return worker
-
-    async def ask(self, item: Mapping[str, Any]) -> Verdict:
-        """The verdict on an item; none when the process fails, which is then not usable again."""
         self._asked += 1
-        request = {"id": self._asked, "item": item}
+        request, reply = f'{{"id": {self._asked}, "item": {item}}}\n', None
         try:
-            async with asyncio.timeout(self._work.timeout_s):
+            async with asyncio.timeout(self._timeout_s):
                 reply = await self._exchange(request)
         except TimeoutError:
             self.usable = False
-            return Verdict(None, f"no verdict within {self._work.timeout_s:g} s (reward.timeout_s)")
+            return Verdict(None, f"no verdict within {self._timeout_s:g} s (reward.timeout_s)")
         except (OSError, EOFError):
-            self.usable = False
-            return Verdict(None, f"the process that judged it {await self._ending()}")
+            return Verdict(None, f"the process that judged it {_ending(await self.end())}")
         except (ValueError, RecursionError):
-            reply = {}
+            pass
         if not _is_reply(reply, self._asked):
             self.usable = False
             return Verdict(None, "the process that judged it answered with garbage")
         self.usable = not reply["retire"]
         return Verdict(reply["value"], reply["reason"])
 
-    async def end(self) -> None:
-        """Kill the process and all that it started."""
+    async def end(self) -> int | None:
+        """Kill the process and all that it started; its exit status, if it is known."""
+        if self._writer.is_closing():
+            return None
         self.usable = False
-        with suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                self._process.kill()
-            else:
-                os.killpg(self._process.pid, signal.SIGKILL)
-        await self._ending()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._writer.transport.abort()
+        return await self._nursery.end(self._pid)
 
-    async def _greet(self) -> None:
-        work = self._work
-        settings = {
-            "load": work.load,
-            "arguments": dict(work.arguments),
-            "memory_mb": work.memory_mb,
-            "timeout_s": work.timeout_s,
-        }
-        try:
-            async with asyncio.timeout(_START_S):
-                reply = await self._exchange(settings)
-        except TimeoutError:
-            raise StartError(f"loading it takes longer than {_START_S:g} s") from None
-        except (OSError, EOFError, ValueError):
-            raise StartError(f"the process that loads it {await self._ending()}") from None
-        if not isinstance(reply, dict) or not reply.get("ready"):
-            raise StartError(str(reply.get("error") if isinstance(reply, dict) else reply))
-
-    async def _exchange(self, request: Mapping[str, Any]) -> Any:
+    async def _exchange(self, request: str) -> Any:
         """Send one line and read one line.
 
         Raises:
           OSError, EOFError: the process has gone.
           ValueError: what it says is no JSON, or too long.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        await self._process.stdin.drain()
-        line = await self._process.stdout.readline()
+        self._writer.write(request.encode())
+        await self._writer.drain()
+        line = await self._reader.readline()
         if not line.endswith(b"\n"):
             raise EOFError
         return json.loads(line)
 
-    async def _ending(self) -> str:
-        """Wait for the end of the process, and say what it was."""
-        try:
-            async with asyncio.timeout(1):
-                status = await self._process.wait()
-        except TimeoutError:
-            return "closed its pipe"
-        return f"ended (exit status {status})" if status >= 0 else f"died of signal {-status}"
+
+def _ending(status: int | None) -> str:
+    if status is None or status == -signal.SIGKILL:
+        return "went away"
+    return f"ended (exit status {status})" if status >= 0 else f"died of signal {-status}"
 
 
-def _is_reply(reply: object, number: int) -> bool:
+def _is_reply(reply: Any, number: int) -> TypeGuard[dict[str, Any]]:
     """Whether it is an answer to the request of that number, and not something else's text."""
     if not isinstance(reply, dict) or reply.keys() != {"id", "value", "reason", "retire"}:
         return False

@@ -1,68 +1,64 @@
-"""The program of a process that judges: it reads items, one JSON object a line, and answers.
+"""What a process that judges does: it reads items, one JSON object a line, and answers.
 
-Nothing that the judging code does reaches the parent except by these answers: the pipes are taken
-away from its standard input and output first, memory is limited, and the parent ends the process
-when the time is up. It imports the standard library only, and what it is told to judge with.
+Memory is limited, and the process is killed from outside when the time is up. Its standard input
+and output lead nowhere, so nothing that the judging code prints reaches anybody.
 
-    parent: {"load": "module:attr", "arguments": {...}, "memory_mb": 1024, "timeout_s": 10.0}
-    worker: {"ready": true}, or {"error": "why not"} and the end
-    parent: {"id": 1, "item": {...}}
-    worker: {"id": 1, "value": 1.0, "reason": "", "retire": false}
+    asked:    {"id": 1, "item": {...}}
+    answered: {"id": 1, "value": 1.0, "reason": "", "retire": false}
 """
 
 import json
 import math
 import os
+import resource
 import signal
-import sys
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib import import_module
-from io import BufferedReader, BufferedWriter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from retrain_backends.errors import describe
-
-try:
-    import resource
-except ImportError:  # Windows limits no memory
-    resource = None
 
 Item: TypeAlias = Mapping[str, Any]
 Judge: TypeAlias = Callable[[Item], object]
 
-_GRACE_S = 5.0  # how long after its time limit a worker ends itself if no parent did
 _MEGABYTE = 2**20
+_GRACE_S = 5.0  # how long after its time limit a process ends itself, if nobody else does
 
 
 class NoVerdictError(Exception):
     """Raised by judging code that cannot decide; its text is the reason, as it stands."""
 
 
-def main() -> None:
-    """Answer until the parent closes the pipe."""
-    requests, replies = _take_pipes()
-    settings = json.loads(requests.readline())
-    # A border: what is loaded and called may be the user's own, and may try to leave.
-    try:
-        judge = _load(settings["load"])(**settings["arguments"])
-    except BaseException as error:  # noqa: BLE001
-        _send(replies, {"error": describe(error)})
-        return
-    loaded_bytes = _address_space_bytes()
-    headroom_bytes = settings["memory_mb"] * _MEGABYTE
+class Limits(NamedTuple):
+    """What judging one item may take: time, and memory beyond what the process has before it."""
+
+    timeout_s: float
+    memory_mb: int
+
+
+def serve(channel: socket.socket, judge: Judge, limits: Limits) -> None:
+    """Answer until the other end of the channel is closed.
+
+    Args:
+      channel: to who asks.
+      judge: the judging code.
+      limits: the memory is limited from now on; the time, should nobody be there to keep it.
+    """
+    loaded_bytes, headroom_bytes = _address_space_bytes(), limits.memory_mb * _MEGABYTE
     _limit_memory(loaded_bytes + headroom_bytes)
-    _send(replies, {"ready": True})
-    while line := requests.readline():
-        request = json.loads(line)
-        _end_after(settings["timeout_s"] + _GRACE_S)
-        value, reason, out_of_memory = _judge(judge, request["item"])
-        _end_after(0)
-        # Memory that leaks would one day be missing for an innocent item.
-        leaked = _address_space_bytes() - loaded_bytes > headroom_bytes // 2
-        retire = out_of_memory or leaked
-        _send(replies, {"id": request["id"], "value": value, "reason": reason, "retire": retire})
+    with channel.makefile("rb") as requests, channel.makefile("wb") as replies:
+        for line in requests:
+            request = json.loads(line)
+            _end_after(limits.timeout_s + _GRACE_S)
+            value, reason, out_of_memory = _judge(judge, request["item"])
+            _end_after(0)
+            # Memory that leaks would one day be missing for an innocent item.
+            leaked = _address_space_bytes() - loaded_bytes > headroom_bytes // 2
+            answer = {"value": value, "reason": reason, "retire": out_of_memory or leaked}
+            replies.write(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
+            replies.flush()
 
 
 def verdict_of(result: object) -> float:
@@ -94,26 +90,6 @@ def _judge(judge: Judge, item: Item) -> tuple[float | None, str, bool]:
         return None, describe(error), False
 
 
-def _load(name: str) -> Callable[..., Judge]:
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
-
-
-def _take_pipes() -> tuple[BufferedReader, BufferedWriter]:
-    """Keep the pipes to the parent, and let standard input and output lead nowhere instead."""
-    requests, replies = os.dup(0), os.dup(1)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-    return open(requests, "rb"), open(replies, "wb")  # noqa: PTH123 - descriptors, not paths
-
-
-def _send(replies: BufferedWriter, reply: Mapping[str, object]) -> None:
-    replies.write(json.dumps(reply).encode() + b"\n")
-    replies.flush()
-
-
 def _address_space_bytes() -> int:
     """Size of this process's address space; 0 where the system does not say (only Linux does)."""
     status = Path("/proc/self/statm")
@@ -124,8 +100,6 @@ def _address_space_bytes() -> int:
 
 def _limit_memory(most_bytes: int) -> None:
     """Make an allocation beyond so many bytes fail. Not every system can."""
-    if resource is None:
-        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
@@ -134,10 +108,9 @@ def _limit_memory(most_bytes: int) -> None:
 
 
 def _end_after(seconds: float) -> None:
-    """Have the system end this process, should the parent be gone; 0 takes that back.
+    """Have the system end this process, should everybody else be gone; 0 takes that back.
 
     The system does it without asking Python, which a long computation may not let speak.
     """
-    if sys.platform != "win32":
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -32,6 +32,7 @@ _FREE = (
     "reward.timeout_s",
     "reward.max_failure_rate",
     "reward.workers",
+    "reward.memory_mb",
     "campaign.*",
     "squeeze.*",
 )
