@@ -69,8 +69,8 @@ def determinism(devices: Sequence[torch.device]) -> tuple[Determinism, str]:
         )
     return (
         "bitwise",
-        "on the CPU, with a random number of its own for every token: the same machine, versions and"
-        f" number of threads (now {torch.get_num_threads()}) give the same bytes",
+        "on the CPU, with a random number of its own for every token: the same machine, versions"
+        f" and number of threads (now {torch.get_num_threads()}) give the same bytes",
     )
 
 
