@@ -87,7 +87,10 @@ def test_a_judge_who_fails_gives_no_verdict(judge, endpoint, to_items, question,
 
 
 def test_nobody_there(judge, to_items):
-    [verdict] = judge(judge_url="http://user:secret@127.0.0.1:9/v1").score(to_items("7"))
+    credentials = "user:secret"
+    [verdict] = judge(timeout_s=1.0, judge_url=f"http://{credentials}@127.0.0.1:9/v1").score(
+        to_items("7")
+    )
     assert verdict.value is None
     assert verdict.reason.startswith("the judge http://127.0.0.1:9/v1 ")
     assert "secret" not in verdict.reason

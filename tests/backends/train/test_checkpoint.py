@@ -180,3 +180,13 @@ def test_a_state_is_written_whole(make, tmp_path):
     write_state(path, read_state(path).model_copy(update={"score": 0.5}))
     assert read_state(path).score == 0.5
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_kill_or_a_fallback_left_is_deleted(make, tmp_path):
+    _, checkpoints = make(keep_last=2)
+    checkpoints.save(after(2))
+    folder = tmp_path / "checkpoints"
+    (folder / ".step_000001.removed").mkdir()
+    (folder / "step_000009").mkdir()  # damaged, and the run has gone back behind it
+    checkpoints.save(after(3))
+    assert sorted(path.name for path in folder.iterdir()) == ["step_000002", "step_000003"]

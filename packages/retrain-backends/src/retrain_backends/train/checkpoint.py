@@ -154,7 +154,7 @@ class Checkpoints:
 
     def _scores(self) -> Iterator[tuple[Path, float]]:
         """The checkpoints that an evaluation has judged."""
-        for directory in step_directories(self._adapters):
+        for directory in self._of_this_run():
             try:
                 score = read_state(directory / CHECKPOINT_STATE_FILE).score
             except DamagedError:
@@ -163,14 +163,23 @@ class Checkpoints:
                 yield directory, score
 
     def _prune(self) -> None:
-        """Delete all but the last few checkpoints and the best one, the earliest of equals."""
-        kept = set(step_directories(self._adapters)[: self._training.keep_last])
+        """Delete all but the last few checkpoints and the best one, the earliest of equals.
+
+        Also what kills left half deleted, and checkpoints that a resumed run has gone back behind.
+        """
+        kept = set(self._of_this_run()[: self._training.keep_last])
         if self._training.keep_best and (scores := dict(self._scores())):
             kept.add(min(scores, key=lambda path: (-scores[path], step_of(path))))
-        newest = self._saved.steps_done
         for directory in step_directories(self._adapters):
-            if directory not in kept and step_of(directory) < newest:
+            if directory not in kept:
                 remove(directory)
+        for directory in (self._adapters / "checkpoints").glob(".step_*"):
+            shutil.rmtree(directory)
+
+    def _of_this_run(self) -> list[Path]:
+        """The checkpoints up to the last one saved, the newest first."""
+        newest = self._saved.steps_done
+        return [path for path in step_directories(self._adapters) if step_of(path) <= newest]
 
 
 def step_directories(adapters: Path) -> list[Path]:
