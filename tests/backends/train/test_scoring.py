@@ -122,6 +122,6 @@ def test_failures_are_counted_and_logged(custom):
 
 
 def test_too_many_failures_end_the_run(custom, tmp_path):
-    with pytest.raises(RunError, match=r"4 of 16 completions have no verdict.*no idea"):
+    with pytest.raises(RunError, match=r"\d+ of 16 completions have no verdict.*no idea"):
         train(custom("never"))
     assert read_metrics(tmp_path / "run") == []
