@@ -74,3 +74,10 @@ def test_what_math_verify_cannot_bear_costs_only_itself(reward, to_items, respon
 def test_ten_megabytes_without_an_answer(maths, to_items, unit):
     text = unit * (10_000_000 // len(unit))
     assert maths.score(to_items(text, r"\boxed{7}")) == [Verdict(0.0), Verdict(1.0)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux limits memory")
+def test_a_comparison_for_which_memory_is_too_short_has_no_verdict(reward, to_items):
+    service = reward(type="math", timeout_s=30.0, memory_mb=32, workers=1)
+    [verdict] = service.score(to_items(r"\boxed{2^{10^{10}}}", reference="5"))
+    assert verdict == Verdict(None, "out of memory (see reward.memory_mb)")

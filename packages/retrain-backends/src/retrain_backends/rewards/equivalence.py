@@ -11,7 +11,7 @@ from typing import Any
 
 from math_verify import parse, verify
 
-from retrain_backends.rewards.worker import Item, NoVerdictError
+from retrain_backends.rewards.worker import Item, NoVerdictError, memory_has_been_full
 
 
 def load_equivalence() -> Callable[[Item], float]:
@@ -33,12 +33,17 @@ def equivalent(item: Item) -> float:
 
     Raises:
       NoVerdictError: the reference cannot be read, so that nothing can be compared with it.
+      MemoryError: the comparison needed more memory than there is. math-verify itself takes that
+        for "not equivalent".
     """
     reference = _parse(item["reference"])
     if all(isinstance(reading, str) for reading in reference):
         raise NoVerdictError(f"math-verify cannot read the reference `{item['reference'][:100]}`")
     answer = _parse(item["answer"])
-    return float(verify(list(reference), list(answer), timeout_seconds=None, raise_on_error=True))
+    same = verify(list(reference), list(answer), timeout_seconds=None, raise_on_error=True)
+    if not same and memory_has_been_full():
+        raise MemoryError
+    return float(same)
 
 
 @lru_cache(maxsize=1024)

@@ -24,6 +24,7 @@ Item: TypeAlias = Mapping[str, Any]
 Judge: TypeAlias = Callable[[Item], object]
 
 _MEGABYTE = 2**20
+_NEARLY_FULL = 0.9
 _GRACE_S = 5.0  # how long after its time limit a process ends itself, if nobody else does
 
 
@@ -75,6 +76,15 @@ def verdict_of(result: object) -> float:
     if not math.isfinite(value):
         raise NoVerdictError(f"the reward is {value}")
     return value
+
+
+def memory_has_been_full() -> bool:
+    """Whether this process has once had nearly all the memory that it may have (Linux only)."""
+    status, (limit, _) = Path("/proc/self/status"), resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or not status.exists():
+        return False
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmPeak"].split()[0]) * 1024 > _NEARLY_FULL * limit
 
 
 def _judge(judge: Judge, item: Item) -> tuple[float | None, str, bool]:
