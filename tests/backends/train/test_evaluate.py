@@ -238,7 +238,7 @@ def test_ctrl_c_in_an_evaluation_keeps_the_steps(evaluated, tmp_path, ctrl_c_at)
 
 
 # Evaluation, three steps, evaluation, step, evaluation; the very first leaves nothing to resume.
-@pytest.mark.parametrize("interrupted", [2, 3, 4, 5])
+@pytest.mark.parametrize("interrupted", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("save_every", [1, 20])
 def test_resuming_neither_repeats_nor_loses_an_evaluation(
     evaluated, tmp_path, ctrl_c_at, interrupted, save_every

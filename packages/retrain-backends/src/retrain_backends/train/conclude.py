@@ -11,7 +11,7 @@ from retrain_backends.train.interrupt import finish_first
 CURVE_FILE = "learning_curve.png"
 
 
-def save_adapter(run: Run, state: TrainState) -> str | None:
+def save_adapter(run: Run, state: TrainState, finished: bool) -> str | None:
     """Save the adapter of a run that ends here, and say where it is.
 
     After the last step there is a checkpoint, so that the run can be made longer, and `final`;
@@ -19,9 +19,7 @@ def save_adapter(run: Run, state: TrainState) -> str | None:
     """
     with finish_first():
         saved = run.checkpoints.save(state) if state.steps_done else None
-        if state.steps_done < run.config.training.max_steps:
-            return saved
-        return run.checkpoints.save_final()
+        return run.checkpoints.save_final() if finished else saved
 
 
 def conclude(run: Run, state: TrainState, adapter: str | None) -> RunSummary:

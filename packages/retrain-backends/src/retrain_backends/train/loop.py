@@ -41,10 +41,10 @@ def train(config: RunConfig) -> RunSummary:
         raise InterruptedRunError("interrupted before the first step") from None
     with telling_full_disk(run.checkpoints.when_the_disk_is_full):
         with run:
-            state = run_steps(run)
-            adapter = save_adapter(run, state)
+            state, finished = run_steps(run)
+            adapter = save_adapter(run, state, finished)
         summary = conclude(run, state, adapter)
-    if state.steps_done < run.config.training.max_steps:
+    if not finished:
         raise InterruptedRunError(
             f"interrupted after {state.steps_done} steps; "
             + (f"adapter saved in {adapter}" if adapter else "there is nothing to save yet")
@@ -53,15 +53,18 @@ def train(config: RunConfig) -> RunSummary:
     return summary
 
 
-def run_steps(run: Run) -> TrainState:
+def run_steps(run: Run) -> tuple[TrainState, bool]:
     """Do the steps of a run, to the last one or until Ctrl-C.
 
     Ctrl-C while a step is sampled and judged drops that step; once the optimiser has begun, the
-    step is trained and logged first. The state returned is that after the last full step. What is
-    saved between two steps counts as time of the later one.
+    step is trained and logged first. What is saved between two steps counts as time of the later
+    one.
+
+    Returns:
+      The state after the last full step, and whether all has been done, the last evaluation too.
     """
     settings = run.config.training
-    state = run.start
+    state, finished = run.start, False
     with suppress(KeyboardInterrupt):
         guard = begin(run, state)
         score = evaluate_if_due(run, state.steps_done)
@@ -101,4 +104,5 @@ def run_steps(run: Run) -> TrainState:
             score = evaluate_if_due(run, state.steps_done)
         with finish_first():
             run.checkpoints.save_if_due(state, score)
-    return state
+            finished = True
+    return state, finished

@@ -33,6 +33,10 @@ max_tokens = 32
 temperature = 1.0
 lr = 1e-3
 
+[eval]
+every = 20         # also before the first step and after the last one
+max_examples = 200 # questions that are never trained on
+
 [logging]
 log_dir = "logs/first"
 """
