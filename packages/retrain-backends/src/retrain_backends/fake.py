@@ -26,10 +26,12 @@ from retrain_backends.types import (
     Completion,
     Floats,
     OnGroup,
+    Restored,
     SamplingParams,
     StepResult,
     Tokens,
     TrainBatch,
+    Usage,
 )
 from retrain_core import LossOptions, policy_loss
 
@@ -170,17 +172,18 @@ class FakeBackend:
             square=self._square,
             updates=self._updates,
         )
-        return CheckpointRef(str(directory))
+        return CheckpointRef(directory)
 
-    def load(self, ref: CheckpointRef) -> None:
+    def load(self, ref: CheckpointRef) -> Restored:
         """Continue from what `save` wrote, exactly."""
-        with np.load(Path(ref.path) / STATE_FILE, allow_pickle=False) as state:
+        with np.load(ref.directory / STATE_FILE, allow_pickle=False) as state:
             self._logits, self._mean, self._square = (
                 state["logits"],
                 state["mean"],
                 state["square"],
             )
             self._updates = int(state["updates"])
+        return Restored("exact", "the table and the state of Adam are read back byte for byte")
 
     def export_adapter(self, directory: Path) -> str:
         """Write the table; there is no model that PEFT could put it on."""
@@ -190,6 +193,10 @@ class FakeBackend:
     def describe(self) -> BackendFacts:
         """A table in numpy: the same numbers every time."""
         return BackendFacts("fake", (), "bitwise", "a table of logits in float64, on one thread")
+
+    def usage(self) -> Usage:
+        """Nothing that costs anything."""
+        return Usage()
 
     def close(self) -> None:
         """Nothing to free."""

@@ -15,11 +15,13 @@ from retrain_backends.types import (
     Example,
     Floats,
     OnGroup,
+    Restored,
     SamplingParams,
     Scored,
     StepResult,
     Tokens,
     TrainBatch,
+    Usage,
     Verdict,
 )
 
@@ -42,6 +44,7 @@ class Backend(Protocol):
 
         `on_group`, when given, is called once for each prompt, in any order but from this thread,
         as soon as its completions are finished: they are judged while others are still sampled.
+        A prompt that a service failed to answer has no completions, `[]`, and is not announced.
         """
         ...
 
@@ -63,11 +66,14 @@ class Backend(Protocol):
         ...
 
     def save(self, directory: Path) -> CheckpointRef:
-        """Write what an exact continuation needs into `directory`, which exists and is empty."""
+        """Write what an exact continuation needs into `directory`, which exists and is empty.
+
+        A service keeps it itself; the answer then has its path, `directory` what else is needed.
+        """
         ...
 
-    def load(self, ref: CheckpointRef) -> None:
-        """Continue from what `save` wrote."""
+    def load(self, ref: CheckpointRef) -> Restored:
+        """Continue from what `save` wrote, and say how exactly."""
         ...
 
     def export_adapter(self, directory: Path) -> str:
@@ -79,6 +85,10 @@ class Backend(Protocol):
 
     def describe(self) -> BackendFacts:
         """What samples, on which devices, and what the same seed promises."""
+        ...
+
+    def usage(self) -> Usage:
+        """What was used since the last call; called once a step, after training."""
         ...
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ Shape suffixes: `_T` tokens of one completion, `_t` the tokens of a whole batch 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 StopReason: TypeAlias = Literal["stop", "length"]
 Determinism: TypeAlias = Literal["bitwise", "seeded", "not controlled"]
+Fidelity: TypeAlias = Literal["exact", "approximate", "cold"]
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,13 @@ class StepResult:
     """What a training step reports. Ratios and KL are of MATHS.md 6, before any clipping.
 
     `mean_abs_logprob_diff`: mean |new - old|; `kl_k3`: the k3 estimate of KL(old || new);
-    `ratio_p99`, `ratio_max`: of exp(new - old); all over the trained tokens. `times_s` holds the
-    parts of the step by name.
+    `ratio_p99`, `ratio_max`: of exp(new - old); all over the trained tokens. `grad_norm` is None
+    when a service does not tell. `times_s` holds the parts of the step by name.
     """
 
     loss: float
     num_tokens: int
-    grad_norm: float
+    grad_norm: float | None
     mean_abs_logprob_diff: float
     kl_k3: float
     ratio_p99: float
@@ -145,7 +147,7 @@ class StepResult:
     @property
     def is_finite(self) -> bool:
         """Whether loss and gradient are numbers, so that a step was taken."""
-        return isfinite(self.loss) and isfinite(self.grad_norm)
+        return isfinite(self.loss) and (self.grad_norm is None or isfinite(self.grad_norm))
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,14 @@ class Capabilities:
     """What a backend can do; checked when a run is built, before any model is loaded.
 
     `resume`: "exact" continues bit for bit, "approximate" with the same weights and optimiser only.
+    `temperature`: whether `train_step` and `score` divide logits by the sampling temperature; if
+    not, both are at temperature 1 whatever they are asked for.
     """
 
     entropy: bool
     lora_alpha: bool
     resume: Literal["exact", "approximate"]
+    temperature: bool = True
 
 
 @dataclass(frozen=True)
@@ -169,16 +174,44 @@ class BackendFacts:
       devices: what it runs on, such as `NVIDIA H200, 139.8 GiB`; the CPU is not named.
       determinism: what the same seed promises of a second run, as far as the backend is concerned.
       reason: why no more than that.
+      steps_off_policy: how many optimiser steps a sample may lag behind the policy; with 1 the next
+        step is sampled while this one trains.
     """
 
     engine: str
     devices: tuple[str, ...]
     determinism: Determinism
     reason: str
+    steps_off_policy: int = 0
 
 
 @dataclass(frozen=True)
 class CheckpointRef:
-    """Names what `Backend.save` wrote: a directory on disk, or a service's own path."""
+    """Names what `Backend.save` wrote: its directory, and the service's own path if it has one."""
 
-    path: str
+    directory: Path
+    remote: str = ""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How a backend goes on from a checkpoint, as far as it could measure.
+
+    `fidelity`: "exact" when nothing differs from the moment of saving, "approximate" when the
+    policy is the same up to rounding or the optimiser could not be looked at, "cold" when the
+    optimiser begins anew. `reason` says what was measured.
+    """
+
+    fidelity: Fidelity
+    reason: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a backend has used since it was last asked; `figures` go into the metrics row.
+
+    `stop` says why the run should end after this step, as when its budget is spent; else empty.
+    """
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    stop: str = ""

@@ -34,10 +34,12 @@ from retrain_backends.types import (
     Completion,
     Floats,
     OnGroup,
+    Restored,
     SamplingParams,
     StepResult,
     Tokens,
     TrainBatch,
+    Usage,
 )
 
 log = logging.getLogger(__name__)
@@ -167,11 +169,11 @@ class LocalBackend:
             **state,
         }
         write_tensors({name: t.detach().cpu() for name, t in tensors.items()}, directory / _STATE)
-        return CheckpointRef(str(directory))
+        return CheckpointRef(directory)
 
-    def load(self, ref: CheckpointRef) -> None:
+    def load(self, ref: CheckpointRef) -> Restored:
         """Continue from `save`, bit for bit on the CPU."""
-        tensors = load_file(Path(ref.path) / _STATE)
+        tensors = load_file(ref.directory / _STATE)
         asked_for, budget = tensors.pop(_BUDGET).tolist()
         if asked_for == self.trainer.settings.microbatch_tokens:
             self.trainer.budget = budget
@@ -179,6 +181,7 @@ class LocalBackend:
         device = self.trainer.adapter.weights.device
         state = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.trainer.optimizer.state[self.trainer.parameter].update(state)
+        return Restored("exact", "weights and optimiser are read back byte for byte")
 
     def export_adapter(self, directory: Path) -> str:
         """Write a PEFT directory."""
@@ -190,6 +193,10 @@ class LocalBackend:
         devices = tuple(dict.fromkeys([self.sampler.device, self.trainer.base.device]))
         level, reason = determinism(devices)
         return BackendFacts("pytorch", tuple(map(gpu_name, filter(is_gpu, devices))), level, reason)
+
+    def usage(self) -> Usage:
+        """One's own machine is not charged for."""
+        return Usage()
 
     def close(self) -> None:
         """Detach the adapters; memory goes with the objects."""

@@ -141,7 +141,7 @@ def check_training_starts_on_policy(case: BackendCase) -> None:
     assert abs(result.kl_k3) <= case.tolerance
     assert abs(result.ratio_max - 1) <= 100 * case.tolerance
     assert abs(result.loss + batch.advantages_t.mean()) <= 10 * case.tolerance
-    assert 0 < result.grad_norm < np.inf
+    assert result.grad_norm is None or 0 < result.grad_norm < np.inf
     assert all(seconds >= 0 for seconds in result.times_s.values())
 
 

@@ -103,13 +103,13 @@ class Checkpoints:
         with new_directory(target) as partial:
             adapter = self._backend.export_adapter(partial)
             (partial / TRAINER_DIR).mkdir()
-            trainer = self._backend.save(partial / TRAINER_DIR).path
+            trainer = self._backend.save(partial / TRAINER_DIR)
             saved = self._saved.model_copy(
                 update={
                     "state": dump_train_state(state),
                     "checkpoint": name,
                     "adapter": "" if adapter == str(partial) else adapter,
-                    "trainer": trainer if "://" in trainer else TRAINER_DIR,
+                    "remote": trainer.remote,
                     "score": score,
                     "bytes": size_of(partial),
                     "files": digests_of(partial),

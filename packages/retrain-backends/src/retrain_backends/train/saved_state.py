@@ -30,9 +30,9 @@ class SavedState(BaseModel):
     """The state after a number of steps, and where its weights are.
 
     `checkpoint` is the name of a directory in `<adapters>/checkpoints`, empty before the first one;
-    `adapters` is `.` for the run's own directory. `trainer` and `adapter` are where the backend put
-    its state and the adapter: paths inside the checkpoint, or a service's own. `files` has the
-    SHA-256 of each file of the checkpoint, `logs` the length of each log at that step.
+    `adapters` is `.` for the run's own directory. `remote` and `adapter` are a service's own paths
+    of the state and of the adapter, if it keeps them. `files` has the SHA-256
+    of each file of the checkpoint, `logs` the length of each log at that step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +41,7 @@ class SavedState(BaseModel):
     state: dict[str, JsonValue]
     checkpoint: str = ""
     adapters: str = "."
-    trainer: str = ""
+    remote: str = ""
     adapter: str = ""
     score: float | None = None
     bytes: int = 0
@@ -74,9 +74,7 @@ class SavedState(BaseModel):
 
     def reference_in(self, run_dir: Path) -> CheckpointRef:
         """What `Backend.load` is given."""
-        if "://" in self.trainer:
-            return CheckpointRef(self.trainer)
-        return CheckpointRef(str(self.directory_in(run_dir) / self.trainer))
+        return CheckpointRef(self.directory_in(run_dir) / TRAINER_DIR, self.remote)
 
     def check(self, run_dir: Path) -> None:
         """Read every file of the checkpoint and look at the ends of the logs.
