@@ -36,6 +36,7 @@ _EXTRAS = {
     "openai": "judge",
     "peft": "local",
     "safetensors": "local",
+    "tinker": "tinker",
     "torch": "local",
 }
 
@@ -56,9 +57,12 @@ KINDS: Mapping[str, Kind] = {
         {
             "fake": "retrain_backends.fake:FakeBackend",
             "local": "retrain_backends.local.backend:LocalBackend",
+            "tinker": "retrain_backends.tinker.backend:TinkerBackend",
         },
-        frozenset({"tinker"}),
-        ("sample", "score", "train_step", "save", "load", "export_adapter", "describe", "close"),
+        methods=(
+            *("sample", "score", "train_step", "save", "load", "export_adapter"),
+            *("describe", "usage", "close"),
+        ),
     ),
     "engine": Kind(
         "inference.engine",

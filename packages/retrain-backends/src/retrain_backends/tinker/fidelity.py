@@ -1,0 +1,64 @@
+"""How exactly a service goes on from a state that it kept: measured, since it need not tell.
+
+The policy is recognised by the log-probs that it gave some completions when it was saved. The
+optimiser is seen in a second trainer, made of the same state and then left alone: it takes a step
+whose gradient is 0. AdamW with its running means moves on by them; one that begins anew stays.
+"""
+
+import tinker
+
+from retrain_backends.errors import RetrainError, RunError
+from retrain_backends.tinker.datums import datums_without_gradient
+from retrain_backends.tinker.saved import SavedTrainer
+from retrain_backends.tinker.service import Service, Trainer
+from retrain_backends.types import Floats, Restored
+
+_SAME = 1e-5  # nats: float32 arithmetic, done again
+_ROUNDED = 0.05  # nats: bfloat16 arithmetic, done in other batches
+_PROBE_LR = 1e-2  # moves every weight by about that much, far more than rounding
+
+
+def measure(service: Service, saved: SavedTrainer, scores: list[Floats]) -> Restored:
+    """Compare a restored trainer with the one that was saved.
+
+    Args:
+      service: where both are.
+      saved: what was kept of the one that was saved.
+      scores: the restored trainer's log-probs of the completions of `saved.reference`.
+
+    Raises:
+      RunError: it is another policy.
+    """
+    if not saved.updates:
+        return Restored("exact", "nothing had been trained, so there was nothing to lose")
+    distance = saved.reference.distance(scores)
+    if distance > _ROUNDED:
+        raise RunError(
+            f"{service.endpoint}: {saved.path} is not the policy that was saved: log-probs differ by"
+            f" {distance:.3g} nats a token; `retrain --resume` with an older checkpoint may go on"
+        )
+    policy = f"the log-probs of the saved policy differ by {distance:.1g} nats a token"
+    try:
+        moved = _moved_by_momentum(service, saved)
+    except RetrainError as error:
+        return Restored("approximate", f"{policy}; the optimiser could not be looked at ({error})")
+    if moved <= max(2 * distance, _SAME):
+        return Restored(
+            "cold", f"{policy}; a step without a gradient moves nothing: a new optimiser"
+        )
+    optimiser = f"a step without a gradient moves them by {moved:.1g}, so the optimiser was kept"
+    return Restored("exact" if distance <= _SAME else "approximate", f"{policy}; {optimiser}")
+
+
+def _moved_by_momentum(service: Service, saved: SavedTrainer) -> float:
+    """How far a step without a gradient moves the log-probs, nats."""
+    prompts, completions = saved.reference.rows()
+    other = service.saved_trainer(saved.path, with_optimizer=True)
+    doing = "looking at the optimiser that was restored"
+    backward = other.forward_backward(
+        datums_without_gradient(prompts, completions), "importance_sampling"
+    )
+    step = other.optim_step(tinker.AdamParams(learning_rate=_PROBE_LR))
+    service.wait(backward, doing)
+    service.wait(step, doing)
+    return saved.reference.distance(service.score(other, prompts, completions))

@@ -1,0 +1,263 @@
+"""A Tinker service through its official SDK, and all that this project knows of SDK versions.
+
+The SDK retries single calls itself (busy, unreachable, 5xx), for minutes. Here every wait gets an
+end, and whatever comes out of it becomes one line that names the endpoint.
+"""
+
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from logging import ERROR, getLogger
+from typing import Any, Self, TypeAlias
+
+import httpx
+import tinker
+
+from retrain_backends.errors import ConfigError, ModelError, RetrainError, RunError, describe
+from retrain_backends.tinker.datums import completion_logprobs, datums_to_score, parts
+from retrain_backends.tinker.options import TinkerOptions
+from retrain_backends.types import Floats, Tokens
+
+Trainer: TypeAlias = tinker.TrainingClient
+Sampler: TypeAlias = tinker.SamplingClient
+
+_OWN_KEY = "tml-none"  # a server of one's own takes any key, but the SDK wants one of this form
+_REACH_S = 10.0  # longest that finding out whether there is an endpoint at all may take
+_GO_ON = "`retrain --resume` goes on from the last checkpoint"
+# From 0.38 on there is a client without a session for what is not training.
+_HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
+    "api_key" in inspect.signature(tinker.RestClient).parameters
+)
+_SPEAKS_OLDER = "only supports as proto"  # what SDKs from 0.25 on say of an older server
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service is (None: where the SDK says), and the key to it, which is never shown."""
+
+    url: str | None
+    key: str = field(repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        """The address, for messages."""
+        return self.url.rstrip("/") if self.url else "the Tinker service"
+
+
+class Service:
+    """A connection to a service; made with `connect`.
+
+    Args:
+      address: where it is.
+      options: of the backend.
+    """
+
+    def __init__(self, address: Address, options: TinkerOptions) -> None:
+        self._address = address
+        self._options = options
+        self._client = tinker.ServiceClient(base_url=address.url, api_key=address.key)
+
+    @property
+    def endpoint(self) -> str:
+        """Its address, for messages."""
+        return self._address.endpoint
+
+    @classmethod
+    def connect(cls, base_url: str, options: TinkerOptions) -> Self:
+        """Connect to the address, or to the one that the environment names, or to Tinker's own.
+
+        Raises:
+          ConfigError: there is no key, or the service does not take it.
+          RunError: nothing answers at the address.
+        """
+        url = base_url or os.environ.get("TINKER_BASE_URL", "")
+        key = os.environ.get("TINKER_API_KEY") or (_OWN_KEY if url else None)
+        if key is None:
+            raise ConfigError(
+                "backend.backend: `tinker` needs a key: set TINKER_API_KEY (it may be in .env), or"
+                " model.base_url to use a server of your own"
+            )
+        # It tells of every poll of a request that is not done yet.
+        getLogger("tinker.lib.api_future_impl").setLevel(ERROR)
+        address = Address(url or None, key)
+        if url:
+            _refuse_unreachable(url)
+        with _telling(address.endpoint, "connecting"):
+            service = cls(address, options)
+            service.models()
+        return service
+
+    def models(self) -> list[str]:
+        """Names of the models that can be trained."""
+        asked = self._rest_client() if _HAS_REST_CLIENT else self._client
+        with _telling(self.endpoint, "asking for its models"):
+            found = resolved(asked.get_server_capabilities(), self._options.timeout_s)
+        return sorted(model.model_name for model in found.supported_models if model.model_name)
+
+    def new_trainer(self, model: str, rank: int, seed: int) -> Trainer:
+        """A new adapter on a model.
+
+        Raises:
+          ModelError: the service has no such model.
+        """
+        options = self._options
+        try:
+            with _telling(self.endpoint, f"creating an adapter on {model}"):
+                return resolved(
+                    self._client.create_lora_training_client(
+                        base_model=model,
+                        rank=rank,
+                        seed=seed,
+                        train_mlp=options.train_mlp,
+                        train_attn=options.train_attn,
+                        train_unembed=options.train_unembed,
+                    ),
+                    options.timeout_s,
+                )
+        except RunError as error:
+            known = self.models()
+            if model in known or isinstance(error.__cause__, TimeoutError):
+                raise
+            raise ModelError(
+                f"model.model: {self.endpoint} cannot train `{model}`; it has"
+                f" {', '.join(f'`{name}`' for name in known) or 'no models'}"
+            ) from error
+
+    def saved_trainer(self, path: str, *, with_optimizer: bool) -> Trainer:
+        """A trainer with the weights that `path` names, and with its optimiser or a new one."""
+        client = self._client
+        create = (
+            client.create_training_client_from_state_with_optimizer
+            if with_optimizer
+            else client.create_training_client_from_state
+        )
+        with _telling(self.endpoint, f"restoring {path}"):
+            return resolved(create(path), self._options.timeout_s)
+
+    def wait(self, future: Any, doing: str) -> Any:
+        """The result of a call.
+
+        Args:
+          future: what the SDK answered.
+          doing: what is waited for, for messages.
+
+        Raises:
+          RunError: the call failed, or took too long.
+        """
+        with _telling(self.endpoint, doing):
+            return resolved(future, self._options.timeout_s)
+
+    def new_sampler(self, trainer: Trainer) -> Sampler:
+        """Samples with the trainer's weights as they are now."""
+        with _telling(self.endpoint, "making the new weights ready to sample"):
+            saving = trainer.save_weights_and_get_sampling_client()
+            return resolved(saving, self._options.timeout_s)
+
+    def score(
+        self, trainer: Trainer, prompts: Sequence[Tokens], completions: Sequence[Tokens]
+    ) -> list[Floats]:
+        """Log-probs of completions at temperature 1, nats; `completions[i]` follows `prompts[i]`."""
+        doing = "scoring"
+        datums = datums_to_score(prompts, completions)
+        submitted = [
+            trainer.forward(part, "cross_entropy")
+            for part in parts(datums, self._options.step_tokens)
+        ]
+        outputs = [
+            output for future in submitted for output in self.wait(future, doing).loss_fn_outputs
+        ]
+        return completion_logprobs(outputs, [len(tokens_T) for tokens_T in completions])
+
+    def adapter_urls(self, trainer: Trainer, name: str, path: str) -> Mapping[str, str]:
+        """Where the files of an adapter can be fetched, by name; "" is an archive of them all.
+
+        Args:
+          trainer: what trains it.
+          name: to save it under, where the service wants it saved once more.
+          path: its `tinker://` path.
+        """
+        rest, timeout_s = self._rest_client(), self._options.timeout_s
+        with _telling(self.endpoint, "preparing the adapter for download"):
+            if hasattr(rest, "get_checkpoint_archive_url_from_tinker_path"):  # until 0.36
+                archive = rest.get_checkpoint_archive_url_from_tinker_path(path)
+                return {"": resolved(archive, timeout_s).url}
+            saved = resolved(trainer.save_weights_external(name), timeout_s)
+            return resolved(rest.get_external_weights_urls(saved.path), timeout_s).urls
+
+    def close(self) -> None:
+        """End the session, where the SDK can (newer ones); nobody waits for it."""
+        if hasattr(self._client, "close"):
+            with suppress(tinker.TinkerError, RuntimeError):
+                self._client.close("success")
+
+    def _rest_client(self) -> Any:
+        if _HAS_REST_CLIENT:
+            return tinker.RestClient(base_url=self._address.url, api_key=self._address.key)
+        return self._client.create_rest_client()
+
+
+def resolved(answer: Any, timeout_s: float) -> Any:
+    """What a call comes to: newer SDKs answer with a future where older ones wait themselves."""
+    return answer.result(timeout_s) if hasattr(answer, "result") else answer
+
+
+def plain_future(answer: Any) -> Future[Any]:
+    """The future of `concurrent.futures` behind the SDK's."""
+    return answer if isinstance(answer, Future) else answer.future()
+
+
+@contextmanager
+def _telling(endpoint: str, doing: str) -> Iterator[None]:
+    """A border: somebody else's library and network. What fails becomes one line."""
+    try:
+        yield
+    except RetrainError:
+        raise
+    except Exception as error:
+        raise _error(error, endpoint, doing) from error
+
+
+def _error(error: Exception, endpoint: str, doing: str) -> RetrainError:
+    match error:
+        case tinker.AuthenticationError() | tinker.PermissionDeniedError():
+            return ConfigError(
+                f"{endpoint} refuses the key ({error.status_code}); set TINKER_API_KEY to one that"
+                " it takes"
+            )
+        case tinker.NotFoundError():
+            line = "it does not know what it was asked for (404); the session may be lost"
+        case tinker.APIStatusError():
+            line = f"it answered {error.status_code}, retries included: {error.message}"
+        case TimeoutError():
+            line = "no answer in time (backend.options.timeout_s)"
+        case tinker.APIConnectionError():
+            line = f"no connection, retries included ({error.message})"
+        case ValueError() if _SPEAKS_OLDER in str(error):
+            return ConfigError(
+                f"{endpoint} speaks an older protocol than tinker {tinker.__version__}; install the"
+                " version that its makers name (pip install 'tinker==0.24.1' for SkyRL 0.3.0)"
+            )
+        case _:
+            line = describe(error)
+    return RunError(f"{endpoint}: {doing}: {' '.join(line.split())[:400]}; {_GO_ON}")
+
+
+def _refuse_unreachable(url: str) -> None:
+    """Ask once for anything, since the SDK goes on asking an address without a server for minutes.
+
+    Raises:
+      ConfigError: this is no address.
+      RunError: nothing answers.
+    """
+    try:
+        httpx.get(url, timeout=_REACH_S, follow_redirects=False)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"model.base_url: `{url}` is no address ({error})") from error
+    except httpx.HTTPError as error:
+        raise RunError(
+            f"{url.rstrip('/')} cannot be reached ({describe(error)}); start the server, or correct"
+            " model.base_url"
+        ) from error
