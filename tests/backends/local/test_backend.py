@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from retrain_backends.config import read_backend_options
 from retrain_backends.errors import ConfigError, ModelError, RunError
 from retrain_backends.local.backend import LocalBackend
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.decode import sample_groups
 from retrain_backends.local.devices import parse_devices, pick_dtype
-from retrain_backends.local.options import LocalOptions, parse_options
+from retrain_backends.local.options import LocalOptions
 from retrain_backends.testing import CHECKS, BackendCase
 
 
@@ -145,12 +146,12 @@ def test_pickled_weights_are_refused(local_config, qwen3, tmp_path):
 
 def test_unknown_option_is_one_line():
     with pytest.raises(ConfigError, match=r"microbatch_tokens") as caught:
-        parse_options({"microbatch_token": 3, "threads": -1})
+        read_backend_options(LocalOptions, {"microbatch_token": 3, "threads": -1})
     assert len(caught.value.problems) == 2
 
 
 def test_options_have_defaults():
-    assert parse_options({}) == LocalOptions()
+    assert read_backend_options(LocalOptions, {}) == LocalOptions()
 
 
 @pytest.mark.parametrize("text", ["cuda", "gpu:x", "", "gpu:0,,gpu:1"])

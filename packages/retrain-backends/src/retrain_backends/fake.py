@@ -5,19 +5,19 @@ look at each other. It samples from that policy, trains it with the real policy 
 (`retrain_core.policy_loss`) and Adam, and so really learns whatever such a policy can learn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from retrain_backends.config import RunConfig
-from retrain_backends.errors import ConfigError
+from retrain_backends.config import RunConfig, read_backend_options
+from retrain_backends.config.section import Section
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.types import (
     BackendFacts,
@@ -41,10 +41,8 @@ STATE_FILE = "state.npz"
 ADAPTER_FILE = "policy.npy"
 
 
-class FakeOptions(BaseModel):
+class FakeOptions(Section):
     """`[backend] options` of the fake backend."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     vocab_size: int = Field(default=64, ge=2, description="Tokens are 0 to this, exclusive.")
     positions: int = Field(
@@ -97,7 +95,11 @@ class FakeBackend:
             eps=config.optimizer.eps,
             bounds=config.algorithm.loss_options(),
         )
-        return cls(_parse_options(config.backend.options), training, config.training.seed)
+        return cls(
+            read_backend_options(FakeOptions, config.backend.options),
+            training,
+            config.training.seed,
+        )
 
     def sample(
         self,
@@ -257,17 +259,3 @@ def _log_softmax(logits: Floats, temperature: float) -> Floats:
 
 def _of_tokens(logprobs_TV: Floats, tokens_T: Tokens) -> Floats:
     return np.take_along_axis(logprobs_TV, tokens_T[:, None], axis=1)[:, 0]
-
-
-def _parse_options(options: Mapping[str, Any]) -> FakeOptions:
-    try:
-        return FakeOptions.model_validate(dict(options))
-    except ValidationError as error:
-        allowed = ", ".join(FakeOptions.model_fields)
-        raise ConfigError(
-            *(
-                f"[backend.options] {'.'.join(map(str, problem['loc']))}: {problem['msg']} "
-                f"(options of the fake backend: {allowed})"
-                for problem in error.errors()
-            )
-        ) from error

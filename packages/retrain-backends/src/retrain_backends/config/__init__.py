@@ -21,6 +21,7 @@ from retrain_backends.config.load import (
 )
 from retrain_backends.config.model import LoraConfig, ModelConfig
 from retrain_backends.config.nearest import did_you_mean
+from retrain_backends.config.options import read_backend_options
 from retrain_backends.config.run import RunConfig, with_drawn_seed
 from retrain_backends.config.study import (
     CampaignConfig,
@@ -72,6 +73,7 @@ __all__ = [
     "load_config",
     "load_env_file",
     "read_arguments",
+    "read_backend_options",
     "sections",
     "with_drawn_seed",
 ]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args
 
@@ -109,6 +109,16 @@ def fields_by_path() -> Mapping[str, FieldDoc]:
     return {field.path: field for section in sections() for field in section.fields}
 
 
+def options_doc(name: str, model: type[Section]) -> SectionDoc:
+    """A table that a part of a run reads itself, such as `[backend.options]`; it has no flags."""
+    return replace(_section_doc(name, model, repeated=True), repeated=False)
+
+
+def nested_section(model: type[Section], key: str) -> type[Section] | None:
+    """The class of the table that stands under a key; None when the key holds a plain value."""
+    return _section_in(model.model_fields[key].annotation) if key in model.model_fields else None
+
+
 def toml_value(value: object) -> str:
     """A value on one line as TOML writes it, for messages and tables."""
     if isinstance(value, Mapping):
@@ -149,19 +159,21 @@ def _field_doc(
     section: str, key: str, info: FieldInfo, schema: Mapping[str, Any], *, repeated: bool
 ) -> FieldDoc:
     written = [mark.text for mark in info.metadata if isinstance(mark, Allowed)]
-    default = (
-        None if info.is_required() else toml_value(info.get_default(call_default_factory=True))
-    )
     return FieldDoc(
         section=section,
         key=key,
         flag="" if repeated else _flag(section, key),
         kind=schema.get("type", ""),
-        default=default,
+        default=None if info.is_required() else _default(info),
         allowed=written[0] if written else _allowed(schema),
         names=tuple(_names(schema)),
         description=info.description or "",
     )
+
+
+def _default(info: FieldInfo) -> str:
+    value = info.get_default(call_default_factory=True)
+    return "unset" if value is None else toml_value(value)
 
 
 def _flag(section: str, key: str) -> str:

@@ -10,11 +10,13 @@ from pydantic_core import ErrorDetails
 from retrain_backends.config.describe import (
     FieldDoc,
     SectionDoc,
-    fields_by_path,
+    nested_section,
+    options_doc,
     sections,
     toml_value,
 )
 from retrain_backends.config.nearest import did_you_mean, nearest
+from retrain_backends.config.section import Section
 
 _LONGEST_SHOWN = 80
 
@@ -40,6 +42,35 @@ def problems_of(error: ValidationError, origin: Origin, given: Mapping[str, Any]
     """
     lines = (_line(problem, origin, given) for problem in error.errors(include_url=False))
     return list(dict.fromkeys(lines))
+
+
+def problems_of_options(
+    error: ValidationError, name: str, model: type[Section], given: Mapping[str, Any]
+) -> list[str]:
+    """As `problems_of`, for a table that a part of a run reads itself.
+
+    Args:
+      error: what pydantic found.
+      name: of the table, such as `backend.options`.
+      model: that it was validated with; tables may stand under its keys.
+      given: the values that were validated.
+    """
+    problems = error.errors(include_url=False)
+    return list(dict.fromkeys(_option_line(problem, name, model, given) for problem in problems))
+
+
+def _option_line(
+    problem: ErrorDetails, name: str, model: type[Section], given: Mapping[str, Any]
+) -> str:
+    key, *inner = map(str, problem["loc"]) if problem["loc"] else ("",)
+    nested = nested_section(model, key)
+    if nested and inner:
+        below = ErrorDetails(**{**problem, "loc": problem["loc"][1:]})
+        return _option_line(below, f"{name}.{key}", nested, given[key])
+    section = options_doc(name, model)
+    if not key:
+        return f"{section.header} {_message(problem)}"
+    return _key_problem(problem, f"{section.header} {key}", section, (key, given.get(key)))
 
 
 def _line(problem: ErrorDetails, origin: Origin, given: Mapping[str, Any]) -> str:
@@ -77,7 +108,7 @@ def _key_problem(
     problem: ErrorDetails, place: str, section: SectionDoc, given: tuple[str, Any]
 ) -> str:
     key, value = given
-    doc = fields_by_path().get(f"{section.name}.{key}")
+    doc = next((doc for doc in section.fields if doc.key == key), None)
     if doc is None:
         return f"{place} is an unknown key{_known_keys(section, key)}"
     if problem["type"] == "missing":

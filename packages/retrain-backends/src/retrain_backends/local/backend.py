@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from retrain_backends.config import RunConfig
+from retrain_backends.config import RunConfig, read_backend_options
 from retrain_backends.errors import RunError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
@@ -23,7 +23,7 @@ from retrain_backends.local.devices import (
     pick_dtype,
 )
 from retrain_backends.local.files import write_tensors
-from retrain_backends.local.options import parse_options
+from retrain_backends.local.options import LocalOptions
 from retrain_backends.local.packing import batch_to_score
 from retrain_backends.local.trainer import OptimizerSettings, Trainer, is_out_of_memory
 from retrain_backends.tokenizer import resolve_model
@@ -74,7 +74,7 @@ class LocalBackend:
     @classmethod
     def from_config(cls, config: RunConfig) -> Self:
         """Load the model and draw the adapter that the configuration describes."""
-        options = parse_options(config.backend.options)
+        options = read_backend_options(LocalOptions, config.backend.options)
         if options.threads:
             torch.set_num_threads(options.threads)
         sample_on, train_on = parse_devices(config.backend.devices)

@@ -1,16 +1,12 @@
 """`[backend.options]` of the local backend."""
 
-from collections.abc import Mapping
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from retrain_backends.errors import ConfigError
+from retrain_backends.config.section import Section
 
 
-class LocalOptions(BaseModel):
+class LocalOptions(Section):
     """What can be set in `[backend.options]` when `backend = "local"`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     microbatch_tokens: int = Field(
         default=4096,
@@ -28,18 +24,3 @@ class LocalOptions(BaseModel):
         ge=0,
         description="CPU threads of torch; 0 leaves torch's own choice.",
     )
-
-
-def parse_options(options: Mapping[str, object]) -> LocalOptions:
-    """Validate the table; every problem is one line of the error."""
-    try:
-        return LocalOptions.model_validate(dict(options))
-    except ValidationError as error:
-        allowed = ", ".join(LocalOptions.model_fields)
-        raise ConfigError(
-            *(
-                f"[backend.options] {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-                f" (options of the local backend: {allowed})"
-                for problem in error.errors()
-            )
-        ) from error

@@ -1,0 +1,158 @@
+"""What a run has used of a service: tokens, money and time, and whether a budget is spent."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+
+from retrain_backends.tinker.options import Prices
+from retrain_backends.types import Usage
+
+TOTAL = "_total"  # ends the names of the figures that are of the whole run
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """Tokens as a service charges them.
+
+    Args:
+      prompt: read before a completion was sampled.
+      sampled: of completions, whether they were trained on or not.
+      trained: of whole sequences, prompts included, that were trained on or scored.
+    """
+
+    prompt: int = 0
+    sampled: int = 0
+    trained: int = 0
+
+    def __add__(self, other: "TokenCount") -> "TokenCount":
+        return TokenCount(
+            self.prompt + other.prompt,
+            self.sampled + other.sampled,
+            self.trained + other.trained,
+        )
+
+    def __sub__(self, other: "TokenCount") -> "TokenCount":
+        return TokenCount(
+            self.prompt - other.prompt,
+            self.sampled - other.sampled,
+            self.trained - other.trained,
+        )
+
+    def times(self, factor: float) -> "TokenCount":
+        """So many times as much, rounded to whole tokens."""
+        return TokenCount(
+            round(self.prompt * factor), round(self.sampled * factor), round(self.trained * factor)
+        )
+
+    def cost(self, prices: Prices) -> float:
+        """(prompt p_prompt + sampled p_sampled + trained p_trained) / 10^6, in the prices' unit."""
+        return (
+            self.prompt * prices.prompt
+            + self.sampled * prices.sampled
+            + self.trained * prices.trained
+        ) / 1e6
+
+    def figures(self, suffix: str = "") -> dict[str, float]:
+        """The columns of `metrics.jsonl`."""
+        return {
+            f"prompt_tokens_charged{suffix}": self.prompt,
+            f"sampled_tokens_charged{suffix}": self.sampled,
+            f"trained_tokens_charged{suffix}": self.trained,
+        }
+
+
+def money(amount: float) -> str:
+    """An amount in the unit of the prices: to the hundredth, or two digits of less than one."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"
+
+
+class Ledger:
+    """Counts what a run uses; any thread may add to it.
+
+    Args:
+      prices: per million tokens; None when they are not known.
+      max_cost: ends the run when it has cost as much; 0 for no limit. Needs prices.
+      max_hours: ends the run when it has taken as long; 0 for no limit.
+      clock: seconds that never go backwards.
+    """
+
+    def __init__(
+        self,
+        prices: Prices | None,
+        max_cost: float = 0.0,
+        max_hours: float = 0.0,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._prices = prices
+        self._max_cost = max_cost
+        self._max_hours = max_hours
+        self._clock = clock
+        self._started_s = clock()  # moved back by what an interrupted run had taken
+        self._lock = Lock()
+        self._totals = TokenCount()
+        self._taken = TokenCount()  # the totals when they were last asked for
+
+    def add(self, prompt: int = 0, sampled: int = 0, trained: int = 0) -> None:
+        """Count what a call is charged for."""
+        with self._lock:
+            self._totals += TokenCount(prompt, sampled, trained)
+
+    @property
+    def totals(self) -> TokenCount:
+        """Everything that the run has used, before it was resumed too."""
+        return self._totals
+
+    @property
+    def cost(self) -> float | None:
+        """What all of it costs; None without prices."""
+        return None if self._prices is None else self._totals.cost(self._prices)
+
+    @property
+    def hours(self) -> float:
+        """How long the run has taken, without the time between being stopped and being resumed."""
+        return (self._clock() - self._started_s) / 3600
+
+    def take(self) -> Usage:
+        """Tokens since the last call, totals of the run, and whether a budget is spent."""
+        with self._lock:
+            totals, before = self._totals, self._taken
+            self._taken = totals
+        cost = {} if self.cost is None else {"cost": self.cost}
+        figures = {
+            **(totals - before).figures(),
+            **totals.figures(TOTAL),
+            **cost,
+            "hours": self.hours,
+        }
+        return Usage(figures, "; ".join(self._spent()))
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps; `restore` reads it."""
+        return {**self._totals.figures(TOTAL), "hours": self.hours}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on counting from a checkpoint.
+
+        What was used after it is not known to it, and is counted only if this ledger did so: the
+        larger of the two counts stands. The cost is that of all tokens at today's prices.
+        """
+        counted = self._totals.figures(TOTAL)
+        larger = [int(max(counted[name], state[name])) for name in counted]
+        with self._lock:
+            self._totals = self._taken = TokenCount(*larger)
+        self._started_s = self._clock() - 3600 * max(self.hours, state["hours"])
+
+    def _spent(self) -> list[str]:
+        spent = []
+        if self._max_cost and self.cost is not None and self.cost >= self._max_cost:
+            spent.append(
+                f"the run has cost {money(self.cost)}, and "
+                f"backend.options.max_cost = {self._max_cost:g}"
+            )
+        if self._max_hours and self.hours >= self._max_hours:
+            spent.append(
+                f"the run has taken {self.hours:.2f} hours, and "
+                f"backend.options.max_hours = {self._max_hours:g}"
+            )
+        return spent
