@@ -114,7 +114,7 @@ class TinkerBackend:
             return []
         with self._throttle.slot():
             scores = self._service.score(self._get_trainer(), prompts, completions)
-        self._ledger.add(prompt=sum(map(len, [*prompts, *completions])))
+        self._ledger.add(trained=sum(map(len, [*prompts, *completions])))
         return scores
 
     def train_step(self, batch: TrainBatch) -> StepResult:
@@ -150,7 +150,9 @@ class TinkerBackend:
         self._get_sampler()
         self._ledger.add(trained=sum(datum.model_input.length for datum in datums))
         self._reference = Reference.from_batch(batch)
-        result = self._loss(batch, completion_logprobs(outputs, np.diff(batch.token_offsets_n)))
+        result = self._loss(
+            batch, completion_logprobs(outputs, np.diff(batch.token_offsets_n).tolist())
+        )
         return StepResult(
             loss=result.loss,
             num_tokens=result.num_tokens,

@@ -20,7 +20,7 @@ from retrain_core import LossOptions
 class ServiceLoss:
     """A loss by the service's name for it, with its settings."""
 
-    name: str
+    name: tinker.types.LossFnType
     config: Mapping[str, float] | None
 
     @classmethod

@@ -10,7 +10,7 @@ import tinker
 from retrain_backends.errors import RetrainError, RunError
 from retrain_backends.tinker.datums import datums_without_gradient
 from retrain_backends.tinker.saved import SavedTrainer
-from retrain_backends.tinker.service import Service, Trainer
+from retrain_backends.tinker.service import Service
 from retrain_backends.types import Floats, Restored
 
 _SAME = 1e-5  # nats: float32 arithmetic, done again
@@ -34,8 +34,8 @@ def measure(service: Service, saved: SavedTrainer, scores: list[Floats]) -> Rest
     distance = saved.reference.distance(scores)
     if distance > _ROUNDED:
         raise RunError(
-            f"{service.endpoint}: {saved.path} is not the policy that was saved: log-probs differ by"
-            f" {distance:.3g} nats a token; `retrain --resume` with an older checkpoint may go on"
+            f"{service.endpoint}: {saved.path} is not the policy that was saved: its log-probs"
+            f" differ by {distance:.3g} nats a token; start a new run by leaving out --resume"
         )
     policy = f"the log-probs of the saved policy differ by {distance:.1g} nats a token"
     try:
@@ -44,10 +44,10 @@ def measure(service: Service, saved: SavedTrainer, scores: list[Floats]) -> Rest
         return Restored("approximate", f"{policy}; the optimiser could not be looked at ({error})")
     if moved <= max(2 * distance, _SAME):
         return Restored(
-            "cold", f"{policy}; a step without a gradient moves nothing: a new optimiser"
+            "cold", f"{policy}; a step without a gradient moves nothing: it begins anew"
         )
-    optimiser = f"a step without a gradient moves them by {moved:.1g}, so the optimiser was kept"
-    return Restored("exact" if distance <= _SAME else "approximate", f"{policy}; {optimiser}")
+    kept = f"a step without a gradient moves them by {moved:.1g}, so the optimiser was kept"
+    return Restored("exact" if distance <= _SAME else "approximate", f"{policy}; {kept}")
 
 
 def _moved_by_momentum(service: Service, saved: SavedTrainer) -> float:

@@ -14,7 +14,7 @@ import tinker
 from retrain_backends.errors import RunError, describe
 from retrain_backends.randomness import stream
 from retrain_backends.tinker.ledger import Ledger
-from retrain_backends.tinker.service import Sampler, plain_future
+from retrain_backends.tinker.service import GO_ON, Sampler, plain_future
 from retrain_backends.tinker.throttle import Throttle
 from retrain_backends.types import Completion, OnGroup, SamplingParams, Tokens
 
@@ -154,7 +154,7 @@ class GroupSampler:
         raise RunError(
             f"{self._endpoint}: {len(failures)} of {prompts} prompts got no completions, more than"
             f" backend.options.max_failed_prompts = {self._limits.max_failed:g} allows:"
-            f" {'; '.join(reasons[:_EXAMPLES])}; `retrain --resume` goes on from the last checkpoint"
+            f" {'; '.join(reasons[:_EXAMPLES])}; {GO_ON}"
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict
 
 from retrain_backends.types import Floats, Tokens, TrainBatch
 
@@ -58,7 +58,7 @@ class SavedTrainer(BaseModel):
     endpoint: str
     updates: int
     reference: Reference
-    ledger: Mapping[str, JsonValue]
+    ledger: Mapping[str, float]
 
     def write(self, directory: Path) -> None:
         """Write it into the directory of a checkpoint."""

@@ -26,7 +26,7 @@ Sampler: TypeAlias = tinker.SamplingClient
 
 _OWN_KEY = "tml-none"  # a server of one's own takes any key, but the SDK wants one of this form
 _REACH_S = 10.0  # longest that finding out whether there is an endpoint at all may take
-_GO_ON = "`retrain --resume` goes on from the last checkpoint"
+GO_ON = "`retrain --resume` goes on from the last checkpoint"
 # From 0.38 on there is a client without a session for what is not training.
 _HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
     "api_key" in inspect.signature(tinker.RestClient).parameters
@@ -159,7 +159,7 @@ class Service:
     def score(
         self, trainer: Trainer, prompts: Sequence[Tokens], completions: Sequence[Tokens]
     ) -> list[Floats]:
-        """Log-probs of completions at temperature 1, nats; `completions[i]` follows `prompts[i]`."""
+        """Log-probs of completions at temperature 1, nats; each follows its prompt."""
         doing = "scoring"
         datums = datums_to_score(prompts, completions)
         submitted = [
@@ -242,7 +242,7 @@ def _error(error: Exception, endpoint: str, doing: str) -> RetrainError:
             )
         case _:
             line = describe(error)
-    return RunError(f"{endpoint}: {doing}: {' '.join(line.split())[:400]}; {_GO_ON}")
+    return RunError(f"{endpoint}: {doing}: {' '.join(line.split())[:400]}; {GO_ON}")
 
 
 def _refuse_unreachable(url: str) -> None:
