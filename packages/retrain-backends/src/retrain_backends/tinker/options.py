@@ -49,7 +49,9 @@ class TinkerOptions(Section):
         default=0, description="How long the service keeps a checkpoint. 0: for ever."
     )
     download_adapter: bool = Field(
-        default=False, description="Also download the final adapter, as a PEFT directory."
+        default=False,
+        description="Download the adapter with every checkpoint and at the end, as a PEFT "
+        "directory. Otherwise the service keeps it, under a `tinker://` path.",
     )
     train_mlp: bool = Field(default=True, description="Adapt the feed-forward layers.")
     train_attn: bool = Field(default=True, description="Adapt the attention layers.")
