@@ -1,0 +1,257 @@
+"""A small Tinker service in this process, for tests of what talks to one.
+
+    with TinkerServer(vocabulary=64, failures=Failures(error_share=0.3)) as server:
+        client = tinker.ServiceClient(base_url=server.url, api_key="tml-any")
+
+It speaks the wire format of the official SDK, 0.24 to 0.38, over real HTTP, and really trains: a
+bigram model with a low-rank adapter (`tinker_policy`), whose gradients, Adam steps, samples and
+checkpoints are exact. `Failures` makes the way to it bad, `Behaviour` sets where services differ.
+"""
+
+import hashlib
+import json
+import socket
+import sys
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+from urllib.parse import urlsplit
+
+from retrain_backends.testing.tinker_api import JSON, Answer, ApiError, Request
+from retrain_backends.testing.tinker_failures import Failures, Fate
+from retrain_backends.testing.tinker_futures import Promises
+from retrain_backends.testing.tinker_models import (
+    Behaviour,
+    Executed,
+    Holdings,
+    Journal,
+    World,
+)
+from retrain_backends.testing.tinker_policy import BigramPolicy
+from retrain_backends.testing.tinker_routes import Routes
+
+MODEL_NAME = "retrain/bigram"
+
+
+class TinkerServer:
+    """A running service; a context manager.
+
+    Args:
+      model_dir: a model's directory, served under its own path: its `config.json` gives the number
+        of tokens, the length of the context and the token that ends a text. None: only `MODEL_NAME`
+        is served.
+      vocabulary: number of tokens; None takes the model's, or 64.
+      failures: what goes wrong.
+      behaviour: where services differ.
+      seed: decides the base model's weights.
+
+    Attributes:
+      url: the service's address.
+      failures: as given; may be changed at any time.
+      behaviour: as given; may be changed at any time.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path | None = None,
+        *,
+        vocabulary: int | None = None,
+        failures: Failures | None = None,
+        behaviour: Behaviour | None = None,
+        seed: int = 0,
+    ) -> None:
+        config = {} if model_dir is None else _model_config(Path(model_dir))
+        self.failures = failures or Failures()
+        self.behaviour = behaviour or Behaviour()
+        self._journal = Journal()
+        names = (MODEL_NAME,) if model_dir is None else (MODEL_NAME, str(model_dir))
+        tokens = vocabulary or config.get("vocab_size", 64)
+        self._promises = Promises(self._journal.errors.append)
+        self._holdings = Holdings(tokens, names, self._promises)
+        self._policy = BigramPolicy(tokens, seed)
+        world = World(
+            policy=self._policy,
+            eos=_end_tokens(config),
+            holdings=self._holdings,
+            failures=self.failures,
+            journal=self._journal,
+            behaviour=self.behaviour,
+        )
+        self._http = _Http(Routes(world), world)
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+        self._promises.close()
+        if self._journal.errors and error is None:
+            raise RuntimeError("the test server broke") from self._journal.errors[0]
+
+    @property
+    def policy(self) -> BigramPolicy:
+        """The base model."""
+        return self._policy
+
+    @property
+    def log(self) -> list[Executed]:
+        """Everything done so far, in order."""
+        return list(self._journal.log)
+
+    def executed(self, what: str, model_id: str | None = None) -> list[Executed]:
+        """What of one sort was done, for one model or for all.
+
+        Args:
+          what: create_session, create_model, forward, forward_backward, optim_step, sample, load,
+            publish (a sampler of the current weights), save_weights, save_sampler_weights or
+            save_external_weights.
+          model_id: a training client's model.
+        """
+        return [
+            each
+            for each in self._journal.log
+            if each.what == what and model_id in (None, each.model_id)
+        ]
+
+    @property
+    def most_samples_at_once(self) -> int:
+        """The largest number of `sample` requests that were under way together."""
+        return self._journal.most_at_once["sample"]
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """The seeds of all samples drawn."""
+        return [each.details["seed"] for each in self.executed("sample")]
+
+    @property
+    def ttl_seconds(self) -> list[int | None]:
+        """The time to live of every checkpoint saved."""
+        return [each.details["ttl_seconds"] for each in self._journal.log if "path" in each.details]
+
+    def digest(self, model_id: str) -> str:
+        """A fingerprint of a model's trained weights."""
+        adapter = self._holdings.models[model_id].adapter
+        return hashlib.sha256(adapter.a_VR.tobytes() + adapter.b_RV.tobytes()).hexdigest()
+
+    def forget_sessions(self) -> None:
+        """Lose all sessions, models and samplers, as the service may; checkpoints stay."""
+        self._holdings.forget_sessions()
+
+
+class _Http(ThreadingHTTPServer):
+    """The HTTP side: threads, connections, and failures on the way."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, routes: Routes, world: World) -> None:
+        self.routes = routes
+        self.world = world
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        # Clients keep connections open; their threads wait for requests that will not come.
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        del request, client_address
+        # A client that went away is no error of the server's.
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            self.world.journal.errors.append(error)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    @property
+    def _http(self) -> _Http:
+        return cast(_Http, self.server)
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as inherited
+        """Say nothing; `Journal` keeps what matters."""
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        # A border: what the API refuses is an answer.
+        try:
+            route, groups = self._http.routes.find(self.command, urlsplit(self.path).path)
+            self._check_key()
+            fate = self._http.world.failures.fate(route.kind)
+            if isinstance(fate, int):
+                raise ApiError(fate, "made to fail by the test")
+            if fate is Fate.DROPPED:
+                self._drop()
+                return
+            answer = route.handler(Request(body, self.headers.get_content_type(), groups))
+            if fate is Fate.ANSWER_LOST:
+                self._drop()
+                return
+            self._send(200, answer)
+        except ApiError as error:
+            self._send(error.status, Answer(json.dumps({"detail": str(error)}).encode(), JSON))
+
+    def _check_key(self) -> None:
+        key = self._http.world.behaviour.key
+        if key is not None and self.headers.get("X-API-Key") != key:
+            raise ApiError(401, "invalid API key")
+
+    def _drop(self) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _send(self, status: int, answer: Answer) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        wait_s = self._http.world.failures.retry_after_s
+        if status != 200 and wait_s is not None:
+            self.send_header("retry-after-ms", str(1000 * wait_s))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+
+def _model_config(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "config.json").read_text())
+
+
+def _end_tokens(config: dict[str, Any]) -> frozenset[int]:
+    found = config.get("eos_token_id")
+    return frozenset(found if isinstance(found, list) else [] if found is None else [found])
