@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,6 +126,21 @@ def test_concatenating_groups_changes_nothing(advantage, transform, seed):
     for name in ("values", "episode", "informative"):
         expected = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(getattr(both, name), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("transform", sorted(TRANSFORM_MODES))
+@pytest.mark.parametrize("advantage", sorted(ADVANTAGE_MODES))
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10_000), place=st.integers(0, 3))
+def test_an_empty_group_anywhere_changes_nothing(advantage, transform, seed, place):
+    algorithm, batch = Algorithm.from_names(advantage, transform), random_batch(seed)
+    offsets = np.insert(batch.group_offsets, place, batch.group_offsets[place])
+    without, with_it = algorithm(batch, 0.6), algorithm(replace(batch, group_offsets=offsets), 0.6)
+    np.testing.assert_array_equal(np.delete(with_it.informative, place), without.informative)
+    assert not with_it.informative[place]
+    np.testing.assert_array_equal(with_it.values, without.values)
+    np.testing.assert_array_equal(with_it.episode, without.episode)
+    assert (with_it.entropy_stats, with_it.metrics) == (without.entropy_stats, without.metrics)
 
 
 @pytest.mark.parametrize("transform", sorted(TRANSFORM_MODES))

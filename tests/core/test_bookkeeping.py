@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retrain_core import (
     RunningCount,
@@ -60,3 +62,21 @@ def test_no_verdict_is_counted_and_is_never_zero():
     # What is left of the first group is one completion: uniform. The last group is empty.
     np.testing.assert_array_equal(step.kept_groups, [1])
     assert (step.all_correct, step.all_wrong, step.tied) == (1, 0, 0)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 4), max_size=5), place=st.integers(0, 5), seed=st.integers(0, 999)
+)
+def test_an_empty_group_anywhere_changes_no_figure(sizes, place, seed):
+    rng, place = np.random.default_rng(seed), min(place, len(sizes))
+    rewards, lengths = rng.choice([0.0, 0.3, 1.0], sum(sizes)), rng.integers(1, 5, sum(sizes))
+    scored = rng.random(sum(sizes)) < 0.8
+
+    def count(group_sizes):
+        offsets = offsets_from_lengths(group_sizes)
+        return step_bookkeeping(rewards, offsets, lengths, 4, scored, RunningCount(2, 3))
+
+    without, with_it = count(sizes), count([*sizes[:place], 0, *sizes[place:]])
+    moved = without.kept_groups + (without.kept_groups >= place)
+    np.testing.assert_array_equal(with_it.kept_groups, moved)
+    assert with_it._replace(kept_groups=without.kept_groups) == without

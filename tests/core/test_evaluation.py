@@ -79,3 +79,15 @@ def test_all_completions_are_scored_unless_said_otherwise():
         [2],
         [0.5],
     )
+
+
+@given(sizes=st.lists(st.integers(0, 3), max_size=4), place=st.integers(0, 4))
+def test_a_question_without_completions_has_no_outcome(sizes, place):
+    place, rewards = min(place, len(sizes)), np.arange(sum(sizes)) / 4
+    offsets = np.cumsum([0, *sizes])
+    without = question_outcomes(rewards, offsets)
+    with_it = question_outcomes(rewards, np.insert(offsets, place, offsets[place]))
+    assert (with_it.correct[place], with_it.scored[place]) == (0, 0)
+    for found, known in zip(with_it, without, strict=True):
+        np.testing.assert_array_equal(np.delete(found, place), known)
+    assert np.isnan([with_it.mean_reward[place], *pass_at_k(0, 0, 1)]).all()

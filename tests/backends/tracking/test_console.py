@@ -58,6 +58,9 @@ def test_what_is_unknown_is_a_dash_and_missing_verdicts_are_told():
     assert line.startswith("correct -  ")
     assert "loss -  " in line
     assert line.endswith("no verdict 3")
+    assert figures(row(0, no_verdict_count=1, failed_prompts=2)).endswith(
+        "no verdict 1  no answer 2"
+    )
 
 
 def test_figures_of_an_evaluation():
@@ -67,6 +70,7 @@ def test_figures_of_an_evaluation():
     unknown = evaluation_figures(evaluation(20, accuracy=None, pass_at_8=None, no_verdict_count=50))
     assert unknown.startswith("correct -  pass@8 -  ")
     assert unknown.endswith("no verdict 50")
+    assert evaluation_figures(evaluation(20, failed_questions=4)).endswith("no answer 4")
 
 
 def test_plain_view_prints_a_line_an_evaluation(plain):

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retrain_backends.train.batches import BatchOrigin, completion_batch, train_batch
 from retrain_backends.train.control import Control
@@ -83,3 +85,25 @@ def test_control_reads_before_it_observes():
         state = control.advance(state, 2, counts, EntropyStats(), None)
     assert readings == [(0.0, False), (0.5, True), (1.0, True)]
     assert (state.steps_done, state.prompts_drawn, state.running.scored) == (3, 6, 6)
+
+
+@given(place=st.integers(0, 3), sizes=st.sampled_from([(3, 2, 1), (1, 1, 4), (2, 2, 2)]))
+def test_an_empty_group_anywhere_changes_nothing_but_its_own_place(place, sizes):
+    verdicts = [1, 0, 1, 1, 0, 0.2]
+    whole = judged_step(verdicts, list(sizes))
+    holed = judged_step(verdicts, [*sizes[:place], 0, *sizes[place:]])
+    assert (whole.samples.failed_prompts, holed.samples.failed_prompts) == (0, 1)
+    ones = completion_batch(whole)
+    for name, value in vars(completion_batch(holed)).items():
+        np.testing.assert_array_equal(value, getattr(ones, name))
+    trained = [
+        train_batch(
+            judged, ones.rewards.repeat(ones.lengths), kept.kept_groups, BatchOrigin(1.0, 0, 0)
+        )
+        for judged in (whole, holed)
+        for kept in [count(judged, 3, RunningCount())]
+    ]
+    for name, value in vars(trained[0]).items():
+        if name != "prompts":
+            np.testing.assert_array_equal(getattr(trained[1], name), value)
+    assert len(trained[0].prompts) == len(trained[1].prompts)

@@ -12,7 +12,8 @@ from retrain_backends.types import Completion, Verdict
 
 FIGURES = {
     "step", "condition", "temperature", "accuracy", "mean_reward", "pass_at_1", "pass_at_4",
-    "num_questions", "num_completions", "no_verdict_count", "max_token_hit_rate",
+    "num_questions", "num_completions", "no_verdict_count", "failed_questions",
+    "max_token_hit_rate",
     "tokens_sampled", "time_s", "sample_s", "reward_s",
 }  # fmt: skip
 
@@ -287,6 +288,48 @@ def test_figures_are_means_over_questions():
         "num_questions": 3,
         "num_completions": 6,
         "no_verdict_count": 3,
+        "failed_questions": 0,
         "max_token_hit_rate": 4 / 6,
         "tokens_sampled": 15,
     }
+
+
+def test_a_question_without_an_answer_is_left_out_and_counted():
+    answered = [Completion(np.zeros(2, dtype=np.int64), np.zeros(2), "stop")]
+    verdicts = [Verdict(1.0), Verdict(0.0)]
+    whole = evaluation_figures(Answers([answered] * 2, [""] * 2, verdicts), 3, (1,))
+    groups = [[], answered, answered, []]
+    figures = evaluation_figures(Answers(groups, [""] * 2, verdicts), 3, (1,))
+    assert figures == whole | {"num_questions": 4, "failed_questions": 2}
+
+
+def test_an_evaluation_without_any_answer_has_no_rates():
+    figures = evaluation_figures(Answers([[], []], [], []), 3, (1,))
+    assert figures["failed_questions"] == figures["num_questions"] == 2
+    rates = ("accuracy", "mean_reward", "pass_at_1", "max_token_hit_rate")
+    assert [figures[rate] for rate in rates] == [None] * 4
+
+
+class Deaf(FakeBackend):
+    """Fails to answer the second prompt of every call; announces the others."""
+
+    def sample(self, prompts, params, on_group=None):
+        groups = super().sample(prompts, params)
+        groups[1:2] = [[]]
+        for index, group in enumerate(groups):
+            if on_group and group:
+                on_group(index, group)
+        return groups
+
+
+def test_outcomes_stay_with_their_questions(evaluated):
+    whole = evaluated()
+    # As many questions at a time as make one call of two: every second one has no answer.
+    halved = evaluated(
+        {"backend.backend": plugin(Deaf), "training.batch_size": 2, "training.group_size": 4}
+    )
+    asked, answered = (questions(run, 0) for run in (whole, halved))
+    assert [row["rewards"] for row in answered[1::2]] == [[]] * 10
+    assert answered[::2] == asked[::2]
+    [first, *_] = read_evaluations(halved.run_dir)
+    assert (first["num_questions"], first["failed_questions"]) == (20, 10)

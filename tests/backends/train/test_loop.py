@@ -6,6 +6,7 @@ import pytest
 
 from retrain_backends.errors import InterruptedRunError, RunError
 from retrain_backends.fake import FakeBackend
+from retrain_backends.randomness import Purpose
 from retrain_backends.tracking.journal import read_metrics
 from retrain_backends.train import train
 from retrain_backends.types import Verdict
@@ -19,7 +20,7 @@ ISSUE_KEYS = {
     "mean_abs_logprob_diff", "kl_k3",
     "ratio_p99", "ratio_max", "clip_fraction", "grad_norm", "groups_all_correct",
     "groups_all_wrong", "groups_tied", "no_verdict_count", "engine", "token_entropy",
-    "truncated_rate", "repeated_rate", "health_warnings", "health_s",
+    "truncated_rate", "repeated_rate", "health_warnings", "health_s", "failed_prompts",
 }  # fmt: skip
 
 
@@ -68,6 +69,22 @@ class CtrlC(FirstSymbol):
 class CtrlCAtOnce:
     def score(self, _items):
         raise KeyboardInterrupt
+
+
+class Deaf(FakeBackend):
+    """A service that fails to answer the second prompt of step 1, and every prompt of step 2."""
+
+    def sample(self, prompts, params, on_group=None):
+        groups = super().sample(prompts, params)
+        failed = (
+            {1: [1], 2: [0, 1]}.get(params.step, []) if params.purpose == Purpose.SAMPLE else []
+        )
+        for index, group in enumerate(groups):
+            if index in failed:
+                group.clear()
+            elif on_group:
+                on_group(index, group)
+        return groups
 
 
 class Exploding(FakeBackend):
@@ -210,6 +227,25 @@ def test_nothing_judged_has_no_rates(make_config):
     )
     assert summary.first_rate is summary.last_rate is None
     assert all(row["max_token_hit_rate"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["surprisal", "shannon_entropy"])
+def test_a_prompt_without_an_answer_is_counted_and_never_zero(make_config, kind):
+    rule = {"reward.type": plugin(FirstSymbol), "algorithm.uncertainty_kind": kind}
+    summary = train(make_config({**rule, "backend.backend": plugin(Deaf)}))
+    rows = read_metrics(summary.run_dir)
+    generations = rows_of(summary.run_dir / "emergence/generations.jsonl")
+    assert [row["failed_prompts"] for row in rows] == [0, 1, 2, 0]
+    assert [row["step"] for row in generations].count(1) == 8
+    assert not [row for row in generations if row["step"] == 2]
+    half, nothing = rows[1], rows[2]
+    uniform = ("groups_all_correct", "groups_all_wrong", "groups_tied")
+    assert half["num_datums"] == 8 or sum(half[key] for key in uniform) == 1
+    assert (nothing["num_datums"], nothing["tokens_sampled"], nothing["group_size"]) == (0, 0, 0)
+    assert [nothing[key] for key in uniform] == [0, 0, 0]
+    for key in ("mean_reward", "correct_rate", "max_token_hit_rate", "loss", "token_entropy"):
+        assert nothing[key] is None
+    assert nothing["running_correct_rate"] == half["running_correct_rate"]
 
 
 def test_ctrl_c_saves_the_last_full_step(make_config, tmp_path):

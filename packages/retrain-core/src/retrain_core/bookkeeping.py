@@ -95,7 +95,8 @@ class StepBookkeeping(NamedTuple):
 
     `kept_groups` are the indices of informative groups. Every other group with a scored completion
     is uniform: `all_correct` (every reward > 0.5), `all_wrong` (no reward > 0), or `tied` (the
-    same partial credit). `no_verdict` counts completions without a reward.
+    same partial credit). `no_verdict` counts completions without a reward. An empty group is in no
+    count and no rate.
     """
 
     mean_reward: float
@@ -134,7 +135,8 @@ def step_bookkeeping(
 
     Returns:
       Rates and counts of the step, and the running counts after it. `correct_rate` is of scored
-      completions, `max_token_hit_rate` of all, `uniform_group_rate` is the share of uniform groups.
+      completions, `max_token_hit_rate` of all, `uniform_group_rate` is the share of uniform groups
+      among those that have a completion.
     """
     rewards_n = as_floats(rewards, "rewards")
     offsets = as_offsets(group_offsets, rewards_n.size, "group_offsets", "completions")
@@ -162,7 +164,7 @@ def step_bookkeeping(
         running_correct_rate=_share(total.correct, total.scored),
         max_token_hit_rate=_share(int(np.sum(lengths_n >= max_tokens)), lengths_n.size),
         kept_groups=np.flatnonzero(kept_g),
-        uniform_group_rate=_share(int(np.sum(uniform_g)), uniform_g.size),
+        uniform_group_rate=_share(int(np.sum(uniform_g)), int(np.sum(np.diff(offsets) > 0))),
         all_correct=all_correct,
         all_wrong=all_wrong,
         tied=int(np.sum(uniform_g)) - all_correct - all_wrong,

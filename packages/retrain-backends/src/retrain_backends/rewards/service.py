@@ -44,6 +44,8 @@ class RewardService:
             comes as soon as that is sure, so that a judge who is down is not asked to the end.
         """
         items = [item for ticket in tickets for item in ticket.items]
+        if not items:  # a service answered no prompt; a user's reward need not be ready for that
+            return []
         futures = [future for ticket in tickets for future in ticket.futures or ()]
         allowed = self._max_failure_rate * len(items)
         verdicts = _wait(futures, allowed) if self._background else self._guarded.score(items)

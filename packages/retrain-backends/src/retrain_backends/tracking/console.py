@@ -1,6 +1,6 @@
 """What a run shows while it goes: a live view on a terminal, otherwise one line a step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
@@ -139,7 +139,6 @@ def step_view(console: Console, total: int) -> StepView:
 
 def figures(row: Row) -> str:
     """The figures of a step that a person follows, on one line; `-` for what is unknown."""
-    unjudged = row["no_verdict_count"]
     return "  ".join(
         [
             f"correct {_number(row['correct_rate'], '.3f')}",
@@ -148,14 +147,13 @@ def figures(row: Row) -> str:
             f"loss {_number(row['loss'], '+.4f')}",
             f"{_number(row['tokens_per_second'], ',.0f')} tokens/s",
             f"{_number(row['step_time_s'], '.2f')} s",
-            *([f"no verdict {unjudged}"] if unjudged else []),
+            *_counted(row, {"no_verdict_count": "no verdict", "failed_prompts": "no answer"}),
         ]
     )
 
 
 def evaluation_figures(row: Row) -> str:
     """The figures of an evaluation on one line; pass@1 is the accuracy and is not told twice."""
-    unjudged = row["no_verdict_count"]
     passed = {key: row[key] for key in row if key.startswith("pass_at_") and key != "pass_at_1"}
     return "  ".join(
         [
@@ -164,9 +162,14 @@ def evaluation_figures(row: Row) -> str:
             f"reward {_number(row['mean_reward'], '.3f')}",
             f"{row['num_questions']} questions",
             f"{_number(row['time_s'], '.2f')} s",
-            *([f"no verdict {unjudged}"] if unjudged else []),
+            *_counted(row, {"no_verdict_count": "no verdict", "failed_questions": "no answer"}),
         ]
     )
+
+
+def _counted(row: Row, names: Mapping[str, str]) -> Iterator[str]:
+    """What should not happen, by its name, where it has."""
+    return (f"{name} {row[key]}" for key, name in names.items() if row.get(key))
 
 
 def print_lines(console: Console, *lines: str) -> None:

@@ -6,10 +6,11 @@ their seed: what changes between two evaluations is the policy, not the luck.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from retrain_backends.data import EVALUATION_SEED
 from retrain_backends.randomness import Purpose
@@ -19,7 +20,7 @@ from retrain_backends.train.build import Run
 from retrain_backends.train.clock import StepClock
 from retrain_backends.train.interrupt import finish_first
 from retrain_backends.types import Completion, Floats, SamplingParams, Scored, Verdict
-from retrain_core import pass_at_k, question_outcomes
+from retrain_core import offsets_from_lengths, pass_at_k, question_outcomes
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Answers:
     groups: Sequence[Sequence[Completion]]
     texts_n: Sequence[str]
     verdicts_n: Sequence[Verdict]
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Completions of question `i` are `offsets[i]:offsets[i + 1]`, shape [P + 1]."""
+        return offsets_from_lengths([len(group) for group in self.groups])
 
 
 def evaluate_if_due(run: Run, steps_done: int) -> float | None:
@@ -118,13 +124,15 @@ def evaluation_figures(
     """The figures of one evaluation.
 
     Rates and rewards are means over questions, each of which counts the same; a question without a
-    verdict is left out of them, and one with fewer than `k` verdicts out of `pass_at_<k>`.
+    verdict is left out of them, and one with fewer than `k` verdicts out of `pass_at_<k>`. So is
+    one that a service failed to answer, which has no completions.
     """
     rewards_n = np.array([verdict.value or 0.0 for verdict in answers.verdicts_n])
-    scored_n = np.array([verdict.value is not None for verdict in answers.verdicts_n])
-    offsets = np.cumsum([0, *map(len, answers.groups)])
-    outcomes = question_outcomes(rewards_n, offsets, scored_n)
-    lengths_n = np.array([len(c.tokens_T) for c in chain.from_iterable(answers.groups)])
+    scored_n = np.array([verdict.value is not None for verdict in answers.verdicts_n], np.bool_)
+    outcomes = question_outcomes(rewards_n, answers.offsets, scored_n)
+    lengths_n = np.array(
+        [len(c.tokens_T) for c in chain.from_iterable(answers.groups)], dtype=np.int64
+    )
     return {
         "accuracy": _mean(pass_at_k(outcomes.correct, outcomes.scored, 1)),
         "mean_reward": _mean(outcomes.mean_reward),
@@ -132,19 +140,19 @@ def evaluation_figures(
         "num_questions": len(answers.groups),
         "num_completions": len(lengths_n),
         "no_verdict_count": int((~scored_n).sum()),
-        "max_token_hit_rate": float((lengths_n >= max_tokens).mean()),
+        "failed_questions": sum(not group for group in answers.groups),
+        "max_token_hit_rate": float((lengths_n >= max_tokens).mean()) if lengths_n.size else None,
         "tokens_sampled": int(lengths_n.sum()),
     }
 
 
 def _questions(run: Run, answers: Answers) -> Iterator[Row]:
     """One object for each question, in `eval/step_<steps>.jsonl`."""
-    samples = run.config.eval.samples
-    for place, ((index, prompt), group) in enumerate(
-        zip(run.held_out, answers.groups, strict=True)
+    bounds = pairwise(answers.offsets.tolist())
+    for (index, prompt), group, (start, end) in zip(
+        run.held_out, answers.groups, bounds, strict=True
     ):
-        own = slice(place * samples, (place + 1) * samples)
-        verdicts = answers.verdicts_n[own]
+        verdicts = answers.verdicts_n[start:end]
         yield {
             "index": index,
             "question": prompt.example.question,
@@ -153,7 +161,7 @@ def _questions(run: Run, answers: Answers) -> Iterator[Row]:
             "no_verdict_reasons": [v.reason if v.value is None else None for v in verdicts],
             "verdict_texts": [verdict.text or None for verdict in verdicts],
             "num_tokens": [len(completion.tokens_T) for completion in group],
-            "completions": answers.texts_n[own],
+            "completions": answers.texts_n[start:end],
         }
 
 

@@ -61,7 +61,7 @@ def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepCl
 
 def _figures(record: StepRecord) -> Row:
     return {
-        **_reward_figures(record.counts),
+        **_reward_figures(record),
         **_entropy_figures(record.entropy),
         "sepa_lambda": record.sepa.strength,
         "sepa_gate_open": record.sepa.gate_open,
@@ -97,7 +97,8 @@ def _generations(record: StepRecord) -> Iterator[Row]:
         }
 
 
-def _reward_figures(counts: StepBookkeeping) -> Row:
+def _reward_figures(record: StepRecord) -> Row:
+    counts, samples = record.counts, record.judged.samples
     return {
         "mean_reward": counts.mean_reward if counts.scored_count else None,
         "correct_rate": counts.correct_rate if counts.scored_count else None,
@@ -106,7 +107,8 @@ def _reward_figures(counts: StepBookkeeping) -> Row:
         "groups_all_correct": counts.all_correct,
         "groups_all_wrong": counts.all_wrong,
         "groups_tied": counts.tied,
-        "max_token_hit_rate": counts.max_token_hit_rate,
+        "max_token_hit_rate": counts.max_token_hit_rate if samples.completions_n else None,
+        "failed_prompts": samples.failed_prompts,
     }
 
 

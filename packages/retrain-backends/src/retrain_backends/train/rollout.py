@@ -40,6 +40,11 @@ class Samples:
     group_sizes_g: Indices
     planning_t: Mask
 
+    @property
+    def failed_prompts(self) -> int:
+        """Prompts that a service failed to answer: their groups are empty."""
+        return int((self.group_sizes_g == 0).sum())
+
     @cached_property
     def lengths_n(self) -> Indices:
         """Tokens of each completion."""
