@@ -147,12 +147,12 @@ class Service:
         Raises:
           RunError: the call failed, or took too long.
         """
-        with _telling(self.endpoint, doing):
+        with _telling(self.endpoint, doing, GO_ON):
             return resolved(future, self._options.timeout_s)
 
     def new_sampler(self, trainer: Trainer) -> Sampler:
         """Samples with the trainer's weights as they are now."""
-        with _telling(self.endpoint, "making the new weights ready to sample"):
+        with _telling(self.endpoint, "making the new weights ready to sample", GO_ON):
             saving = trainer.save_weights_and_get_sampling_client()
             return resolved(saving, self._options.timeout_s)
 
@@ -180,7 +180,7 @@ class Service:
           path: its `tinker://` path.
         """
         rest, timeout_s = self._rest_client(), self._options.timeout_s
-        with _telling(self.endpoint, "preparing the adapter for download"):
+        with _telling(self.endpoint, "preparing the adapter for download", GO_ON):
             if hasattr(rest, "get_checkpoint_archive_url_from_tinker_path"):  # until 0.36
                 archive = rest.get_checkpoint_archive_url_from_tinker_path(path)
                 return {"": resolved(archive, timeout_s).url}
@@ -205,27 +205,27 @@ def resolved(answer: Any, timeout_s: float) -> Any:
 
 
 def plain_future(answer: Any) -> Future[Any]:
-    """The future of `concurrent.futures` behind the SDK's."""
-    return answer if isinstance(answer, Future) else answer.future()
+    """The future of `concurrent.futures`; newer SDKs wrap it."""
+    return answer.future() if hasattr(answer, "future") else answer
 
 
 @contextmanager
-def _telling(endpoint: str, doing: str) -> Iterator[None]:
+def _telling(endpoint: str, doing: str, hint: str = "") -> Iterator[None]:
     """A border: somebody else's library and network. What fails becomes one line."""
     try:
         yield
     except RetrainError:
         raise
     except Exception as error:
-        raise _error(error, endpoint, doing) from error
+        raise _error(error, f"{endpoint}: {doing}", hint) from error
 
 
-def _error(error: Exception, endpoint: str, doing: str) -> RetrainError:
+def _error(error: Exception, where: str, hint: str) -> RetrainError:
     match error:
         case tinker.AuthenticationError() | tinker.PermissionDeniedError():
             return ConfigError(
-                f"{endpoint} refuses the key ({error.status_code}); set TINKER_API_KEY to one that"
-                " it takes"
+                f"{where}: the key is refused ({error.status_code}); set TINKER_API_KEY to one that"
+                " the service takes"
             )
         case tinker.NotFoundError():
             line = "it does not know what it was asked for (404); the session may be lost"
@@ -237,12 +237,12 @@ def _error(error: Exception, endpoint: str, doing: str) -> RetrainError:
             line = f"no connection, retries included ({error.message})"
         case ValueError() if _SPEAKS_OLDER in str(error):
             return ConfigError(
-                f"{endpoint} speaks an older protocol than tinker {tinker.__version__}; install the"
-                " version that its makers name (pip install 'tinker==0.24.1' for SkyRL 0.3.0)"
+                f"{where}: the server speaks an older protocol than tinker {tinker.__version__};"
+                " install the version that its makers name (tinker==0.24.1 for SkyRL 0.3.0)"
             )
         case _:
             line = describe(error)
-    return RunError(f"{endpoint}: {doing}: {' '.join(line.split())[:400]}; {GO_ON}")
+    return RunError("; ".join(filter(None, (f"{where}: {' '.join(line.split())[:400]}", hint))))
 
 
 def _refuse_unreachable(url: str) -> None:
