@@ -20,15 +20,15 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from retrain_backends.errors import ConfigError, RunError
+from retrain_backends.errors import ConfigError, RunError, describe
 
 _TICKET, _MEMBER, _QUEUE = ".ticket", ".member", "queue.lock"
 
-# A waiting call looks again after 10 ms, and 5 ms later for each call in front of it: the one in
-# front of which twenty wait need not know the very moment at which the first of them is done.
-_PAUSE_S, _PAUSE_EACH_S, _LONGEST_PAUSE_S = 0.01, 0.005, 0.5
+# A waiting call looks again after this share of the time that it must expect to wait, judged by how
+# fast the queue has moved so far: two hundred that wait for long calls cost next to nothing.
+_SHARE, _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 0.01, 1.0
 # How often it looks for the tickets of the dead, again less often from farther behind.
-_SEARCH_S, _SEARCH_EACH_S, _LONGEST_SEARCH_S = 0.2, 0.2, 5.0
+_SEARCH_S, _SEARCH_EACH_S, _LONGEST_SEARCH_S = 0.2, 0.2, 10.0
 _QUEUE_PATIENCE_S = 60.0  # numbers are given out in well under a millisecond
 _JITTER = Random()  # of its own: random numbers of a user's code are not to depend on waiting
 
@@ -50,17 +50,11 @@ class Queue:
 
     def join(self, ticket: Ticket) -> None:
         """Give the ticket a number behind all others."""
-        # A border: the directory may have gone, or its disk may be full.
-        try:
-            with self._alone():
-                numbers = (int(name.partition("-")[0]) for name in self._names(_TICKET))
-                number = max(numbers, default=-1) + 1
-                ticket.path = self.directory / f"{number:012d}-{uuid4().hex[:8]}{_TICKET}"
-                ticket.lock = _take(ticket.path)
-        except OSError as error:
-            raise RunError(
-                f"backend.throttle_dir: {self.directory}: cannot be written ({error.strerror})"
-            ) from error
+        with self._alone():
+            numbers = (int(name.partition("-")[0]) for name in self._names(_TICKET))
+            number = max(numbers, default=-1) + 1
+            ticket.path = self.directory / f"{number:012d}-{uuid4().hex[:8]}{_TICKET}"
+            ticket.lock = _take(ticket.path)
 
     def leave(self, ticket: Ticket) -> None:
         """Give the place up, if there is one."""
@@ -91,6 +85,8 @@ class Queue:
           ConfigError: a process that is alive reckons with another number.
         """
         with self._alone():
+            for name in self._names(_TICKET):  # as many as a campaign that was killed has left
+                _buried(self.directory / name)
             names = [n for n in self._names(_MEMBER) if not _buried(self.directory / n)]
             others = {int(name.split("-")[0]) for name in names} - {self.slots}
             if others:
@@ -170,6 +166,12 @@ class Throttle:
             try:
                 queue.join(ticket)
                 self._wait(queue, ticket)
+            # A border: the directory may have gone, or its disk may be full.
+            except OSError as error:
+                raise RunError(
+                    f"backend.throttle_dir: {queue.directory} has become unusable: "
+                    f"{describe(error)}"
+                ) from error
             finally:
                 with self._lock:
                     self._waited_s += monotonic() - started
@@ -178,20 +180,22 @@ class Throttle:
             queue.leave(ticket)
 
     def _wait(self, queue: Queue, ticket: Ticket) -> None:
-        fewest, moved = None, monotonic()
-        searched = moved
-        while (ahead := queue.ahead(ticket)) >= queue.slots:
+        started = moved = searched = monotonic()
+        ahead = first = fewest = queue.ahead(ticket)
+        while ahead >= queue.slots:
             now, behind = monotonic(), ahead - queue.slots
-            if ahead != fewest:
+            if ahead < fewest:
                 fewest, moved = ahead, now
             if now - moved > self._patience_s:
                 raise RunError(_stuck(queue, ahead, self._patience_s))
             if now - searched > min(_SEARCH_S + behind * _SEARCH_EACH_S, _LONGEST_SEARCH_S):
                 queue.bury(ticket)
                 searched = now
-            pause_s = min(_PAUSE_S + behind * _PAUSE_EACH_S, _LONGEST_PAUSE_S)
+            expected_s = (behind + 1) * (now - started) / (first - fewest + 1)
+            pause_s = min(max(_SHARE * expected_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
             if self._closed.wait(pause_s * _JITTER.uniform(0.5, 1.5)):
                 raise RunError("the run ended while a call waited for its turn at the throttle")
+            ahead = queue.ahead(ticket)
 
 
 def open_throttle(directory: str, slots: int, patience_s: float = 7200.0) -> Throttle:
