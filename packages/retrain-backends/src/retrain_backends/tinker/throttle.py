@@ -106,9 +106,9 @@ class Queue:
     @contextmanager
     def _alone(self, patience_s: float = _QUEUE_PATIENCE_S) -> Iterator[None]:
         path = self.directory / _QUEUE
-        lock = FileLock(path, patience_s, thread_local=False, poll_interval=0.003)
+        lock = FileLock(path, patience_s, thread_local=False)
         try:
-            lock.acquire()
+            lock.acquire(poll_interval=0.003)
         except Timeout:
             if not patience_s:
                 raise
