@@ -26,6 +26,7 @@ Sampler: TypeAlias = tinker.SamplingClient
 
 _OWN_KEY = "tml-none"  # a server of one's own takes any key, but the SDK wants one of this form
 _REACH_S = 10.0  # longest that finding out whether there is an endpoint at all may take
+_CLOSE_S = 5.0  # longest that saying goodbye may take
 GO_ON = "`retrain --resume` goes on from the last checkpoint"
 # From 0.38 on there is a client without a session for what is not training.
 _HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
@@ -181,17 +182,20 @@ class Service:
         """
         rest, timeout_s = self._rest_client(), self._options.timeout_s
         with _telling(self.endpoint, "preparing the adapter for download", GO_ON):
-            if hasattr(rest, "get_checkpoint_archive_url_from_tinker_path"):  # until 0.36
-                archive = rest.get_checkpoint_archive_url_from_tinker_path(path)
+            if hasattr(rest, "get_checkpoint_archive_url"):  # until 0.36
+                # Not by the whole path: SkyRL's has no `sampler_weights/`, and the SDK insists.
+                run, _, checkpoint = path.removeprefix("tinker://").partition("/")
+                archive = rest.get_checkpoint_archive_url(run, checkpoint)
                 return {"": resolved(archive, timeout_s).url}
             saved = resolved(trainer.save_weights_external(name), timeout_s)
             return resolved(rest.get_external_weights_urls(saved.path), timeout_s).urls
 
     def close(self) -> None:
-        """End the session, where the SDK can (newer ones); nobody waits for it."""
+        """End the session, where the SDK can (newer ones)."""
         if hasattr(self._client, "close"):
-            with suppress(tinker.TinkerError, RuntimeError):
-                self._client.close("success")
+            # A border: the run is over, and what it came to is on the disk.
+            with suppress(Exception):
+                self._client.close("success").result(_CLOSE_S)
 
     def _rest_client(self) -> Any:
         if _HAS_REST_CLIENT:
