@@ -22,7 +22,7 @@ from retrain_backends.tinker.ledger import Ledger
 from retrain_backends.tinker.options import TinkerOptions, parse_options
 from retrain_backends.tinker.sampling import GroupSampler, Limits
 from retrain_backends.tinker.saved import Reference, SavedTrainer
-from retrain_backends.tinker.service import Sampler, Service, Trainer
+from retrain_backends.tinker.service import GO_ON, Sampler, Service, Trainer
 from retrain_backends.tinker.throttle import open_throttle
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import (
@@ -150,9 +150,8 @@ class TinkerBackend:
         self._get_sampler()
         self._ledger.add(trained=sum(datum.model_input.length for datum in datums))
         self._reference = Reference.from_batch(batch)
-        result = self._loss(
-            batch, completion_logprobs(outputs, np.diff(batch.token_offsets_n).tolist())
-        )
+        found = completion_logprobs(outputs, np.diff(batch.token_offsets_n).tolist())
+        result = loss_found(batch, found, self._bounds, self._service.endpoint)
         return StepResult(
             loss=result.loss,
             num_tokens=result.num_tokens,
@@ -235,24 +234,6 @@ class TinkerBackend:
         """End the session."""
         self._service.close()
 
-    def _loss(self, batch: TrainBatch, logprobs: Sequence[Floats]) -> PolicyLoss:
-        """What the local backend would report for the log-probs that the service found.
-
-        Raises:
-          RunError: they are not finite.
-        """
-        new_t = np.concatenate(logprobs)
-        result = policy_loss(
-            new_t, batch.logprobs_t, batch.advantages_t, batch.trained_t, self._bounds
-        )
-        if not np.isfinite(result.loss):
-            raise RunError(
-                f"step {batch.step}: the loss is {result.loss}, and {self._service.endpoint} has"
-                " taken the optimiser step all the same; `retrain --resume` goes on from the last"
-                " checkpoint, and a lower training.lr is the first thing to try"
-            )
-        return result
-
     def _get_trainer(self) -> Trainer:
         if self._trainer is None:
             model = self._config.model
@@ -277,3 +258,28 @@ class TinkerBackend:
         """A name that this trainer has not used before."""
         self._saves += 1
         return f"update_{self._updates:06d}_{self._saves}"
+
+
+def loss_found(
+    batch: TrainBatch, logprobs: Sequence[Floats], bounds: LossOptions, endpoint: str
+) -> PolicyLoss:
+    """What the local backend would report, from the log-probs that a service found.
+
+    Args:
+      batch: what was trained on.
+      logprobs: of the tokens of each completion, before the step.
+      bounds: on the ratio.
+      endpoint: of the service, for messages.
+
+    Raises:
+      RunError: the loss is not finite.
+    """
+    result = policy_loss(
+        np.concatenate(logprobs), batch.logprobs_t, batch.advantages_t, batch.trained_t, bounds
+    )
+    if not np.isfinite(result.loss):
+        raise RunError(
+            f"step {batch.step}: the loss is {result.loss}, and {endpoint} has taken the optimiser"
+            f" step all the same; {GO_ON}, and a lower training.lr is the first thing to try"
+        )
+    return result
