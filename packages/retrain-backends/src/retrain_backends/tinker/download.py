@@ -50,6 +50,7 @@ def _fetch(url: str, name: str, directory: Path) -> None:
         if not name:
             with tarfile.open(target) as archive:
                 archive.extractall(directory, filter="data")
+            target.unlink()
     except (httpx.HTTPError, tarfile.TarError) as error:
         # The address may hold a signature that opens it to everybody, so it is not told.
         kind = f"{error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""

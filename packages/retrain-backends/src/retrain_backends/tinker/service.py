@@ -104,28 +104,26 @@ class Service:
         Raises:
           ModelError: the service has no such model.
         """
-        options = self._options
-        try:
-            with _telling(self.endpoint, f"creating an adapter on {model}"):
-                return resolved(
-                    self._client.create_lora_training_client(
-                        base_model=model,
-                        rank=rank,
-                        seed=seed,
-                        train_mlp=options.train_mlp,
-                        train_attn=options.train_attn,
-                        train_unembed=options.train_unembed,
-                    ),
-                    options.timeout_s,
-                )
-        except RunError as error:
-            known = self.models()
-            if model in known or isinstance(error.__cause__, TimeoutError):
-                raise
+        # Looked up before, because SkyRL takes any name and trains the model that it has.
+        known = self.models()
+        if known and model not in known:
             raise ModelError(
                 f"model.model: {self.endpoint} cannot train `{model}`; it has"
-                f" {', '.join(f'`{name}`' for name in known) or 'no models'}"
-            ) from error
+                f" {', '.join(f'`{name}`' for name in known)}"
+            )
+        options = self._options
+        with _telling(self.endpoint, f"creating an adapter on {model}"):
+            return resolved(
+                self._client.create_lora_training_client(
+                    base_model=model,
+                    rank=rank,
+                    seed=seed,
+                    train_mlp=options.train_mlp,
+                    train_attn=options.train_attn,
+                    train_unembed=options.train_unembed,
+                ),
+                options.timeout_s,
+            )
 
     def saved_trainer(self, path: str, *, with_optimizer: bool) -> Trainer:
         """A trainer with the weights that `path` names, and with its optimiser or a new one."""
