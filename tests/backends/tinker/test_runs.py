@@ -1,0 +1,104 @@
+"""Whole runs on a service in this process."""
+
+import json
+
+import pytest
+
+from retrain_backends.errors import RunError
+from retrain_backends.testing.tinker_failures import Kind
+from retrain_backends.testing.tinker_server import TinkerServer
+from retrain_backends.tokenizer import resolve_model
+from retrain_backends.tracking.journal import read_metrics
+from retrain_backends.train.loop import train
+from retrain_backends.types import Verdict
+
+MODEL = "builtin:tiny-arithmetic"
+
+
+class EndsAtOnce:
+    """A completion is right when it is short: a rule that a bigram model can learn."""
+
+    def score(self, items):
+        return [Verdict(float(len(item.response) <= 4)) for item in items]
+
+    @classmethod
+    def from_config(cls, _config):
+        return cls()
+
+
+@pytest.fixture
+def server():
+    with TinkerServer(resolve_model(MODEL)) as running:
+        yield running
+
+
+@pytest.fixture
+def run_config(configure, tmp_path):
+    """`run_config(overrides)`: a short run in a directory of its own."""
+
+    def make(overrides=None):
+        settings = {
+            "model.model": MODEL,
+            "data.source": "arithmetic",
+            "data.prompt_template": "{question}",
+            "reward.type": f"{__name__}:EndsAtOnce",
+            "training.max_steps": 6,
+            "training.batch_size": 3,
+            "training.group_size": 8,
+            "training.max_tokens": 12,
+            "training.temperature": 1.0,
+            "training.save_every": 2,
+            "logging.log_dir": str(tmp_path / "run"),
+        }
+        return configure({**settings, **(overrides or {})})
+
+    return make
+
+
+def steps_of(run) -> list[int]:
+    return [row["step"] for row in read_metrics(run)]
+
+
+def trained(server) -> int:
+    return len(server.executed("optim_step"))
+
+
+def test_a_run_learns(server, run_config):
+    summary = train(run_config({"training.max_steps": 15, "training.lr": 0.2}))
+    rows = read_metrics(summary.run_dir)
+    assert max(row["mean_abs_logprob_diff"] or 0.0 for row in rows) < 1e-4
+    assert rows[-1]["mean_reward"] > rows[0]["mean_reward"] + 0.3
+    assert trained(server) == sum(row["loss"] is not None for row in rows)
+    assert summary.adapter.startswith("tinker://")
+    for name in ("queue_s", "sample_s", "train_s", "save_s", "train_publish_s"):
+        assert next(row for row in rows if row["loss"] is not None)[name] >= 0.0
+
+
+def test_with_a_third_of_the_calls_failing_every_step_is_trained_once(server, run_config):
+    failures = server.failures
+    failures.error_share, failures.drop_share, failures.lost_answer_share = 0.15, 0.08, 0.07
+    failures.retry_after_s = 0.01
+    failures.kinds = frozenset({Kind.TRAIN, Kind.SAMPLE, Kind.RETRIEVE})
+    summary = train(run_config({"training.max_steps": 3, "health.probe": "off"}))
+    assert steps_of(summary.run_dir) == list(range(3))
+    assert trained(server) == sum(row["loss"] is not None for row in read_metrics(summary.run_dir))
+    assert trained(server) >= 2
+    assert sum(failures.counts.values()) > 10
+
+
+def test_a_run_that_broke_goes_on(server, run_config, tmp_path):
+    config = run_config({"training.max_steps": 3})
+    train(config)
+    server.forget_sessions()
+    summary = train(run_config({"resume.from": str(tmp_path / "run")}))
+    assert steps_of(summary.run_dir) == list(range(6))
+    metadata = json.loads((summary.run_dir / "metadata.json").read_text())
+    assert metadata["resumed"][0]["resume_fidelity"] == "exact"
+
+
+def test_a_gradient_that_is_lost_is_done_again_from_the_checkpoint(server, run_config, tmp_path):
+    server.failures.failed_forward_backwards = 1
+    with pytest.raises(RunError, match=r"training step \d.*made to fail"):
+        train(run_config())
+    summary = train(run_config({"resume.from": str(tmp_path / "run")}))
+    assert steps_of(summary.run_dir) == list(range(6))
