@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tinker
 
-from retrain_backends.errors import RunError, describe
+from retrain_backends.errors import ConfigError, RunError, describe
 from retrain_backends.randomness import stream
 from retrain_backends.tinker.ledger import Ledger
-from retrain_backends.tinker.service import GO_ON, Sampler, plain_future
+from retrain_backends.tinker.service import GO_ON, Sampler, plain_future, told
 from retrain_backends.tinker.throttle import Throttle
 from retrain_backends.types import Completion, OnGroup, SamplingParams, Tokens
 
@@ -67,6 +67,7 @@ class GroupSampler:
         """One group for each prompt; an empty one for a prompt that got no answer.
 
         Raises:
+          ConfigError: the service refuses the key, or speaks a protocol that the SDK does not.
           RunError: more prompts than allowed got none, or it took too long.
         """
         gate = Semaphore(self._limits.at_once)
@@ -141,7 +142,10 @@ class GroupSampler:
         # A border: somebody else's library and network; what fails costs its own prompt.
         try:
             group = completions_of(future.result(), params.group_size)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            line = told(error, f"{self._endpoint}: sampling")
+            if isinstance(line, ConfigError):
+                raise line from error
             answers.failures[index] = describe(error)
             return
         answers.groups[index] = group

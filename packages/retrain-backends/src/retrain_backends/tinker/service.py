@@ -219,10 +219,20 @@ def _telling(endpoint: str, doing: str, hint: str = "") -> Iterator[None]:
     except RetrainError:
         raise
     except Exception as error:
-        raise _error(error, f"{endpoint}: {doing}", hint) from error
+        raise told(error, f"{endpoint}: {doing}", hint) from error
 
 
-def _error(error: Exception, where: str, hint: str) -> RetrainError:
+def told(error: Exception, where: str, hint: str = "") -> RetrainError:
+    """What the SDK raises, as one line.
+
+    Args:
+      error: what it raised.
+      where: the endpoint, and what was being done.
+      hint: what to do about it, unless the line says that itself.
+
+    Returns:
+      A ConfigError for what every call to this service would meet, a RunError for all else.
+    """
     match error:
         case tinker.AuthenticationError() | tinker.PermissionDeniedError():
             return ConfigError(
@@ -230,7 +240,10 @@ def _error(error: Exception, where: str, hint: str) -> RetrainError:
                 " the service takes"
             )
         case tinker.NotFoundError():
-            line = "it does not know what it was asked for (404); the session may be lost"
+            line = (
+                "it does not know what it was asked for (404): the session is lost, or the server"
+                f" is older than tinker {tinker.__version__} expects"
+            )
         case tinker.APIStatusError():
             line = f"it answered {error.status_code}, retries included: {error.message}"
         case TimeoutError():
