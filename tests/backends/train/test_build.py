@@ -12,7 +12,7 @@ class Undeclared:
     """A backend that does not say what it can do."""
 
     sample = score = train_step = save = load = FakeBackend.sample
-    export_adapter = describe = close = FakeBackend.close
+    export_adapter = describe = usage = close = FakeBackend.close
 
 
 class WithoutEntropy(FakeBackend):
@@ -22,7 +22,6 @@ class WithoutEntropy(FakeBackend):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("backend.backend", "tinker"),
         ("inference.engine", "vllm"),
         ("inference.engine", "openai"),
         ("inference.attention_kernel", "flash"),

@@ -1,15 +1,16 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from retrain_backends.errors import InterruptedRunError, RunError
+from retrain_backends.errors import InterruptedRunError, RunError, StoppedRunError
 from retrain_backends.fake import FakeBackend
 from retrain_backends.randomness import Purpose
-from retrain_backends.tracking.journal import read_metrics
+from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train import train
-from retrain_backends.types import Verdict
+from retrain_backends.types import Restored, Usage, Verdict
 
 ISSUE_KEYS = {
     "step", "condition", "loss", "mean_reward", "correct_rate", "running_correct_rate",
@@ -21,6 +22,7 @@ ISSUE_KEYS = {
     "ratio_p99", "ratio_max", "clip_fraction", "grad_norm", "groups_all_correct",
     "groups_all_wrong", "groups_tied", "no_verdict_count", "engine", "token_entropy",
     "truncated_rate", "repeated_rate", "health_warnings", "health_s", "failed_prompts",
+    "steps_off_policy",
 }  # fmt: skip
 
 
@@ -85,6 +87,21 @@ class Deaf(FakeBackend):
             elif on_group:
                 on_group(index, group)
         return groups
+
+
+class Metered(FakeBackend):
+    """Costs 1 a step, and has 2 to spend."""
+
+    capabilities = replace(FakeBackend.capabilities, resume="approximate")
+    spent = 0
+
+    def usage(self):
+        self.spent += 1
+        return Usage({"cost": float(self.spent)}, "2 are spent" if self.spent >= 2 else "")
+
+    def load(self, ref):
+        super().load(ref)
+        return Restored("cold", "the service has forgotten the optimiser")
 
 
 class Exploding(FakeBackend):
@@ -293,3 +310,40 @@ def test_adapters_go_where_they_are_asked_to(make_config, tmp_path):
     assert one.adapter == str(tmp_path / "adapters/final")
     assert two.adapter == str(tmp_path / "adapters-2/final")
     assert not (one.run_dir / "final").exists()
+
+
+def test_what_a_backend_uses_is_in_the_metrics(make_config):
+    summary = train(make_config({"backend.backend": plugin(Metered), "training.max_steps": 2}))
+    assert [row["cost"] for row in read_metrics(summary.run_dir)] == [1.0, 2.0]
+    assert summary.adapter == str(summary.run_dir / "final")  # nothing was left to do
+
+
+def test_a_spent_budget_ends_the_run_after_its_step(make_config, tmp_path):
+    config = make_config({"backend.backend": plugin(Metered), "reward.type": plugin(FirstSymbol)})
+    with pytest.raises(StoppedRunError) as caught:
+        train(config)
+    saved = tmp_path / "run/checkpoints/step_000002"
+    assert str(caught.value) == (
+        f"stopped after 2 steps: 2 are spent; adapter saved in {saved}; "
+        f"`retrain --resume {tmp_path / 'run'}` goes on"
+    )
+    assert caught.value.exit_code == 130
+    assert len(read_metrics(tmp_path / "run")) == 2
+    assert (saved / "state.json").is_file()
+    assert not (tmp_path / "run/final").exists()
+
+
+def test_a_budget_is_not_overdrawn_by_the_last_evaluation(make_config, tmp_path):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text('{"question": "1", "answer": "1"}\n')
+    asked = {"eval.every": 2, "eval.path": str(held_out), "training.max_steps": 2}
+    with pytest.raises(StoppedRunError, match="after 2 steps"):
+        train(make_config({"backend.backend": plugin(Metered), **asked}))
+    assert [row["step"] for row in read_evaluations(tmp_path / "run")] == [0]
+    resumed = train(
+        make_config(
+            {"backend.backend": plugin(Metered), **asked, "resume.from": str(tmp_path / "run")}
+        )
+    )
+    assert [row["step"] for row in read_evaluations(resumed.run_dir)] == [0, 2]
+    assert resumed.adapter == str(tmp_path / "run/final")

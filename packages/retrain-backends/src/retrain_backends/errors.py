@@ -8,6 +8,7 @@
     ├── ModelError         the model or its tokenizer cannot be loaded                    exit 2
     └── RunError           a run that had started could not go on                         exit 1
         └── InterruptedRunError  Ctrl-C; what had been trained is saved                   exit 130
+            └── StoppedRunError  the same, ended by its backend: a budget is spent        exit 130
 
 Each carries one line that says what is wrong and, where one exists, the fix. They are caught at
 the command line's top only, which prints the line and exits with `exit_code`.
@@ -60,6 +61,10 @@ class InterruptedRunError(RunError):
     """Ctrl-C stopped the run; the line says where its adapter is."""
 
     exit_code = 130
+
+
+class StoppedRunError(InterruptedRunError):
+    """The backend asked the run to end, as when a budget is spent; the line says why."""
 
 
 def describe(error: BaseException, limit: int = 300) -> str:

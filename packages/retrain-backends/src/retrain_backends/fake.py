@@ -54,6 +54,9 @@ class FakeOptions(Section):
         default=64, ge=1, description="Prompts are told apart by a hash into so many buckets."
     )
     spread: float = Field(default=1.0, ge=0, description="Standard deviation of initial logits.")
+    steps_off_policy: int = Field(
+        default=0, ge=0, le=1, description="1: sample the next step while this one trains."
+    )
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,15 @@ class FakeBackend:
         params: SamplingParams,
         on_group: OnGroup | None = None,
     ) -> list[list[Completion]]:
-        """Sample groups; tokens are independent, so all positions are drawn at once."""
+        """Sample groups; tokens are independent, so all positions are drawn at once.
+
+        From the table as it is at the call: an update beside it makes another table.
+        """
+        logits = self._logits
         position_T = self._positions(np.arange(params.max_tokens))
         groups = []
         for index, prompt in enumerate(prompts, start=params.first_prompt):
-            logprobs_TV = _log_softmax(self._logits[self._bucket(prompt)], params.temperature)
+            logprobs_TV = _log_softmax(logits[self._bucket(prompt)], params.temperature)
             groups.append(
                 [
                     self._complete(logprobs_TV[position_T], params, index, sample)
@@ -193,8 +200,12 @@ class FakeBackend:
         return str(directory)
 
     def describe(self) -> BackendFacts:
-        """A table in numpy: the same numbers every time."""
-        return BackendFacts("fake", (), "bitwise", "a table of logits in float64, on one thread")
+        """A table in numpy: the same numbers every time, unless it samples ahead."""
+        if not self._options.steps_off_policy:
+            reason = "a table of logits in float64, on one thread"
+            return BackendFacts("fake", (), "bitwise", reason)
+        reason = "the next step is sampled while this one trains; a resumed run begins on policy"
+        return BackendFacts("fake", (), "seeded", reason, self._options.steps_off_policy)
 
     def usage(self) -> Usage:
         """Nothing that costs anything."""

@@ -42,9 +42,14 @@ class Backend(Protocol):
     ) -> list[list[Completion]]:
         """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`.
 
-        `on_group`, when given, is called once for each prompt, in any order but from this thread,
-        as soon as its completions are finished: they are judged while others are still sampled.
-        A prompt that a service failed to answer has no completions, `[]`, and is not announced.
+        `on_group`, when given, is called once for each prompt, in any order but from the thread
+        that called `sample`, as soon as its completions are finished: they are judged while others
+        are still sampled. What it raises ends the sampling. A prompt that a service failed to
+        answer has no completions, `[]`, and is not announced.
+
+        A backend whose facts allow a step off policy is called from a second thread, beside
+        `train_step`, `save` and a `sample` of the first one. All completions of a call come from
+        the policy as it is when the call begins.
         """
         ...
 

@@ -175,7 +175,7 @@ class BackendFacts:
       determinism: what the same seed promises of a second run, as far as the backend is concerned.
       reason: why no more than that.
       steps_off_policy: how many optimiser steps a sample may lag behind the policy; with 1 the next
-        step is sampled while this one trains.
+        step is sampled, from a second thread, while this one trains.
     """
 
     engine: str

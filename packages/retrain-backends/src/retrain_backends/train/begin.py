@@ -40,6 +40,9 @@ class Record:
             changed = {key: value for key, value in now.items() if known.get(key) != value}
             self._section = {"after_steps": state.steps_done, **changed}
             known["resumed"] = [*known.get("resumed", []), self._section]
+        if run.restored:
+            self._section["resume_fidelity"] = run.restored.fidelity
+            self._section["resume_fidelity_reason"] = run.restored.reason
         self._metadata = known
         write_metadata(self._directory, known)
 

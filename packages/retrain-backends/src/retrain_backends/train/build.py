@@ -1,6 +1,6 @@
 """From the configuration to the parts of a run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Self
 from rich.console import Console
 
 from retrain_backends.config import RunConfig, with_drawn_seed
-from retrain_backends.data import PromptStream, load_examples, load_held_out
-from retrain_backends.errors import ConfigError, PluginError
+from retrain_backends.data import PromptStream
+from retrain_backends.errors import PluginError
 from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
 from retrain_backends.plugins import resolve
@@ -20,28 +20,32 @@ from retrain_backends.rewards import RewardService, build_reward
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.journal import Journal
+from retrain_backends.train.background import Background
 from retrain_backends.train.batches import BatchOrigin
 from retrain_backends.train.checkpoint import Checkpoints
 from retrain_backends.train.control import Control, TrainState
 from retrain_backends.train.place import Place, claim_place, describe_start, reopen_place
+from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.resume import ResumePoint, find_resume_point
 from retrain_backends.train.rule import Rule, build_rule, condition
-from retrain_backends.types import Capabilities, Example, Prompt, SamplingParams
+from retrain_backends.types import Capabilities, Prompt, Restored, SamplingParams
 
 
 @dataclass(frozen=True)
 class Run:
     """The parts of one run. Leaving it as a context closes its files, its view and its backend.
 
-    `start` is the state to begin or go on with; `held_out` are the questions of the evaluations,
-    each with its number in its source.
+    `start` is the state to begin or go on with, and `restored` how exactly the backend goes on, or
+    None if it begins; `held_out` are the questions of the evaluations, each with its number in its
+    source; `background` does work beside the loop.
     """
 
     config: RunConfig
     condition: str
     directory: Path
     start: TrainState
+    restored: Restored | None
     prompts: PromptStream
     held_out: Sequence[tuple[int, Prompt]]
     tokenizer: Tokenizer
@@ -52,6 +56,7 @@ class Run:
     control: Control
     checkpoints: Checkpoints
     journal: Journal
+    background: Background
     console: Console
     view: StepView
     closing: ExitStack
@@ -101,16 +106,13 @@ def build(config: RunConfig) -> Run:
     rule = build_rule(config)
     detector = build_detector(config.planning, config.logging.strategic_grams)
     tokenizer = load_tokenizer(config.model.model)
-    render = _renderer(config, tokenizer)
-    prompts = _prompt_stream(config, render)
-    held_out = _held_out(config, render)
+    render = renderer(config, tokenizer)
+    prompts = training_prompts(config, render)
+    held_out = held_out_prompts(config, render)
     console = Console(highlight=False)
-    name = condition(config.algorithm)
-    print_lines(
-        console,
-        f"{name}, seed {config.training.seed}: {config.model.model} on {config.backend.backend}",
-    )
+    print_lines(console, _title(config))
     with ExitStack() as stack:
+        background = stack.enter_context(closing(Background()))  # closed last
         reward = stack.enter_context(closing(build_reward(config.reward)))
         backend: Backend = build_part("backend", config.backend.backend, config)
         stack.enter_context(closing(backend))
@@ -122,15 +124,16 @@ def build(config: RunConfig) -> Run:
             reopen_place(point, begun) if point else claim_place(config, begun)
         )
         print_lines(console, *_opening_lines(config, place, point))
-        if place.saved.checkpoint:
-            backend.load(place.saved.reference_in(place.directory))
+        restored = _restore(backend, place, console)
+        saved = place.saved.resumed(restored)
         journal = stack.enter_context(Journal(place.directory))
         view = stack.enter_context(step_view(console, config.training.max_steps))
         return Run(
             config=config,
-            condition=name,
+            condition=condition(config.algorithm),
             directory=place.directory,
             start=place.saved.train_state,
+            restored=restored,
             prompts=prompts,
             held_out=held_out,
             tokenizer=tokenizer,
@@ -139,8 +142,9 @@ def build(config: RunConfig) -> Run:
             detector=detector,
             rule=rule,
             control=control,
-            checkpoints=Checkpoints(backend, place.directory, place.saved, config.training),
+            checkpoints=Checkpoints(backend, place.directory, saved, config.training),
             journal=journal,
+            background=background,
             console=console,
             view=view,
             closing=stack.pop_all(),
@@ -158,32 +162,18 @@ def declared_capabilities(name: str) -> Capabilities:
     return declared
 
 
-def _renderer(config: RunConfig, tokenizer: Tokenizer) -> Callable[[Example], Prompt]:
-    def render(example: Example) -> Prompt:
-        text = tokenizer.render(example.question, config.data.prompt_template)
-        return Prompt(example, text, tokenizer.encode(text))
-
-    return render
+def _title(config: RunConfig) -> str:
+    name, seed = condition(config.algorithm), config.training.seed
+    return f"{name}, seed {seed}: {config.model.model} on {config.backend.backend}"
 
 
-def _prompt_stream(config: RunConfig, render: Callable[[Example], Prompt]) -> PromptStream:
-    training, data = config.training, config.data
-    examples = load_examples(data, training.seed, training.max_examples)
-    return PromptStream(examples, render, training.seed, data.shuffle)
-
-
-def _held_out(
-    config: RunConfig, render: Callable[[Example], Prompt]
-) -> Sequence[tuple[int, Prompt]]:
-    evaluation = config.eval
-    if not evaluation.every:
-        return ()
-    if evaluation.samples > 1 and not evaluation.temperature_beside(config.training.temperature):
-        raise ConfigError(
-            f"eval.samples: `{evaluation.samples}` completions of a question are all the same at "
-            "training.temperature = 0; set eval.temperature"
-        )
-    return [(index, render(example)) for index, example in load_held_out(config.data, evaluation)]
+def _restore(backend: Backend, place: Place, console: Console) -> Restored | None:
+    """Have the backend go on from the checkpoint, if there is one, and tell how exactly it does."""
+    if not place.saved.checkpoint:
+        return None
+    restored = backend.load(place.saved.reference_in(place.directory))
+    print_lines(console, f"resume_fidelity {restored.fidelity}: {restored.reason}")
+    return restored
 
 
 def _opening_lines(config: RunConfig, place: Place, point: ResumePoint | None) -> Iterator[str]:

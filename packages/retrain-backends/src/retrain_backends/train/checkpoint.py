@@ -85,11 +85,16 @@ class Checkpoints:
         return self._saved.adapter or str(self._saved.directory_in(self._run_dir))
 
     def save_final(self) -> str:
-        """Save the adapter as `final` and say where it is."""
+        """Save the adapter as `final` and say where it is; a service's own path is kept."""
         target = self._adapters / "final"
         with new_directory(target) as partial:
             where = self._backend.export_adapter(partial)
-        return str(target) if where == str(partial) else where
+        if where == str(partial):
+            return str(target)
+        if not any(target.iterdir()):
+            target.rmdir()
+        self._commit(self._saved.model_copy(update={"final": where}))
+        return where
 
     def when_the_disk_is_full(self) -> str:
         """What to say when a file could not be written for want of room."""
@@ -109,6 +114,7 @@ class Checkpoints:
                     "state": dump_train_state(state),
                     "checkpoint": name,
                     "adapter": "" if adapter == str(partial) else adapter,
+                    "final": "",
                     "remote": trainer.remote,
                     "score": score,
                     "bytes": size_of(partial),

@@ -1,5 +1,8 @@
 """The end of a run: the last adapter, the learning curve, the summary."""
 
+from dataclasses import dataclass
+
+from retrain_backends.errors import InterruptedRunError, StoppedRunError
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_summary
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
@@ -7,19 +10,52 @@ from retrain_backends.tracking.summary import RunSummary, learning_curve
 from retrain_backends.train.build import Run
 from retrain_backends.train.control import TrainState
 from retrain_backends.train.interrupt import finish_first
+from retrain_backends.types import Usage
 
 CURVE_FILE = "learning_curve.png"
 
 
-def save_adapter(run: Run, state: TrainState, finished: bool) -> str | None:
+@dataclass(frozen=True)
+class Ending:
+    """How the steps of a run ended.
+
+    `state` is that after the last full step. `finished`: all has been done, the last evaluation
+    too. `stopped` is why the backend had the run end before; empty after Ctrl-C.
+    """
+
+    state: TrainState
+    finished: bool = False
+    stopped: str = ""
+
+
+def reason_to_stop(run: Run, state: TrainState, usage: Usage) -> str:
+    """Why the backend has the run end here; empty when it has not, or when nothing is left to do.
+
+    The last evaluation is something to do, and so costs something.
+    """
+    done = state.steps_done == run.config.training.max_steps and not run.config.eval.every
+    return "" if done else usage.stop
+
+
+def save_adapter(run: Run, ending: Ending) -> str | None:
     """Save the adapter of a run that ends here, and say where it is.
 
-    After the last step there is a checkpoint, so that the run can be made longer, and `final`;
-    after Ctrl-C a checkpoint of the last full step, or nothing (None) when no step was done.
+    After the last step there is a checkpoint, so that the run can be made longer, and `final`; of
+    a run that ended before, a checkpoint of the last full step, or nothing (None) without any.
     """
     with finish_first():
-        saved = run.checkpoints.save(state) if state.steps_done else None
-        return run.checkpoints.save_final() if finished else saved
+        saved = run.checkpoints.save(ending.state) if ending.state.steps_done else None
+        return run.checkpoints.save_final() if ending.finished else saved
+
+
+def ended_early(run: Run, ending: Ending, adapter: str | None) -> InterruptedRunError:
+    """The error for a run that is not finished: what ended it, what is saved, how it goes on."""
+    steps = f"after {ending.state.steps_done} steps"
+    kept = f"adapter saved in {adapter}" if adapter else "there is nothing to save yet"
+    rest = f"{kept}; `retrain --resume {run.directory}` goes on"
+    if ending.stopped:
+        return StoppedRunError(f"stopped {steps}: {ending.stopped}; {rest}")
+    return InterruptedRunError(f"interrupted {steps}; {rest}")
 
 
 def conclude(run: Run, state: TrainState, adapter: str | None) -> RunSummary:

@@ -16,7 +16,7 @@ class TrainState:
     """All that the next step depends on, besides the backend's weights and the configuration.
 
     `steps_done` is also the number of the next step; `prompts_drawn` is the data cursor;
-    `nonfinite_steps` are those whose loss or gradient was not finite.
+    `nonfinite_steps` are those whose loss or gradient was not finite, `updates` those that trained.
     """
 
     steps_done: int
@@ -24,6 +24,7 @@ class TrainState:
     running: RunningCount
     sepa: SepaState
     nonfinite_steps: int = 0
+    updates: int = 0
 
 
 class SepaReading(NamedTuple):
@@ -87,4 +88,5 @@ class Control:
             running=counts.running,
             sepa=self._sepa.update(state.sepa, correct_rate, entropy),
             nonfinite_steps=state.nonfinite_steps + (result is not None and not result.is_finite),
+            updates=state.updates + (result is not None and result.is_finite),
         )

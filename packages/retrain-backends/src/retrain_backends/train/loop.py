@@ -8,12 +8,18 @@ from contextlib import suppress
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import InterruptedRunError
 from retrain_backends.tracking.summary import RunSummary
+from retrain_backends.train.ahead import Ahead
 from retrain_backends.train.batches import completion_batch, train_batch
 from retrain_backends.train.begin import begin
 from retrain_backends.train.build import Run, build
 from retrain_backends.train.clock import StepClock
-from retrain_backends.train.conclude import conclude, save_adapter
-from retrain_backends.train.control import TrainState
+from retrain_backends.train.conclude import (
+    Ending,
+    conclude,
+    ended_early,
+    reason_to_stop,
+    save_adapter,
+)
 from retrain_backends.train.durable import telling_full_disk
 from retrain_backends.train.evaluate import evaluate_if_due
 from retrain_backends.train.interrupt import finish_first
@@ -21,7 +27,6 @@ from retrain_backends.train.optimise import optimise
 from retrain_backends.train.records import StepRecord, log_step
 from retrain_backends.train.rollout import Judged, count, describe_samples
 from retrain_backends.train.rule import apply_rule, pooled_entropy
-from retrain_backends.train.scoring import StepScoring
 
 
 def train(config: RunConfig) -> RunSummary:
@@ -32,6 +37,7 @@ def train(config: RunConfig) -> RunSummary:
     Raises:
       RetrainError: a setting that cannot be honoured, or a run that could not go on.
       InterruptedRunError: Ctrl-C; what had been trained is saved.
+      StoppedRunError: the same, when the backend had the run end.
     """
     directory = config.resume.from_ or config.logging.log_dir
     try:
@@ -41,31 +47,24 @@ def train(config: RunConfig) -> RunSummary:
         raise InterruptedRunError("interrupted before the first step") from None
     with telling_full_disk(run.checkpoints.when_the_disk_is_full):
         with run:
-            state, finished = run_steps(run)
-            adapter = save_adapter(run, state, finished)
-        summary = conclude(run, state, adapter)
-    if not finished:
-        raise InterruptedRunError(
-            f"interrupted after {state.steps_done} steps; "
-            + (f"adapter saved in {adapter}" if adapter else "there is nothing to save yet")
-            + f"; `retrain --resume {run.directory}` goes on"
-        )
+            ending = run_steps(run)
+            adapter = save_adapter(run, ending)
+        summary = conclude(run, ending.state, adapter)
+    if not ending.finished:
+        raise ended_early(run, ending, adapter)
     return summary
 
 
-def run_steps(run: Run) -> tuple[TrainState, bool]:
-    """Do the steps of a run, to the last one or until Ctrl-C.
+def run_steps(run: Run) -> Ending:
+    """Do the steps of a run, to the last one, until Ctrl-C, or until the backend has it stop.
 
     Ctrl-C while a step is sampled and judged drops that step; once the optimiser has begun, the
     step is trained and logged first. What is saved between two steps counts as time of the later
     one.
-
-    Returns:
-      The state after the last full step, and whether all has been done, the last evaluation too.
     """
     settings = run.config.training
     state, finished = run.start, False
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), Ahead(run) as ahead:
         guard = begin(run, state)
         score = evaluate_if_due(run, state.steps_done)
         while state.steps_done < settings.max_steps:
@@ -73,11 +72,9 @@ def run_steps(run: Run) -> tuple[TrainState, bool]:
             with clock("save"), finish_first():
                 run.checkpoints.save_if_due(state, score)
             with clock("prompts"):
-                prompts = run.prompts.batch(state.prompts_drawn, settings.batch_size)
+                prompts = ahead.prompts(state)
             with clock("sample"):
-                scoring = StepScoring(run.reward, run.tokenizer, prompts)
-                tokens = [prompt.tokens for prompt in prompts]
-                groups = run.backend.sample(tokens, run.sampling(step), scoring.begin)
+                groups, scoring, off_policy = ahead.sample(state, prompts)
             with clock("decode"):
                 texts = scoring.texts(groups)
                 samples = describe_samples(prompts, groups, texts, run.tokenizer, run.detector)
@@ -89,20 +86,25 @@ def run_steps(run: Run) -> tuple[TrainState, bool]:
                 entropy = pooled_entropy(samples, run.config.algorithm.uncertainty_kind)
                 advantages = apply_rule(run.rule, completion_batch(judged), sepa.strength)
                 batch = train_batch(judged, advantages.values, counts.kept_groups, run.origin(step))
+            ahead.begin(state)
             with finish_first():
                 with clock("train"):
                     result = optimise(run.backend, batch, run.directory / "nonfinite")
+                usage = run.backend.usage()
                 state = run.control.advance(state, len(prompts), counts, entropy, result)
                 with clock("health"):
                     health = guard.examine(samples, result, state)
                 record = StepRecord(
-                    step, judged, counts, entropy, sepa, advantages, batch, result, health
-                )
+                    step, judged, off_policy, counts, entropy, sepa, advantages, batch, result,
+                    usage, health,
+                )  # fmt: skip
                 row = log_step(run.journal, record, run.condition, clock)
                 run.view.show(row)
                 health.act(run.console)
+            if reason := reason_to_stop(run, state, usage):
+                return Ending(state, stopped=reason)
             score = evaluate_if_due(run, state.steps_done)
         with finish_first():
             run.checkpoints.save_if_due(state, score)
             finished = True
-    return state, finished
+    return Ending(state, finished)

@@ -10,22 +10,27 @@ from retrain_backends.train.clock import StepClock
 from retrain_backends.train.control import SepaReading
 from retrain_backends.train.health import Health
 from retrain_backends.train.rollout import Judged
-from retrain_backends.types import StepResult, TrainBatch
+from retrain_backends.types import StepResult, TrainBatch, Usage
 from retrain_core import EntropyStats, StepBookkeeping, TokenAdvantages
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """Everything that is known about one step. `result` is None when nothing was trained."""
+    """Everything that is known about one step.
+
+    `result` is None when nothing was trained; `usage` is since the step before.
+    """
 
     step: int
     judged: Judged
+    steps_off_policy: int
     counts: StepBookkeeping
     entropy: EntropyStats
     sepa: SepaReading
     advantages: TokenAdvantages
     batch: TrainBatch
     result: StepResult | None
+    usage: Usage
     health: Health
 
 
@@ -69,8 +74,10 @@ def _figures(record: StepRecord) -> Row:
         "bp_regime": "off",
         **record.advantages.metrics,
         "num_datums": len(record.batch.token_offsets_n) - 1,
+        "steps_off_policy": record.steps_off_policy,
         **_loss_figures(record.result),
         **record.health.row(),
+        **record.usage.figures,
     }
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 from retrain_backends.tracking.cut import problem_with_logs
 from retrain_backends.train.control import TrainState
 from retrain_backends.train.durable import digests_of, write_atomically
-from retrain_backends.types import CheckpointRef, Determinism
+from retrain_backends.types import CheckpointRef, Determinism, Fidelity, Restored
 
 STATE_FILE = "trainer_state.json"  # in the run's directory: the checkpoint to go on from
 CHECKPOINT_STATE_FILE = "state.json"  # the same, in that checkpoint
@@ -31,8 +31,10 @@ class SavedState(BaseModel):
 
     `checkpoint` is the name of a directory in `<adapters>/checkpoints`, empty before the first one;
     `adapters` is `.` for the run's own directory. `remote` and `adapter` are a service's own paths
-    of the state and of the adapter, if it keeps them. `files` has the SHA-256
-    of each file of the checkpoint, `logs` the length of each log at that step.
+    of the state and of the adapter, if it keeps them, `final` that of the adapter after the last
+    step. `resume_fidelity` is how exactly the run was last resumed, empty before the first time.
+    `files` has the SHA-256 of each file of the checkpoint, `logs` the length of each log at that
+    step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,8 @@ class SavedState(BaseModel):
     adapters: str = "."
     remote: str = ""
     adapter: str = ""
+    final: str = ""
+    resume_fidelity: Fidelity | Literal[""] = ""
     score: float | None = None
     bytes: int = 0
     files: dict[str, str] = {}
@@ -63,6 +67,12 @@ class SavedState(BaseModel):
     def train_state(self) -> TrainState:
         """What the loop carries from step to step."""
         return _TRAIN_STATE.validate_python(self.state)
+
+    def resumed(self, restored: Restored | None) -> "SavedState":
+        """What later checkpoints of a run say that was resumed like this; None: it begins."""
+        if restored is None:
+            return self
+        return self.model_copy(update={"resume_fidelity": restored.fidelity})
 
     def adapters_in(self, run_dir: Path) -> Path:
         """The directory that holds `checkpoints/` and `final/`."""

@@ -1,0 +1,255 @@
+"""The next step is prepared while one trains, and what that changes is told."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from retrain_backends.errors import InterruptedRunError, RunError
+from retrain_backends.fake import FakeBackend
+from retrain_backends.randomness import Purpose
+from retrain_backends.tracking.journal import read_evaluations, read_metrics, without_times
+from retrain_backends.train import train
+from retrain_backends.types import Verdict
+
+SOON_S = 30.0
+OPTIONS = {"vocab_size": 13, "positions": 2, "buckets": 1}
+AHEAD = {"backend.options": {**OPTIONS, "steps_off_policy": 1}}
+
+
+class EveryOther:
+    """1 for every second completion, so that every step trains."""
+
+    def score(self, items):
+        return [Verdict(float(index % 2)) for index in range(len(items))]
+
+
+class AlwaysRight:
+    def score(self, items):
+        return [Verdict(1.0) for _ in items]
+
+
+class CtrlC(EveryOther):
+    """Ctrl-C in the third step."""
+
+    calls = 0
+
+    def score(self, items):
+        self.calls += 1
+        if self.calls == 3:
+            raise KeyboardInterrupt
+        return super().score(items)
+
+
+class Watched(FakeBackend):
+    """Notes how many updates were behind the policy that sampled each step, and in which thread."""
+
+    seen: list[tuple[str, int, int, bool]] = []  # noqa: RUF012 - a run makes its own instance
+
+    def sample(self, prompts, params, on_group=None):
+        here = threading.current_thread() is threading.main_thread()
+        self.seen.append((params.purpose.name, params.step, self._updates, here))
+        return super().sample(prompts, params, on_group)
+
+
+class Together(Watched):
+    """Trains a step while the next one is half sampled."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.begun, self.trained = ([threading.Event() for _ in range(5)] for _ in range(2))
+
+    def sample(self, prompts, params, on_group=None):
+        if params.purpose != Purpose.SAMPLE or params.step == 0:
+            return super().sample(prompts, params, on_group)
+
+        def announce(index, group):
+            on_group(index, group)
+            self.begun[params.step].set()
+            assert self.trained[params.step - 1].wait(SOON_S)
+
+        return super().sample(prompts, params, announce)
+
+    def train_step(self, batch):
+        assert batch.step == 3 or self.begun[batch.step + 1].wait(SOON_S)
+        result = super().train_step(batch)
+        self.trained[batch.step].set()
+        return result
+
+
+class Apart(Watched):
+    """Trains a step when the next one is sampled."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.sampled = [threading.Event() for _ in range(5)]
+
+    def sample(self, prompts, params, on_group=None):
+        groups = super().sample(prompts, params, on_group)
+        if params.purpose == Purpose.SAMPLE:
+            self.sampled[params.step].set()
+        return groups
+
+    def train_step(self, batch):
+        assert batch.step == 3 or self.sampled[batch.step + 1].wait(SOON_S)
+        return super().train_step(batch)
+
+
+class Endless(FakeBackend):
+    """Announces groups of step 2 until somebody has had enough."""
+
+    ended: list[str] = []  # noqa: RUF012
+
+    def sample(self, prompts, params, on_group=None):
+        groups = super().sample(prompts, params)
+        try:
+            while params.step == 2 and params.purpose == Purpose.SAMPLE:
+                on_group(0, groups[0])
+        except Exception as error:
+            self.ended.append(type(error).__name__)
+            raise
+        return groups
+
+
+class Broken(FakeBackend):
+    def sample(self, prompts, params, on_group=None):
+        if params.step == 2 and params.purpose == Purpose.SAMPLE:
+            raise RunError("the service is gone")
+        return super().sample(prompts, params, on_group)
+
+
+class PressesCtrlC(Endless):
+    """Ctrl-C while step 1 trains and step 2 is sampled."""
+
+    def train_step(self, batch):
+        if batch.step == 1:
+            raise KeyboardInterrupt
+        return super().train_step(batch)
+
+
+def plugin(name: type) -> str:
+    return f"{__name__}:{name.__name__}"
+
+
+def generations(run_dir: Path, step: int) -> list[dict]:
+    rows = (run_dir / "emergence/generations.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, rows) if row["step"] == step]
+
+
+@pytest.fixture
+def seen():
+    Watched.seen.clear()
+    yield Watched.seen
+    Watched.seen.clear()
+
+
+@pytest.fixture
+def run(make_config):
+    """`run(backend, **overrides)`: four steps."""
+
+    def do(backend: type, reward: type = EveryOther, overrides: dict | None = None):
+        parts = {"backend.backend": plugin(backend), "reward.type": plugin(reward)}
+        return train(make_config({**parts, "backend.options": OPTIONS, **(overrides or {})}))
+
+    return do
+
+
+def sampled(seen, purpose: str = "SAMPLE") -> dict[int, tuple[int, bool]]:
+    return {step: (updates, here) for name, step, updates, here in seen if name == purpose}
+
+
+def test_on_policy_only_the_prompts_are_prepared(run, seen):
+    summary = run(Watched)
+    assert sampled(seen) == {0: (0, True), 1: (1, True), 2: (2, True), 3: (3, True)}
+    assert [row["steps_off_policy"] for row in read_metrics(summary.run_dir)] == [0] * 4
+    assert [row["ratio_max"] for row in read_metrics(summary.run_dir)] == pytest.approx([1.0] * 4)
+
+
+@pytest.mark.parametrize("backend", [Apart, Together])
+def test_a_step_ahead_samples_from_the_policy_before_the_update(run, seen, backend):
+    summary = run(backend, overrides=AHEAD)
+    assert sampled(seen) == {0: (0, True), 1: (0, False), 2: (1, False), 3: (2, False)}
+    rows = read_metrics(summary.run_dir)
+    assert [row["steps_off_policy"] for row in rows] == [0, 1, 1, 1]
+    assert rows[0]["ratio_max"] == pytest.approx(1.0)
+    assert all(row["ratio_max"] > 1.001 for row in rows[1:])
+    assert all(row["mean_abs_logprob_diff"] > 0.001 for row in rows[1:])
+
+
+def test_an_update_beside_the_sampling_is_not_in_it(run, seen):
+    one, two = (run(backend, overrides=AHEAD) for backend in (Apart, Together))
+    rows = [[without_times(row) for row in read_metrics(run.run_dir)] for run in (one, two)]
+    assert rows[0] == rows[1]
+
+
+def test_what_a_step_samples_ahead_is_what_the_old_policy_would_have(run):
+    # Nothing is learnt, so all policies are one: the streams are the same whoever samples.
+    still = {"training.lr": 1e-12}
+    here, ahead = run(Watched, overrides=still), run(Watched, overrides={**still, **AHEAD})
+    for step in range(4):
+        one, two = (generations(summary.run_dir, step) for summary in (here, ahead))
+        assert [row["completion"] for row in one] == [row["completion"] for row in two]
+
+
+def test_a_step_that_trains_nothing_leaves_the_next_one_on_policy(run):
+    summary = run(Watched, AlwaysRight, AHEAD)
+    assert [row["steps_off_policy"] for row in read_metrics(summary.run_dir)] == [0] * 4
+
+
+def test_an_evaluation_asks_the_newest_policy(run, seen, make_config, tmp_path):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text('{"question": "1", "answer": "1"}\n')
+    asked = {"eval.every": 2, "eval.path": str(held_out), "eval.temperature": 1.0}
+    one, two = (run(Watched, overrides={**asked, **more}) for more in ({}, AHEAD))
+    evaluated = [updates for name, _, updates, here in seen if name == "EVALUATE" and here]
+    assert evaluated == [0, 2, 4] * 2
+    first = [read_evaluations(summary.run_dir)[0]["mean_reward"] for summary in (one, two)]
+    assert first[0] == first[1]
+
+
+def test_a_checkpoint_knows_nothing_of_what_is_sampled_beside_it(run, seen):
+    every = run(Together, overrides={**AHEAD, "training.save_every": 1, "training.keep_last": 9})
+    once = run(Together, overrides={**AHEAD, "training.save_every": 9})
+    for name in ("policy.npy", "trainer/state.npz"):
+        files = [run.run_dir / "checkpoints/step_000004" / name for run in (every, once)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    state = json.loads((every.run_dir / "checkpoints/step_000002/state.json").read_text())["state"]
+    assert (state["steps_done"], state["prompts_drawn"], state["updates"]) == (2, 4, 2)
+
+
+def test_a_resumed_run_begins_on_policy_and_says_so(run, seen, tmp_path):
+    whole = run(Watched, overrides={**AHEAD, "training.max_steps": 2})
+    resumed = run(Watched, overrides={**AHEAD, "resume.from": str(whole.run_dir)})
+    rows = read_metrics(resumed.run_dir)
+    assert [row["steps_off_policy"] for row in rows] == [0, 1, 0, 1]
+    assert rows[2]["ratio_max"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("overrides", [{}, AHEAD])
+def test_an_error_surfaces_as_itself_after_the_step_before(run, tmp_path, overrides):
+    with pytest.raises(RunError, match=r"^the service is gone$"):
+        run(Broken, overrides=overrides)
+    assert len(read_metrics(tmp_path / "run")) == 2
+    assert not threads()
+
+
+def test_ctrl_c_ends_what_is_sampled_ahead(run, tmp_path):
+    Endless.ended.clear()
+    with pytest.raises(InterruptedRunError, match="after 1 steps"):
+        run(PressesCtrlC, overrides=AHEAD)
+    assert len(Endless.ended) == 1
+    assert not threads()
+    assert (tmp_path / "run/checkpoints/step_000001/policy.npy").is_file()
+
+
+@pytest.mark.parametrize("overrides", [{}, AHEAD])
+def test_no_thread_is_left(run, overrides):
+    run(Watched, overrides=overrides)
+    with pytest.raises(InterruptedRunError):
+        run(Watched, CtrlC, overrides)
+    assert not threads()
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "ahead"]
