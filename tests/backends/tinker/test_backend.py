@@ -136,3 +136,16 @@ def test_a_loss_that_is_not_finite_ends_the_run(backend, prompts, params, to_bat
     found = [np.full(len(batch.tokens_t), np.nan)]
     with pytest.raises(RunError, match=r"step 0: the loss is nan.*training\.lr is the first"):
         loss_found(batch, found, LossOptions(), "the service")
+
+
+def test_one_turn_at_the_throttle_is_enough(server, backend, prompts, params, to_batch, tmp_path):
+    shared = {"backend.throttle_dir": str(tmp_path / "turns"), "backend.max_concurrent": 1}
+    policy = backend(shared)
+    policy.train_step(to_batch(policy.sample(prompts, params)))
+    (tmp_path / "trainer").mkdir()
+    reference = policy.save(tmp_path / "trainer")
+    other = backend({**shared, "resume.from": "somewhere"})
+    other.load(reference)
+    assert all(other.sample(prompts, params))
+    assert server.most_samples_at_once == 1
+    assert policy.usage().figures["queue_s"] > 0.0

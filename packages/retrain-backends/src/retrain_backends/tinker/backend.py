@@ -112,8 +112,9 @@ class TinkerBackend:
         del temperature
         if not completions:
             return []
+        trainer = self._get_trainer()
         with self._throttle.slot():
-            scores = self._service.score(self._get_trainer(), prompts, completions)
+            scores = self._service.score(trainer, prompts, completions)
         self._ledger.add(trained=sum(map(len, [*prompts, *completions])))
         return scores
 
@@ -231,15 +232,17 @@ class TinkerBackend:
         return Usage({**used.figures, "queue_s": self._throttle.take_waited_s()}, used.stop)
 
     def close(self) -> None:
-        """End the session."""
+        """End the session, and the waits for a turn."""
+        self._throttle.close()
         self._service.close()
 
     def _get_trainer(self) -> Trainer:
         if self._trainer is None:
             model = self._config.model
-            self._trainer = self._service.new_trainer(
-                resolve_model(model.model), model.lora_rank, self._config.training.seed
-            )
+            with self._throttle.slot():
+                self._trainer = self._service.new_trainer(
+                    resolve_model(model.model), model.lora_rank, self._config.training.seed
+                )
         return self._trainer
 
     def _get_sampler(self) -> Sampler:
