@@ -16,6 +16,7 @@ from retrain_backends.testing.tinker_api import (
 from retrain_backends.testing.tinker_failures import Kind
 from retrain_backends.testing.tinker_futures import Promise
 from retrain_backends.testing.tinker_models import Model, Sampler, World
+from retrain_backends.testing.tinker_rest import Rest
 from retrain_backends.testing.tinker_sampling import Sampling
 from retrain_backends.testing.tinker_training import Training
 from retrain_backends.testing.tinker_wire import (
@@ -47,7 +48,6 @@ class Routes:
             route("GET get_server_capabilities", session, self._capabilities),
             route("POST get_info", session, self._get_info),
             route("GET samplers/([^/]+)", session, self._get_sampler),
-            route("POST weights_info", session, self._weights_info),
             route("POST create_model", create, self._create_model),
             route("POST load_weights", create, self._load_weights),
             route("POST create_sampling_session", create, self._create_sampler),
@@ -61,6 +61,7 @@ class Routes:
             route("POST cancel_future", Kind.RETRIEVE, _nothing),
             route("POST retrieve_future", Kind.RETRIEVE, self._retrieve),
             route("POST retrieve_futures", Kind.RETRIEVE, self._retrieve_many),
+            *Rest(world).routes(),
         ]
 
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
@@ -76,7 +77,8 @@ class Routes:
         raise ApiError(404, f"no such path: {method} {path}")
 
     def _config(self, _request: Request) -> Answer:
-        return json_answer({"sample_use_retrieve_futures": self._world.behaviour.batched_futures})
+        flags = {"sample_use_retrieve_futures": self._world.behaviour.batched_futures}
+        return json_answer(flags)
 
     def _create_session(self, request: Request) -> Answer:
         session_id = f"session-{self._world.journal.counts['create_session']}"
@@ -116,20 +118,6 @@ class Routes:
                 "sampler_id": sampler.sampler_id,
                 "base_model": sampler.base_model,
                 "model_path": sampler.model_path,
-            }
-        )
-
-    def _weights_info(self, request: Request) -> Answer:
-        saved = self._holdings.saved.get(request.json()["tinker_path"])
-        if saved is None:
-            raise ApiError(404, f"checkpoint {request.json()['tinker_path']} not found")
-        parts = {key: value for key, value in saved.lora.items() if key.startswith("train_")}
-        return json_answer(
-            {
-                "base_model": saved.base_model,
-                "is_lora": True,
-                "lora_rank": saved.lora["rank"],
-                **parts,
             }
         )
 
