@@ -1,12 +1,13 @@
 """What goes wrong on demand, and how the official SDK takes it."""
 
-import threading
+import http.client
+from urllib.parse import urlsplit
 
 import pytest
 import tinker
 
 from retrain_backends.testing.tinker_failures import Failures, Fate, Kind
-from retrain_backends.testing.tinker_server import MODEL_NAME
+from retrain_backends.testing.tinker_server import MODEL_NAME, TinkerServer
 
 PROMPT = [3, 14, 15]
 STATUSES = (429, 500, 502, 504)
@@ -202,7 +203,25 @@ def test_a_name_is_taken_once(sdk, trainer):
         sdk.done(trainer.save_state("other", ttl_seconds=60))
 
 
-def test_closing_does_not_wait_for_clients(server, service):
-    """The fixtures close the server while connections are open; threads must not pile up."""
-    assert service.holder is not None
-    assert threading.active_count() < 200
+def test_closing_ends_open_connections():
+    with TinkerServer() as server:
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+        connection.request("GET", "/api/v1/healthz")
+        assert connection.getresponse().read() == b'{"status": "ok"}'
+    assert connection.sock.recv(1) == b""
+    connection.close()
+
+
+def break_a_server():
+    with TinkerServer() as server:
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+        connection.request("POST", "/api/v1/asample", b"no JSON")
+        with pytest.raises(http.client.RemoteDisconnected):
+            connection.getresponse()
+        connection.close()
+
+
+def test_what_breaks_in_the_server_is_told_at_its_end(capsys):
+    with pytest.raises(RuntimeError, match="the test server broke"):
+        break_a_server()
+    assert "JSONDecodeError" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Against the SDK's own reading and writing of the same messages."""
+"""The bytes themselves; that the SDK reads and writes the same is `test_tinker_server.py`'s."""
 
 import struct
 

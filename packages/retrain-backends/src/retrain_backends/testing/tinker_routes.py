@@ -1,5 +1,6 @@
 """The Tinker API's paths and what the test server answers to each."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -36,6 +37,7 @@ class Routes:
         self._holdings = world.holdings
         self._training = Training(world)
         self._sampling = Sampling(world)
+        self._numbers = itertools.count()
         session, create, train = Kind.SESSION, Kind.CREATE, Kind.TRAIN
         self._routes = [
             route("POST client/config", session, self._config),
@@ -81,7 +83,7 @@ class Routes:
         return json_answer(flags)
 
     def _create_session(self, request: Request) -> Answer:
-        session_id = f"session-{self._world.journal.counts['create_session']}"
+        session_id = f"session-{next(self._numbers)}"
         self._holdings.sessions[session_id] = request.json()
         self._world.journal.note("create_session")
         return json_answer({"session_id": session_id})

@@ -6,6 +6,7 @@
 It speaks the wire format of the official SDK, 0.24 to 0.38, over real HTTP, and really trains: a
 bigram model with a low-rank adapter (`tinker_policy`), whose gradients, Adam steps, samples and
 checkpoints are exact. `Failures` makes the way to it bad, `Behaviour` sets where services differ.
+Nothing of the SDK is imported here.
 """
 
 import hashlib
@@ -32,6 +33,8 @@ from retrain_backends.testing.tinker_models import (
 )
 from retrain_backends.testing.tinker_policy import BigramPolicy
 from retrain_backends.testing.tinker_routes import Routes
+
+__all__ = ["MODEL_NAME", "Behaviour", "Executed", "Failures", "Kind", "TinkerServer"]
 
 MODEL_NAME = "retrain/bigram"
 
@@ -183,11 +186,11 @@ class _Http(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        del request, client_address
-        # A client that went away is no error of the server's.
         error = sys.exception()
+        # A client that went away is no error of the server's.
         if error is not None and not isinstance(error, OSError):
             self.world.journal.errors.append(error)
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
