@@ -58,7 +58,8 @@ def test_nothing_is_written_or_trained(here, explain):
         "completions 8, 4 of each prompt",
         "sampled at most 800 tokens",
         "steps 10, with at most 8,000 sampled tokens",
-        "evaluations 4: before the first step, every 4 steps and at the end; 5 questions",
+        "evaluations 4: before the first step, every 4 steps and at the end; 5 questions, "
+        "1 completion each at temperature 0.5",
         "logs logs/train",
     ):
         assert words in page
@@ -133,9 +134,10 @@ def test_the_rest_is_judged_by_what_was_measured(here, retrain):
     code, page, errors = retrain("explain", "--from", "run")
     page = " ".join(page.split())
     assert (code, errors) == (0, "")
+    assert "logs logs/train there" in page
     assert "steps 4 of 10 time 2.00 hours, about 5.00 at the end" in page
     assert numbers(page, "used in 4 steps") == [40, 400, 600, 2.64]
-    assert numbers(page, "a step, on average") == [10, 100, 150, 0.66]
+    assert numbers(page, "a step with its share of evaluations") == [10, 100, 150, 0.66]
     assert numbers(page, "the whole run, if it goes on so") == [100, 1000, 1500, 6.6]
 
 
@@ -165,6 +167,7 @@ def test_a_real_run_can_be_measured(here, retrain, capsys):
     code, page, _ = retrain("explain", "--from", str(run_dir), "--max-steps", "20")
     assert code == 0
     assert "10 of 20" in page
+    assert "with `retrain --resume logs/train`" in page
 
 
 def test_it_works_without_the_sdk(here):

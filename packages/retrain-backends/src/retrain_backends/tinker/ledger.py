@@ -71,7 +71,7 @@ class TokenCount:
 
 def money(amount: float) -> str:
     """An amount in the unit of the prices: to the hundredth, or two digits of less than one."""
-    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:#.2g}"
 
 
 class Ledger:

@@ -87,7 +87,7 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
         ),
         Chapter("A step", tuple(_step(config, lengths[0] if lengths else None))),
         Chapter("On the way", tuple(_on_the_way(config, lengths[1] if lengths else None))),
-        Chapter("What is written", tuple(_written(config, options))),
+        Chapter("What is written", tuple(_written(config, options, run_dir))),
         *([Chapter(f"So far, in {run_dir}", tuple(_so_far(config, measured)))] if measured else []),
     )
     return Explanation(
@@ -218,11 +218,12 @@ def _on_the_way(config: RunConfig, held_out: PromptLengths | None) -> Rows:
     if evaluation.every:
         count = len(evaluation_steps(config))
         questions = f"{held_out.counted:,} questions" if held_out else "the questions"
+        answers = f"{evaluation.samples} completion{'s' * (evaluation.samples > 1)} each"
         temperature = evaluation.temperature_beside(training.temperature)
         yield (
             "evaluations",
             f"{count}: before the first step, every {evaluation.every} steps and at the end; "
-            f"{questions}, times {evaluation.samples}, at temperature {temperature:g}",
+            f"{questions}, {answers} at temperature {temperature:g}",
         )
     else:
         yield "evaluations", "none; eval.every asks for them"
@@ -234,9 +235,11 @@ def _on_the_way(config: RunConfig, held_out: PromptLengths | None) -> Rows:
     )
 
 
-def _written(config: RunConfig, options: TinkerOptions | None) -> Rows:
+def _written(config: RunConfig, options: TinkerOptions | None, run_dir: Path | None) -> Rows:
     wanted = Path(config.logging.log_dir)
-    if config.resume.from_:
+    if run_dir and run_dir.resolve() == wanted.resolve():
+        yield "logs", f"{wanted}, with `retrain --resume {run_dir}`"
+    elif config.resume.from_:
         yield "logs", f"{config.resume.from_}, which is gone on with"
         yield "", f"`retrain resume-check {config.resume.from_}` says from where, and how exactly"
     else:

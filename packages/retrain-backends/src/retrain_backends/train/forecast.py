@@ -171,7 +171,9 @@ def amounts(
         yield amount("the whole run, at most", most.run)
     if measured and measured.used and measured.at_end:
         yield amount(f"used in {measured.steps:,} steps", measured.used)
-        yield amount("a step, on average", measured.used.times(1 / measured.steps))
+        yield amount(
+            "a step with its share of evaluations", measured.used.times(1 / measured.steps)
+        )
         yield amount("the whole run, if it goes on so", measured.at_end)
 
 
