@@ -31,7 +31,7 @@ from retrain_backends.testing.tinker_models import (
     Journal,
     World,
 )
-from retrain_backends.testing.tinker_policy import BigramPolicy
+from retrain_backends.testing.tinker_policy import Adapter, BigramPolicy
 from retrain_backends.testing.tinker_routes import Routes
 
 __all__ = ["MODEL_NAME", "Behaviour", "Executed", "Failures", "Kind", "TinkerServer"]
@@ -50,6 +50,7 @@ class TinkerServer:
       failures: what goes wrong.
       behaviour: where services differ.
       seed: decides the base model's weights.
+      policy: the base model itself, with as many tokens as said above.
 
     Attributes:
       url: the service's address.
@@ -65,6 +66,7 @@ class TinkerServer:
         failures: Failures | None = None,
         behaviour: Behaviour | None = None,
         seed: int = 0,
+        policy: BigramPolicy | None = None,
     ) -> None:
         config = {} if model_dir is None else _model_config(Path(model_dir))
         self.failures = failures or Failures()
@@ -77,7 +79,7 @@ class TinkerServer:
         tokens = vocabulary or config.get("vocab_size", 64)
         self._promises = Promises(self._journal.errors.append)
         self._holdings = Holdings(tokens, names, self._promises)
-        self._policy = BigramPolicy(tokens, seed)
+        self._policy = policy or BigramPolicy(tokens, seed)
         world = World(
             policy=self._policy,
             eos=_end_tokens(config),
@@ -148,9 +150,13 @@ class TinkerServer:
         saves = [each for each in self._journal.log if each.what.startswith("save_")]
         return [each.details["ttl_seconds"] for each in saves]
 
+    def adapter(self, model_id: str) -> Adapter:
+        """A model's trained weights."""
+        return self._holdings.models[model_id].adapter
+
     def digest(self, model_id: str) -> str:
         """A fingerprint of a model's trained weights."""
-        adapter = self._holdings.models[model_id].adapter
+        adapter = self.adapter(model_id)
         return hashlib.sha256(adapter.a_VR.tobytes() + adapter.b_RV.tobytes()).hexdigest()
 
     def forget_sessions(self) -> None:

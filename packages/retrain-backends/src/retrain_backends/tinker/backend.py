@@ -58,7 +58,10 @@ class TinkerBackend:
         self._service = service
         self._config = config
         self._options = options
-        self._throttle = open_throttle(config.backend.throttle_dir, config.backend.max_concurrent)
+        # A call in front may take as long as any call, and is then given up by who made it.
+        self._throttle = open_throttle(
+            config.backend.throttle_dir, config.backend.max_concurrent, 2 * options.timeout_s
+        )
         self._ledger = Ledger(options.prices, options.max_cost, options.max_hours)
         limits = Limits(
             config.backend.max_concurrent,
