@@ -8,9 +8,9 @@ Run by the Python of the environment that holds it. The package's own entry poin
 - Its module of types has a `typing.TypedDict` in a pydantic model, which pydantic refuses on
   Python 3.11; that of `typing_extensions` is the same to both.
 - Its engine looks for gradients to compute first and for optimiser steps to take last, in several
-  queries. When both come in between, the step is taken without the gradient, about once in fifty
-  steps that are submitted together. Here it looks for steps first; then a step that it sees has
-  its gradient among those that it sees later.
+  queries. When both come in between, the step is taken without the gradient, once in some 170 steps
+  that were watched. Here it looks for steps first; then a step that it sees has its gradient among
+  those that it sees later.
 """
 
 import argparse
