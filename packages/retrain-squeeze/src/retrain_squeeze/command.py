@@ -139,7 +139,7 @@ def _flag(section: str, key: str, info: FieldInfo) -> dict[str, Any]:
 
 
 def _unknown(arguments: Sequence[str], names: list[str]) -> Iterator[str]:
-    """A line for each argument that the parser did not know; the value of an unknown flag is none."""
+    """A line for each argument that the parser did not know, but for values of unknown flags."""
     for argument, before in zip(arguments, ["", *arguments], strict=False):
         name = argument.partition("=")[0]
         if argument.startswith("-"):
