@@ -56,8 +56,6 @@ def _tables(config: RunConfig, told: SqueezeConfig, *, alone: bool) -> dict[str,
         name: section.model_dump(include=set(kinds[name].model_fields))
         for name, section in given.items()
     }
-    if "lora_rank" not in config.model.model_fields_set:
-        del tables["model"]["lora_rank"]
     if not alone:
         tables["logging"]["wandb_run_name"] = ""
     squeeze = told.model_dump()

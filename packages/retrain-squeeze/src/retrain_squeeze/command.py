@@ -21,7 +21,7 @@ from retrain_squeeze.load import load_job
 from retrain_squeeze.problems import allowed, did_you_mean, sections, toml_value
 
 REMOTE = "tinker://"
-_NOT_FLAGS = (("squeeze", "adapter_path"), ("model", "lora_rank"))
+_ADAPTER = ("squeeze", "adapter_path")  # no flag: the command line begins with it
 
 _METAVARS: Mapping[object, str] = {int: "N", float: "SHARE"}
 
@@ -119,7 +119,7 @@ def _parser(program: str) -> tuple[ArgumentParser, dict[str, tuple[str, str]]]:
     fields = {}
     for section, kind in sections().items():
         for key, info in kind.model_fields.items():
-            if (section, key) not in _NOT_FLAGS:
+            if (section, key) != _ADAPTER:
                 fields[key.replace("_", "-")] = (section, key)
                 parser.add_argument(f"--{key.replace('_', '-')}", **_flag(section, key, info))
     parser.add_argument(

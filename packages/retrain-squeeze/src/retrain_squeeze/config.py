@@ -89,9 +89,6 @@ class ModelConfig(Section):
     base_url: Url = Field(
         default="", description="Address of a Tinker-compatible service. Empty: the public one."
     )
-    lora_rank: CountOrZero = Field(
-        default=0, description="Rank of the adapter, where the adapter itself does not tell."
-    )
 
 
 class LoggingConfig(Section):
