@@ -142,10 +142,8 @@ def _recommendation(analysis: SqueezeAnalysis) -> str:
     rank, wanted = analysis.recommended_rank, f"{100 * analysis.min_variance_retention:g}%"
     if rank == analysis.source_rank:
         return f"rank {rank}, the adapter's own: no lower rank looked at keeps {wanted}"
-    return (
-        f"rank {rank} of {analysis.source_rank}: keeps {100 * _mean_at(analysis, rank):.2f}% of the variance on "
-        f"average, {wanted} is asked for"
-    )
+    kept = f"{100 * _mean_at(analysis, rank):.2f}% of the variance on average"
+    return f"rank {rank} of {analysis.source_rank}: keeps {kept}, {wanted} is asked for"
 
 
 def _lowest(analysis: SqueezeAnalysis) -> int:

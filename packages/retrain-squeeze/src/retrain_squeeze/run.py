@@ -172,9 +172,10 @@ def _track(job: SqueezeJob, analysis: SqueezeAnalysis, progress: Console) -> str
         return ""
     track = load_part("retrain_squeeze.tracking:track", "logging.wandb_project")
     # A border: somebody else's library and service; the analysis is worth more than its copy.
+    # KeyboardInterrupt is also what comes of wandb's question for a key when nobody answers it.
     try:
         return track(analysis, job.squeeze.adapter_path, job.logging)
-    except Exception as error:  # noqa: BLE001
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
         _warn(progress, f"Weights & Biases has no copy of the analysis ({describe(error)})")
         return ""
 

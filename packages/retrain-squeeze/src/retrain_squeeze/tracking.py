@@ -38,7 +38,9 @@ def track(analysis: SqueezeAnalysis, adapter: str, told: LoggingConfig) -> str:
             "min_variance_retention": analysis.min_variance_retention,
             "target_ranks": [row.rank for row in analysis.table],
         },
-        settings=wandb.Settings(init_timeout=_TIMEOUT_S, console="off", silent=True),
+        settings=wandb.Settings(
+            init_timeout=_TIMEOUT_S, login_timeout=_TIMEOUT_S, console="off", silent=True
+        ),
     )
     _log_curves(run, analysis)
     run.summary.update(
@@ -49,9 +51,9 @@ def track(analysis: SqueezeAnalysis, adapter: str, told: LoggingConfig) -> str:
             "squeeze/num_layers": len(analysis.modules),
         }
     )
-    where = run.url or f"offline; `wandb sync {run.settings.sync_dir}` uploads it"
+    where = f"offline; `wandb sync {run.settings.sync_dir}` uploads it" if run.offline else run.url
     run.finish()
-    return where
+    return where or ""
 
 
 def _log_curves(run: wandb.Run, analysis: SqueezeAnalysis) -> None:
