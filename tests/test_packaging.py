@@ -16,11 +16,12 @@ from uv import find_uv_bin
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]
 PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
-# Parts of retrain_backends that only installations with an extra can import.
+# Parts of packages that only installations with an extra can import.
 WITH_EXTRA = (
     "local/",
     "data/hendrycks.py",
     "data/hub.py",
+    "on_torch.py",
     "rewards/equivalence.py",
     "rewards/judge.py",
 )

@@ -17,7 +17,8 @@ from retrain_squeeze.tensors import decode
 Floats = NDArray[np.float64]
 Stored = NDArray[Any]
 
-_BLOCK = 1024  # rows decoded at once: a megabyte at rank 128, which stays in the cache
+_BLOCK = 2048  # rows decoded at once: two megabytes at rank 128, which stay in the cache
+_PARTS = 4
 # Cancellation between A and B, ||A||^2 ||B||^2 / ||BA||^2, up to which Gram matrices will do.
 _MOST_CANCELLED = 1e6
 _EPS = float(np.finfo(np.float64).eps)
@@ -154,8 +155,19 @@ def _gram(blocks: Iterator[Floats]) -> Floats:
 
 
 def _triangle(blocks: Iterator[Floats]) -> Floats:
-    """R of the QR of a tall X: each block's, below the R of those before it."""
-    found: Floats = np.linalg.qr(next(blocks), "r")
+    """R of the QR of a tall X: of the R of its parts, one below the other.
+
+    A block is cut into a stack of parts, as numpy lets other threads run during the QR of a stack,
+    but not of one matrix with as few columns.
+    """
+    parts: list[Floats] = []
     for block in blocks:
-        found = np.linalg.qr(np.concatenate([found, block]), "r")
-    return found
+        rows, rank = block.shape
+        padding = np.zeros((-rows % _PARTS, rank))
+        stack = np.concatenate([block, padding]).reshape(_PARTS, -1, rank)
+        parts.append(_r(stack).reshape(-1, rank))
+    return _r(np.concatenate(parts))
+
+
+def _r(rows: Floats) -> Floats:
+    return np.asarray(np.linalg.qr(rows, mode="r"))  # numpy's types do not know this mode
