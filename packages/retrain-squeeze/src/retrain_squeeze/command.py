@@ -93,7 +93,8 @@ def read_command_line(arguments: Sequence[str], program: str) -> Request:
 
 def _job(path: str, overrides: dict[str, object], flags: Mapping[str, str]) -> SqueezeJob:
     if path.startswith(REMOTE) or Path(path).is_dir():
-        return load_job(None, {**overrides, "squeeze.adapter_path": path}, flags)
+        adapter = ".".join(_ADAPTER)
+        return load_job(None, {**overrides, adapter: path}, {**flags, adapter: "PATH"})
     if Path(path).suffix != ".toml" and not Path(path).exists():
         raise SqueezeConfigError(f"{path}: no such directory or file")
     return load_job(Path(path), overrides, flags)

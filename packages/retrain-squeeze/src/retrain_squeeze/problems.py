@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from retrain_squeeze.config import Allowed, Section, SqueezeJob
 
 _LONGEST_SHOWN = 80
+_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def problems_of(error: ValidationError, origin: Origin, given: Mapping[str, Any]
 def clashes(job: SqueezeJob, origin: Origin) -> Iterator[str]:
     """Lines for settings that are fine each by itself, but not together or not on this disk."""
     told = job.squeeze
+    if told.adapter_path and (nearby := _inside(Path(told.adapter_path))):
+        yield (
+            f"{origin.place('squeeze', 'adapter_path')} is `{told.adapter_path}`, which holds no "
+            f"adapter itself; did you mean {nearby}?"
+        )
     if not told.output_path:
         for key in ("compress_to", "per_module"):
             if getattr(told, key):
@@ -77,6 +83,14 @@ def toml_value(value: object) -> str:
     if isinstance(value, bool | str):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def _inside(path: Path) -> Path | None:
+    """The adapter below a directory that is none, such as `final` of a run."""
+    if (path / _CONFIG).exists():
+        return None
+    found = (file.parent for file in path.glob(f"*/{_CONFIG}"))
+    return min(found, key=lambda folder: (folder.name != "final", folder.name), default=None)
 
 
 def _not_free(path: Path) -> str:

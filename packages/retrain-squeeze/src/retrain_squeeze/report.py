@@ -133,9 +133,9 @@ def _found(found: Found) -> Iterator[tuple[str, str]]:
     yield f"size at {analysis.source_rank}", f"{_size(found, analysis.source_rank)}, as it is"
     if rank < analysis.source_rank:
         yield f"size at {rank}", _size(found, rank)
-    ranks = analysis.module_ranks()
-    spread = f"ranks {min(ranks.values())} to {max(ranks.values())}, as much kept on average"
-    yield "per module", f"{_size(found, ranks)}: {spread}"
+        ranks = analysis.module_ranks()
+        spread = f"ranks {min(ranks.values())} to {max(ranks.values())}"
+        yield "per module", f"{_size(found, ranks)}: {spread}, as much kept (per_module = true)"
 
 
 def _recommendation(analysis: SqueezeAnalysis) -> str:

@@ -145,9 +145,9 @@ def _compress(
 
 def _draw(job: SqueezeJob, analysis: SqueezeAnalysis, progress: Console) -> Path | None:
     draw = load_part("retrain_squeeze.picture:save_picture", PICTURE_FILE)
-    # A border: the file system. The working directory is the second choice.
+    # A border: the file system, where other people's adapters may be read-only.
     problem = ""
-    for folder in dict.fromkeys([_beside(job), Path()]):
+    for folder in _folders(job):
         path = folder / PICTURE_FILE
         try:
             draw(analysis, job.squeeze.adapter_path, path)
@@ -159,12 +159,14 @@ def _draw(job: SqueezeJob, analysis: SqueezeAnalysis, progress: Console) -> Path
     return None
 
 
-def _beside(job: SqueezeJob) -> Path:
-    """The directory that the compressed adapter is in, else the analysed one."""
+def _folders(job: SqueezeJob) -> Iterator[Path]:
+    """Where the picture may go: beside the adapter, beside what is written, here."""
     told = job.squeeze
+    if not told.adapter_path.startswith(REMOTE):
+        yield Path(told.adapter_path).parent
     if told.output_path:
-        return Path(told.output_path).parent
-    return Path() if told.adapter_path.startswith(REMOTE) else Path(told.adapter_path).parent
+        yield Path(told.output_path).parent
+    yield Path()
 
 
 def _track(job: SqueezeJob, analysis: SqueezeAnalysis, progress: Console) -> str:
