@@ -59,16 +59,18 @@ def track(analysis: SqueezeAnalysis, adapter: str, told: LoggingConfig) -> str:
 def _log_curves(run: wandb.Run, analysis: SqueezeAnalysis) -> None:
     run.define_metric("squeeze/rank")
     run.define_metric("squeeze/*", step_metric="squeeze/rank")
-    rows = []
+    table = wandb.Table(columns=[*_COLUMNS])
     for row in analysis.table:
         recommended = row.rank == analysis.recommended_rank
-        rows.append([row.rank, row.mean, row.minimum, row.maximum, recommended])
+        table.add_data(row.rank, row.mean, row.minimum, row.maximum, recommended)
+    for row in analysis.table:
+        last = row is analysis.table[-1]
         run.log(
             {
                 "squeeze/rank": row.rank,
                 "squeeze/mean_variance": row.mean,
                 "squeeze/min_variance": row.minimum,
                 "squeeze/max_variance": row.maximum,
+                **({"squeeze/variance_table": table} if last else {}),
             }
         )
-    run.log({"squeeze/variance_table": wandb.Table(columns=[*_COLUMNS], data=rows)})
