@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -52,23 +50,35 @@ def test_a_path_of_no_adapter(tmp_path, path):
         fetch_adapter(path, "http://127.0.0.1:1", tmp_path)
 
 
+def test_a_training_checkpoint_is_restored_and_exported(tmp_path):
+    testing = pytest.importorskip("retrain_backends.testing.tinker_server")
+    tinker = pytest.importorskip("tinker", minversion="0.36")
+    with testing.TinkerServer(vocabulary=16) as service:
+        client = tinker.ServiceClient(base_url=service.url, api_key="tml-any")
+        trainer = client.create_lora_training_client(testing.MODEL_NAME, rank=4).result(30)
+        path = trainer.save_state("last").result(30).path
+        found = fetch_adapter(path, service.url, tmp_path)
+        assert {"adapter_config.json", "adapter_model.safetensors"} <= {
+            file.name for file in found.iterdir()
+        }
+        # What was exported for the download does not stay.
+        assert service.executed("save_external_weights")
+        assert service.executed("delete")
+
+        with pytest.raises(DownloadError, match=r"nope/weights/x not found$"):
+            fetch_adapter("tinker://nope/weights/x", service.url, tmp_path)
+        sampler = trainer.save_weights_for_sampler("s").result(30).path
+        with pytest.raises(SqueezeConfigError, match="sampler weights cannot be downloaded with"):
+            fetch_adapter(sampler, service.url, tmp_path)
+        client.close("success").result(30)
+
+
 def test_nothing_answers(tmp_path):
     with pytest.raises(DownloadError, match=r"^http://127.0.0.1:1 cannot be reached"):
         fetch_adapter("tinker://run/weights/last", "http://127.0.0.1:1/", tmp_path)
 
 
+@pytest.mark.skipif("TINKER_API_KEY" in os.environ or "TINKER_BASE_URL" in os.environ, reason="set")
 def test_no_key(tmp_path):
-    code = (
-        "from pathlib import Path; from retrain_squeeze.remote import fetch_adapter;"
-        "fetch_adapter('tinker://run/weights/last', '', Path())"
-    )
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TINKER_")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=kept,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "a tinker:// adapter needs a key: set TINKER_API_KEY, or base_url" in done.stderr
+    with pytest.raises(SqueezeConfigError, match="needs a key: set TINKER_API_KEY, or base_url"):
+        fetch_adapter("tinker://run/weights/last", "", tmp_path)

@@ -171,6 +171,8 @@ def _error(error: Exception, endpoint: str, path: str) -> SqueezeError:
             return SqueezeConfigError(f"{endpoint} has no adapter {path} (404)")
         case tinker.APIStatusError():
             reason = f"it answered {error.status_code}, retries included"
+        case tinker.RequestFailedError():  # the SDK adds names of its own variables
+            reason = error.message.partition(" for self.")[0]
         case TimeoutError():
             reason = f"no answer within {_TIMEOUT_S:.0f} s"
         case tinker.APIConnectionError():
