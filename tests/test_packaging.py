@@ -21,9 +21,12 @@ WITH_EXTRA = (
     "local/",
     "data/hendrycks.py",
     "data/hub.py",
+    "download.py",
     "on_torch.py",
+    "remote.py",
     "rewards/equivalence.py",
     "rewards/judge.py",
+    "tracking.py",
 )
 # Their tests, and one that imports them all.
 TESTS_WITH_EXTRA_LOCAL = [
@@ -171,7 +174,12 @@ def test_alone_it_works_without_torch(package, tests, install):
     ("package", "brings", "lacks"),
     [
         ("retrain-core", {"numpy"}, {"pydantic", "torch", "transformers"}),
-        ("retrain-squeeze", {"safetensors"}, {"retrain-core", "retrain-backends", "torch"}),
+        (
+            "retrain-squeeze",
+            {"safetensors", "matplotlib"},
+            {"retrain-core", "retrain-backends", "torch", "tinker", "wandb"},
+        ),
+        ("retrain-squeeze[tinker,wandb]", {"tinker", "httpx", "wandb"}, {"torch"}),
         ("retrain-backends[local]", {"torch", "peft", "datasets"}, {"typer-slim", "math-verify"}),
         ("retrain-campaign", {"retrain-squeeze"}, {"torch", "peft", "retrain-cli"}),
         ("retrain-cli", {"torch", "peft", "typer", "math-verify", *PACKAGES}, {"trl"}),
