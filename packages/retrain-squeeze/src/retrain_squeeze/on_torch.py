@@ -16,7 +16,7 @@ def torch_engine(device: str) -> Engine:
     """
     try:
         place = torch.device(device)
-        torch.zeros(1, dtype=torch.float64, device=place)
+        torch.zeros(1, dtype=torch.float64, device=place).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         said = str(error).partition("\n")[0]
         raise SqueezeConfigError(
