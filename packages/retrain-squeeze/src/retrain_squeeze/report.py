@@ -200,7 +200,7 @@ def _print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True, min_width=15)
+    table.add_column(style="bold", no_wrap=True, min_width=17)
     table.add_column(overflow="fold")
     for label, text in facts:
         table.add_row(label, Text(text))
