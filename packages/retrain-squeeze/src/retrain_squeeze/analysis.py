@@ -147,12 +147,6 @@ def analyze_adapter(
             on_module,
         )
     )
-    zero = tuple(module.name for module in modules if module.variance == 0)
-    if len(zero) == len(modules):
-        raise AdapterError(
-            f"{adapter.file.path}: the update of every module is zero, so there is nothing to "
-            "analyse; name an adapter that was trained"
-        )
     table = tuple(_row(modules, rank) for rank in ranks)
     enough = (row.rank for row in table if row.mean >= min_variance_retention)
     return SqueezeAnalysis(
@@ -162,7 +156,7 @@ def analyze_adapter(
         table=table,
         recommended_rank=next(enough, adapter.rank),
         modules=modules,
-        zero_modules=zero,
+        zero_modules=_zero(modules, adapter),
     )
 
 
@@ -192,6 +186,16 @@ def _curve(engine: Engine, adapter: Adapter, module: LoraModule) -> ModuleCurve:
         variance=float(squares.sum()),
         retained=retained_variance(squares),
     )
+
+
+def _zero(modules: Sequence[ModuleCurve], adapter: Adapter) -> tuple[str, ...]:
+    zero = tuple(module.name for module in modules if module.variance == 0)
+    if len(zero) == len(modules):
+        raise AdapterError(
+            f"{adapter.file.path}: the update of every module is zero, so there is nothing to "
+            "analyse; name an adapter that was trained"
+        )
+    return zero
 
 
 def _row(modules: Sequence[ModuleCurve], rank: int) -> RankVariance:
