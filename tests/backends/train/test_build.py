@@ -74,7 +74,7 @@ def test_clashes_with_the_backend_are_refused_at_once():
 def test_a_run_analyses_its_own_adapter_only():
     capabilities = Capabilities(entropy=True, lora_alpha=True, resume="exact")
     refuse_clashes(load_config(None, {"squeeze.target_ranks": [4]}), capabilities)
-    with pytest.raises(ConfigError, match="squeeze.adapter_path: `a` is analysed, which trains"):
+    with pytest.raises(ConfigError, match=r"squeeze\.adapter_path: `a` is analysed, which trains"):
         refuse_clashes(load_config(None, {"squeeze.adapter_path": "a"}), capabilities)
 
 
