@@ -103,10 +103,21 @@ def test_mistakes_are_one_line_before_anything_begins(here, adapter, retrain, ar
 @pytest.mark.slow
 def test_a_run_squeezes_what_it_has_trained(here, retrain):
     retrain("init")
-    short = ["--max-steps", "1", "--batch-size", "2", "--group-size", "4", "--eval-every", "0"]
+    short = [
+        "--seed",
+        "1",
+        "--max-steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--group-size",
+        "4",
+        "--eval-every",
+        "0",
+    ]
     options = ["--devices", "cpu", "--lora-rank", "4", "--squeeze-output-path", "small"]
-    code, page, _ = retrain(*short, *options, "--squeeze-compress-to", "2")
-    assert code == 0
+    code, page, errors = retrain(*short, *options, "--squeeze-compress-to", "2")
+    assert code == 0, errors
     assert "How much of logs/first/final a rank keeps" in page
     assert "adapter: small (rank 2, " in page
     assert json.loads((here / "small" / "adapter_config.json").read_text())["r"] == 2
