@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "transformers", "datasets", "peft", "matplotlib"}
+HEAVY = {"torch", "transformers", "datasets", "peft", "matplotlib", "tinker", "wandb"}
 
 
 def loaded_by(module):
@@ -24,6 +24,8 @@ def loaded_by(module):
         "retrain_backends.tracking.console",
         "retrain_campaign",
         "retrain_squeeze",
+        "retrain_squeeze.__main__",
+        "retrain_squeeze.run",
     ],
 )
 def test_nothing_heavy(module):

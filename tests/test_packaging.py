@@ -16,14 +16,18 @@ from uv import find_uv_bin
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]
 PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
-# Parts of retrain_backends that only installations with an extra can import.
+# Parts of packages that only installations with an extra can import.
 WITH_EXTRA = (
     "local/",
     "data/hendrycks.py",
     "data/hub.py",
+    "download.py",
+    "on_torch.py",
+    "remote.py",
     "rewards/equivalence.py",
     "rewards/judge.py",
     "tinker/",
+    "tracking.py",
 )
 # Their tests, and one that imports them all.
 TESTS_WITH_EXTRA = [
@@ -180,7 +184,12 @@ def test_alone_it_works_without_torch(package, tests, install):
     ("package", "brings", "lacks"),
     [
         ("retrain-core", {"numpy"}, {"pydantic", "torch", "transformers"}),
-        ("retrain-squeeze", {"safetensors"}, {"retrain-core", "retrain-backends", "torch"}),
+        (
+            "retrain-squeeze",
+            {"safetensors", "matplotlib"},
+            {"retrain-core", "retrain-backends", "torch", "tinker", "wandb"},
+        ),
+        ("retrain-squeeze[tinker,wandb]", {"tinker", "httpx", "wandb"}, {"torch"}),
         ("retrain-backends[local]", {"torch", "peft", "datasets"}, {"typer-slim", "math-verify"}),
         ("retrain-campaign", {"retrain-squeeze"}, {"torch", "peft", "retrain-cli"}),
         ("retrain-cli", {"torch", "peft", "typer", "math-verify", *PACKAGES}, {"trl"}),

@@ -10,7 +10,20 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_public_names():
-    assert retrain_squeeze.__all__ == ["__version__"]
+    assert retrain_squeeze.__all__ == [
+        "AdapterError",
+        "DownloadError",
+        "MissingExtraError",
+        "ModuleCurve",
+        "RankVariance",
+        "SqueezeAnalysis",
+        "SqueezeConfigError",
+        "SqueezeError",
+        "__version__",
+        "analyze_adapter",
+        "compress_adapter",
+    ]
+    assert all(getattr(retrain_squeeze, name) for name in retrain_squeeze.__all__)
 
 
 def test_importing_it_loads_no_torch():

@@ -157,6 +157,7 @@ def test_defaults_of_the_optional_tables():
         "target_ranks": (),
         "output_path": "",
         "compress_to": 0,
+        "per_module": False,
         "device": "cpu",
     }
     assert CampaignConfig().model_dump() == {

@@ -33,7 +33,6 @@ class WithoutEntropy(FakeBackend):
         ("backpressure.enabled", True),
         ("logging.wandb_project", "mine"),
         ("campaign.max_steps", 5),
-        ("squeeze.device", "cpu"),
     ],
 )
 def test_what_comes_later_is_refused(key, value):
@@ -69,6 +68,13 @@ def test_clashes_with_the_backend_are_refused_at_once():
     entropy, alpha = caught.value.problems
     assert entropy.startswith("algorithm.uncertainty_kind: `shannon_entropy`")
     assert alpha.startswith("lora.alpha")
+
+
+def test_a_run_analyses_its_own_adapter_only():
+    capabilities = Capabilities(entropy=True, lora_alpha=True, resume="exact")
+    refuse_clashes(load_config(None, {"squeeze.target_ranks": [4]}), capabilities)
+    with pytest.raises(ConfigError, match=r"squeeze\.adapter_path: `a` is analysed, which trains"):
+        refuse_clashes(load_config(None, {"squeeze.adapter_path": "a"}), capabilities)
 
 
 def test_plugin_backend_is_checked_before_it_is_made(make_config, tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from retrain_backends.config import load_command_line
-from retrain_backends.errors import RetrainError
+from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import load_object
 
 
@@ -17,6 +17,11 @@ def main(arguments: Sequence[str]) -> int:
     """Do the run that the arguments ask for, and return the exit code."""
     try:
         config = load_command_line(arguments)
+        if config.squeeze is not None:
+            raise ConfigError(
+                "[squeeze]: this command only trains; `retrain` also analyses the adapter, and so "
+                "does `python -m retrain_squeeze` afterwards; remove the table"
+            )
         # By name, so that a mistake in the file is told before the slow imports.
         load_object("retrain_backends.train:train")(config)
     except RetrainError as error:

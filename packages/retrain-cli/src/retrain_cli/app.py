@@ -17,7 +17,9 @@ from retrain_cli.commands.resume_check import resume_check
 from retrain_cli.commands.rewards import rewards
 from retrain_cli.commands.run import run
 from retrain_cli.commands.schema import schema
-from retrain_cli.dispatch import RunByDefault, TakesEverything
+from retrain_cli.commands.squeeze import squeeze
+from retrain_cli.dispatch import HasItsOwnHelp, RunByDefault, TakesEverything
+from retrain_squeeze.errors import SqueezeError
 
 app = typer.Typer(
     cls=RunByDefault,
@@ -33,6 +35,7 @@ app.command(
 )(explain)
 app.command()(resume_check)
 app.add_typer(rewards, name="rewards")
+app.command(context_settings=HasItsOwnHelp.settings)(squeeze)
 app.command()(flags)
 app.command()(schema)
 
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in given
     try:
         app([argument for argument in given if argument != "--debug"], prog_name="retrain")
-    except RetrainError as error:
+    except (RetrainError, SqueezeError) as error:
         if debug:
             traceback.print_exc()
         _print_problems(str(error))

@@ -40,6 +40,12 @@ class TakesEverything(TyperCommand):
         ctx.parent.command.format_help(ctx.parent, formatter)
 
 
+class HasItsOwnHelp:
+    """Settings of a command that reads all its arguments itself, `--help` too."""
+
+    settings: ClassVar[dict[str, Any]] = {**TakesEverything.settings, "help_option_names": []}
+
+
 def _may_be_file(word: str) -> bool:
     path = Path(word)
     return path.exists() or bool(path.suffix) or os.sep in word or "/" in word

@@ -1,7 +1,65 @@
 """LoRA-Squeeze: the rank that a trained adapter really needs, and its compression to that rank.
 
-This version holds the package's name and version only; the analysis comes in a later one.
+Names are loaded on first use, so `import retrain_squeeze` costs no more than the interpreter.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retrain_squeeze.analysis import (
+        ModuleCurve,
+        RankVariance,
+        SqueezeAnalysis,
+        analyze_adapter,
+    )
+    from retrain_squeeze.compression import compress_adapter
+    from retrain_squeeze.errors import (
+        AdapterError,
+        DownloadError,
+        MissingExtraError,
+        SqueezeConfigError,
+        SqueezeError,
+    )
+
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+
+_NAMES_BY_MODULE = {
+    "analysis": ("ModuleCurve", "RankVariance", "SqueezeAnalysis", "analyze_adapter"),
+    "compression": ("compress_adapter",),
+    "errors": (
+        "AdapterError",
+        "DownloadError",
+        "MissingExtraError",
+        "SqueezeConfigError",
+        "SqueezeError",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+
+__all__ = [
+    "AdapterError",
+    "DownloadError",
+    "MissingExtraError",
+    "ModuleCurve",
+    "RankVariance",
+    "SqueezeAnalysis",
+    "SqueezeConfigError",
+    "SqueezeError",
+    "__version__",
+    "analyze_adapter",
+    "compress_adapter",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module the first time it is asked for (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module `retrain_squeeze` has no attribute `{name}`")
+    value: object = getattr(import_module(f"retrain_squeeze.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # the next use finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

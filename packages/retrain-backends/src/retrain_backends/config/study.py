@@ -107,7 +107,9 @@ class SqueezeConfig(Section):
         default=0.95, description="Share of the update's variance that the rank must keep."
     )
     adapter_path: str = Field(
-        default="", description="Adapter to analyse. Empty: the one that the run trained."
+        default="",
+        description="Adapter to analyse: a PEFT directory or a `tinker://` path; nothing is "
+        "trained then. Empty: the one that the run trains.",
     )
     source_rank: CountOrZero = Field(
         default=0, description="Rank of that adapter. 0: read it from the adapter."
@@ -120,5 +122,10 @@ class SqueezeConfig(Section):
     )
     compress_to: CountOrZero = Field(
         default=0, description="Rank to compress to. 0: the recommended one."
+    )
+    per_module: bool = Field(
+        default=False,
+        description="Compress each module to a rank of its own: as much variance is kept with "
+        "fewer parameters.",
     )
     device: Text = Field(default="cpu", description="Device that computes, such as `cuda:0`.")

@@ -26,6 +26,11 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
         )
     if config.lora.alpha and not capabilities.lora_alpha:
         problems.append(f"lora.alpha: {backend} chooses it itself; leave it at 0")
+    if config.squeeze and config.squeeze.adapter_path:
+        problems.append(
+            f"squeeze.adapter_path: `{config.squeeze.adapter_path}` is analysed, which trains "
+            "nothing; leave it out to analyse the adapter that the run trains"
+        )
     if problems:
         raise ConfigError(*problems)
 
@@ -65,8 +70,6 @@ def _features(config: RunConfig) -> Iterator[str]:
         yield _unavailable("logging.wandb_project", "leave it out; metrics.jsonl has every figure")
     if config.campaign is not None:
         yield _unavailable("[campaign]", "remove the table to do a single run")
-    if config.squeeze is not None:
-        yield _unavailable("[squeeze]", "remove the table to train")
 
 
 def _unavailable(setting: str, fix: str) -> str:

@@ -1,0 +1,180 @@
+"""A LoRA adapter in a directory as PEFT writes it: its modules, checked, and where they lie."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrain_squeeze.errors import AdapterError
+from retrain_squeeze.peft_config import ConfigFile, read_config
+from retrain_squeeze.tensors import Tensor, TensorFile, open_tensors
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_PICKLE_FILE = "adapter_model.bin"
+# `lora_A` and `lora_B` of linear and convolution layers, `lora_embedding_A` and `..._B` of
+# embeddings; some programs leave the adapter's name (`default`) in.
+_FACTOR = re.compile(
+    r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])"
+    r"(?:\.(?!bias$)[^.]+)?(?:\.weight)?"
+)
+_BIAS = re.compile(r".+\.lora_[AB](?:\.[^.]+)?\.bias")
+_PART_OF_LORA = re.compile(r"(?:^|\.)lora_")
+
+
+@dataclass(frozen=True)
+class LoraModule:
+    """The two factors of one module: its update is `scale * B A`.
+
+    `name` is the module's in the base model; `a` has the shape (rank, in, ...), `b` (out, rank,
+    ...), where convolutions have two or three dimensions more.
+    """
+
+    name: str
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """r, the columns of B and rows of A."""
+        return self.a.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the update as a matrix; a convolution's kernel counts as inputs."""
+        return self.b.shape[0], math.prod(self.a.shape[1:])
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter whose files were found whole, and to agree with each other."""
+
+    path: Path
+    config: ConfigFile
+    file: TensorFile
+    modules: tuple[LoraModule, ...]
+    others: tuple[Tensor, ...]
+
+    @property
+    def rank(self) -> int:
+        """The highest rank of a module."""
+        return max(module.rank for module in self.modules)
+
+    def stored(self, module: LoraModule) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The factors of a module as they are stored, as matrices (rank, in) and (out, rank)."""
+        return self.file.stored(module.a), self.file.stored(module.b)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read a PEFT directory's configuration and the header of its weights.
+
+    Raises:
+      AdapterError: something is missing or damaged, the two files disagree, or it is no plain
+        LoRA adapter.
+    """
+    _check_directory(path)
+    config = read_config(path / CONFIG_FILE)
+    file = open_tensors(path / WEIGHTS_FILE)
+    factors, others = _sorted_out(file)
+    modules = tuple(
+        _module(file.path, config, name, *pair) for name, *pair in _pairs(factors, file)
+    )
+    if not modules:
+        raise AdapterError(f"{file.path}: holds no lora_A and lora_B; name a LoRA adapter")
+    return Adapter(path, config, file, modules, tuple(others))
+
+
+def check_finite(adapter: Adapter, module: LoraModule, *computed: NDArray[Any]) -> None:
+    """Refuse a module whose factors led to something that is not finite."""
+    if not all(np.isfinite(values).all() for values in computed):
+        raise AdapterError(
+            f"{adapter.file.path}: the factors of `{module.name}` hold NaN or infinity; "
+            "take an earlier checkpoint of the adapter"
+        )
+
+
+def _check_directory(path: Path) -> None:
+    if not path.is_dir():
+        kind = "is a file" if path.exists() else "no such directory"
+        raise AdapterError(f"{path}: {kind}; name the directory that holds {WEIGHTS_FILE}")
+    if (path / WEIGHTS_FILE).exists():
+        return
+    if (path / _PICKLE_FILE).exists():
+        raise AdapterError(
+            f"{path / _PICKLE_FILE}: is a pickle file, which can run any code when it is read; "
+            "load the adapter with PEFT where you trust it, and save it as safetensors"
+        )
+    raise AdapterError(f"{path}: holds no {WEIGHTS_FILE}; name the directory of a PEFT adapter")
+
+
+_Factors = dict[str, dict[str, Tensor]]
+
+
+def _sorted_out(file: TensorFile) -> tuple[_Factors, list[Tensor]]:
+    """Factors by module and letter, and the tensors that are none."""
+    factors: _Factors = {}
+    others: list[Tensor] = []
+    for tensor in file.tensors:
+        match = _FACTOR.fullmatch(tensor.name)
+        if match is None:
+            _check_other(file.path, tensor)
+            others.append(tensor)
+            continue
+        known = factors.setdefault(match["module"], {}).setdefault(match["factor"], tensor)
+        if known is not tensor:
+            raise AdapterError(
+                f"{file.path}: `{known.name}` and `{tensor.name}` are factors of one module; "
+                "save a single adapter"
+            )
+    return factors, others
+
+
+def _check_other(path: Path, tensor: Tensor) -> None:
+    if _PART_OF_LORA.search(tensor.name) and not _BIAS.fullmatch(tensor.name):
+        raise AdapterError(
+            f"{path}: `{tensor.name}` belongs to a variant of LoRA whose update is not B A alone; "
+            "only plain LoRA can be squeezed"
+        )
+
+
+def _pairs(factors: _Factors, file: TensorFile) -> Iterable[tuple[str, Tensor, Tensor]]:
+    for name, found in factors.items():
+        if len(found) < 2:
+            (there,) = found.values()
+            lacks = "B" if "A" in found else "A"
+            raise AdapterError(
+                f"{file.path}: `{there.name}` has no lora_{lacks} beside it; save the adapter again"
+            )
+        yield name, found["A"], found["B"]
+
+
+def _module(path: Path, config: ConfigFile, name: str, a: Tensor, b: Tensor) -> LoraModule:
+    for tensor in (a, b):
+        if not tensor.readable:
+            raise AdapterError(
+                f"{path}: `{tensor.name}` is stored as {tensor.dtype}; "
+                "save it as float32, float16 or bfloat16"
+            )
+        if len(tensor.shape) < 2 or not tensor.size:
+            raise AdapterError(
+                f"{path}: `{tensor.name}` has the shape {list(tensor.shape)}, a part of a tensor "
+                "at most; gather the model's weights before saving"
+            )
+    rank, columns = config.peft.rank(name), math.prod(b.shape[1:])
+    if a.shape[0] != columns:
+        raise AdapterError(
+            f"{path}: the ranks of `{a.name}`, {a.shape[0]}, and `{b.name}`, {columns}, differ; "
+            "save the adapter again"
+        )
+    if a.shape[0] != rank:
+        raise AdapterError(
+            f"{path}: the rank of `{a.name}` is {a.shape[0]}, but {CONFIG_FILE} says {rank} "
+            "(r, rank_pattern); take both files from one adapter"
+        )
+    return LoraModule(name, a, b, config.peft.scale(name))

@@ -1,0 +1,197 @@
+"""An adapter at a lower rank: of each module's update, the best approximation of that rank."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from retrain_squeeze.adapter import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Adapter,
+    LoraModule,
+    check_finite,
+    read_adapter,
+)
+from retrain_squeeze.engine import Engine, Progress, engine_for, for_each
+from retrain_squeeze.errors import AdapterError, SqueezeConfigError, SqueezeError
+from retrain_squeeze.spectrum import Floats, Stored, best_mixing, mixed_a, mixed_b
+from retrain_squeeze.tensors import Tensor, TensorWriter, encode, is_finite
+
+# Programs that serve adapters read the tokenizer beside them, where there is one.
+_TOKENIZER_FILES = (
+    "added_tokens.json",
+    "chat_template.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer*",
+    "vocab.*",
+)
+
+
+def compress_adapter(
+    path: str | PathLike[str],
+    output_path: str | PathLike[str],
+    target_rank: int,
+    *,
+    module_ranks: Mapping[str, int] | None = None,
+    device: str = "cpu",
+    on_module: Progress | None = None,
+) -> None:
+    """Write an adapter of a lower rank that makes the best approximation of each update.
+
+        B' = Q_b U_k S_k^(1/2),   A' = S_k^(1/2) V_k^T Q_a^T,   r' = k,   alpha' = alpha k / r
+
+    with `B A = Q_b U S V^T Q_a^T`. Alpha stays a real number, and is alpha sqrt(k / r) where
+    `use_rslora` is set, so that every module keeps its scale. Factors keep the format of their
+    numbers; all other tensors and keys are carried over as they are. The output appears under its
+    name when it is whole and on the disk.
+
+    Args:
+      path: a PEFT directory, with `adapter_config.json` and `adapter_model.safetensors`.
+      output_path: directory to write; new or empty.
+      target_rank: from 1 to the adapter's rank. Modules of a lower rank keep theirs.
+      module_ranks: ranks of their own for these modules, as `SqueezeAnalysis.module_ranks` gives
+        them; they are written as `rank_pattern` and `alpha_pattern`.
+      device: `cpu`, or a device of PyTorch such as `cuda:0`, which needs the extra `torch`.
+      on_module: called as `on_module(done, total)` after each module.
+
+    Raises:
+      SqueezeConfigError: an argument is out of range, does not fit the adapter, or the output
+        directory is not empty.
+      AdapterError: the adapter is missing, damaged, or no plain LoRA.
+      SqueezeError: the output cannot be written.
+
+    Source: LoRA-Squeeze, arXiv 2602.10993.
+    """
+    output = Path(output_path)
+    _check_free(output)
+    engine = engine_for(device)
+    adapter = read_adapter(Path(path))
+    ranks = _ranks(adapter, target_rank, module_ranks or {})
+    with _whole_directory(output) as directory:
+        weights = _Weights(adapter, engine, ranks, directory / WEIGHTS_FILE)
+        for_each(weights.write_module, adapter.modules, engine.threads, on_module)
+        weights.copy_others()
+        config = json.dumps(adapter.config.at_ranks(ranks), indent=2, ensure_ascii=False)
+        (directory / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
+        for pattern in _TOKENIZER_FILES:
+            for file in filter(Path.is_file, adapter.path.glob(pattern)):
+                shutil.copyfile(file, directory / file.name)
+
+
+def _check_free(output: Path) -> None:
+    if output.is_dir():
+        if next(output.iterdir(), None):
+            raise SqueezeConfigError(
+                f"output_path is `{output}`, a directory with files in it; name a new or an empty "
+                "one"
+            )
+    elif output.exists():
+        raise SqueezeConfigError(f"output_path is `{output}`, a file; name a directory")
+
+
+def _ranks(adapter: Adapter, target: int, chosen: Mapping[str, int]) -> dict[str, int]:
+    """The rank of every module."""
+    if not 1 <= target <= adapter.rank:
+        raise SqueezeConfigError(
+            f"the target rank is `{target}`, but the rank of {adapter.path} is {adapter.rank}; "
+            f"compress to a rank from 1 to {adapter.rank}"
+        )
+    ranks = {module.name: min(target, module.rank) for module in adapter.modules}
+    if unknown := next((name for name in chosen if name not in ranks), None):
+        raise SqueezeConfigError(
+            f"module_ranks names `{unknown}`, which {adapter.path} does not have; "
+            "take the names of its own analysis"
+        )
+    ranks.update(chosen)
+    for module in adapter.modules:
+        if not 1 <= ranks[module.name] <= module.rank:
+            raise SqueezeConfigError(
+                f"module_ranks gives `{module.name}` the rank {ranks[module.name]}; it must be "
+                f"from 1 to its rank, {module.rank}"
+            )
+    return ranks
+
+
+class _Weights:
+    """The new file of weights: all of its tensors have their places, and get their bytes."""
+
+    def __init__(
+        self, adapter: Adapter, engine: Engine, ranks: Mapping[str, int], path: Path
+    ) -> None:
+        self._adapter, self._engine, self._ranks = adapter, engine, ranks
+        factors = [
+            tensor for module in adapter.modules for tensor in _resized(module, ranks[module.name])
+        ]
+        self._file = TensorWriter(path, [*factors, *adapter.others], adapter.file.metadata)
+
+    def write_module(self, module: LoraModule) -> None:
+        a, b = self._adapter.stored(module)
+        r_a, r_b = self._engine.triangles(a, b)
+        check_finite(self._adapter, module, r_a, r_b)
+        mix_a, mix_b = best_mixing(r_a, r_b, self._ranks[module.name])
+        new_a = mixed_a(a, mix_a, lambda values: self._stored(module.a, values))
+        new_b = mixed_b(b, mix_b, lambda values: self._stored(module.b, values))
+        self._file.write(module.a.name, new_a)
+        self._file.write(module.b.name, new_b)
+
+    def _stored(self, tensor: Tensor, values: Floats) -> Stored:
+        stored = encode(values, tensor.dtype)
+        if not is_finite(stored):
+            raise AdapterError(
+                f"{self._adapter.file.path}: the new `{tensor.name}` has numbers too large for "
+                f"{tensor.dtype}; save the adapter as float32 or bfloat16 first"
+            )
+        return stored
+
+    def copy_others(self) -> None:
+        """Carry over, byte for byte, what is no factor."""
+        for tensor in self._adapter.others:
+            self._file.copy(tensor, self._adapter.file.path)
+
+
+def _resized(module: LoraModule, rank: int) -> Iterator[Tensor]:
+    """The factors of a module at another rank, without a place."""
+    a, b = module.a, module.b
+    for tensor, shape in ((a, (rank, *a.shape[1:])), (b, (b.shape[0], rank, *b.shape[2:]))):
+        yield replace(tensor, shape=shape, size=tensor.size // module.rank * rank)
+
+
+@contextmanager
+def _whole_directory(output: Path) -> Iterator[Path]:
+    """A directory beside `output` that becomes it when all went well, and nothing otherwise."""
+    partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
+    try:
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            _flush(partial)
+            partial.replace(output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        _sync(output.parent)
+    except OSError as error:  # the disk: full, read-only, gone
+        raise SqueezeError(
+            f"output_path `{output}` cannot be written ({error.strerror or error})"
+        ) from error
+
+
+def _flush(directory: Path) -> None:
+    """Bring a directory and its files onto the disk."""
+    for file in directory.iterdir():
+        _sync(file)
+    _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,165 @@
+"""Tensors in a safetensors file: read where they lie, written one after the other.
+
+safetensors' own interface to numpy knows no bfloat16 and writes a file only from tensors that are
+all in memory. So it checks a file's header here, and the bytes are read and written by ourselves.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from retrain_squeeze.errors import AdapterError
+
+_LENGTH_BYTES = 8  # a little-endian integer before the header, which is JSON
+_CHUNK = 8 * 2**20
+# How each format of a number is stored; numpy has no bfloat16, so its bits are taken.
+_STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file: its format (such as "BF16"), shape, and the bytes where it lies."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+    @property
+    def readable(self) -> bool:
+        """Whether its numbers are in a format that `values` and `encode` know."""
+        return self.dtype in _STORED
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file whose header has been read."""
+
+    path: Path
+    tensors: tuple[Tensor, ...]
+    metadata: Mapping[str, str]
+
+    def stored(self, tensor: Tensor) -> NDArray[Any]:
+        """The tensor as it is stored, as a matrix of its first dimension by all others.
+
+        It is mapped, not read: its memory is the file's, and is given back with the array.
+        bfloat16 comes as unsigned integers, for `decode`.
+        """
+        shape = (tensor.shape[0], math.prod(tensor.shape[1:]))
+        return np.memmap(self.path, _STORED[tensor.dtype], "r", tensor.start, shape)
+
+
+def open_tensors(path: Path) -> TensorFile:
+    """Read a file's header.
+
+    Raises:
+      AdapterError: it cannot be read, or is not a whole safetensors file.
+    """
+    try:
+        with safe_open(path, framework="numpy") as checked:
+            metadata = checked.metadata() or {}
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            header = json.loads(file.read(length))
+    except SafetensorError as error:
+        said = str(error).removeprefix("Error while deserializing header: ")
+        raise AdapterError(
+            f"{path}: is not a whole safetensors file ({said}); copy or save it again"
+        ) from error
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror or error})") from error
+    header.pop("__metadata__", None)
+    base = _LENGTH_BYTES + length
+    tensors = (_tensor(name, entry, base) for name, entry in header.items())
+    return TensorFile(path, tuple(sorted(tensors, key=lambda tensor: tensor.start)), metadata)
+
+
+def _tensor(name: str, entry: Mapping[str, Any], base: int) -> Tensor:
+    start, end = entry["data_offsets"]
+    return Tensor(name, entry["dtype"], tuple(entry["shape"]), base + start, end - start)
+
+
+def decode(stored: NDArray[Any]) -> NDArray[np.float64]:
+    """Stored numbers in float64, exactly; unsigned 16-bit integers are bits of bfloat16."""
+    if stored.dtype == np.uint16:  # the upper half of a float32
+        stored = np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+    return stored.astype(np.float64)
+
+
+def encode(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
+    """Numbers as a format stores them, rounded to nearest, ties to even.
+
+    What is too large for the format becomes infinite.
+    """
+    with np.errstate(over="ignore"):
+        if dtype != "BF16":
+            return values.astype(_STORED[dtype])
+        bits = values.astype("<f4").view("<u4")
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype("<u2")
+
+
+def is_finite(stored: NDArray[Any]) -> bool:
+    """Whether stored numbers are all finite."""
+    if stored.dtype == np.uint16:
+        return bool(((stored & np.uint16(0x7F80)) != np.uint16(0x7F80)).all())
+    return bool(np.isfinite(stored).all())
+
+
+class TensorWriter:
+    """A new safetensors file, filled tensor by tensor, in any order and from any thread.
+
+    Args:
+      path: the file.
+      tensors: name, format and shape of each tensor to come, and its size in bytes.
+      metadata: of the header.
+    """
+
+    def __init__(self, path: Path, tensors: Iterable[Tensor], metadata: Mapping[str, str]) -> None:
+        # Of equal width together, widest first, so that each tensor is aligned to its numbers.
+        ordered = sorted(tensors, key=lambda tensor: -_width(tensor))
+        header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+        starts: dict[str, int] = {}
+        start = 0
+        for tensor in ordered:
+            starts[tensor.name], end = start, start + tensor.size
+            header[tensor.name] = {
+                "dtype": tensor.dtype,
+                "shape": tensor.shape,
+                "data_offsets": (start, end),
+            }
+            start = end
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % _LENGTH_BYTES)
+        self._path, self._base = path, _LENGTH_BYTES + len(text)
+        self._starts = starts
+        with path.open("wb") as file:
+            file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+            file.truncate(self._base + start)
+
+    def write(self, name: str, stored: NDArray[Any]) -> None:
+        """Put a tensor's numbers, stored as its format stores them, into its place."""
+        with self._path.open("r+b") as file:
+            file.seek(self._base + self._starts[name])
+            file.write(np.ascontiguousarray(stored).data)
+
+    def copy(self, tensor: Tensor, source: Path) -> None:
+        """Put a tensor's bytes of another file into its place."""
+        with source.open("rb") as origin, self._path.open("r+b") as file:
+            origin.seek(tensor.start)
+            file.seek(self._base + self._starts[tensor.name])
+            for done in range(0, tensor.size, _CHUNK):
+                file.write(origin.read(min(_CHUNK, tensor.size - done)))
+
+
+def _width(tensor: Tensor) -> int:
+    """Bytes of one number of a tensor; 0 of an empty one."""
+    return tensor.size // max(math.prod(tensor.shape), 1)

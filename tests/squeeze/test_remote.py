@@ -1,0 +1,84 @@
+import os
+
+import pytest
+
+from retrain_squeeze.errors import DownloadError, SqueezeConfigError
+
+pytest.importorskip("tinker")
+from retrain_squeeze.remote import fetch_adapter
+
+URLS = "/api/v1/training_runs/run/checkpoints/external_weights/last/external_weights_urls"
+
+
+@pytest.fixture
+def service(server):
+    """As much of a Tinker service as the SDK asks before it fetches external weights."""
+    server.answers["/"] = {}
+    server.answers["/api/v1/client/config"] = {}
+    return server
+
+
+def test_external_weights_through_the_sdk(service, tmp_path):
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights"}
+    for name, content in files.items():
+        service.answers[f"/files/{name}"] = content
+    urls = {name: f"{service.url}/files/{name}?signature=hush" for name in files}
+    service.answers[URLS] = {"urls": urls, "expires": "2099-01-01T00:00:00Z"}
+    found = fetch_adapter("tinker://run/external_weights/last", service.url, tmp_path)
+    assert {file.name: file.read_bytes() for file in found.iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "line"),
+    [
+        (404, SqueezeConfigError, "has no adapter tinker://run/external_weights/last (404)"),
+        (401, SqueezeConfigError, "refuses the key (401); set TINKER_API_KEY to one that it takes"),
+        (422, DownloadError, "fetching tinker://run/external_weights/last: it answered 422, "),
+    ],
+)
+def test_what_the_service_refuses_is_one_line(service, tmp_path, status, kind, line):
+    service.answers[URLS] = status
+    with pytest.raises(kind) as told:
+        fetch_adapter("tinker://run/external_weights/last", service.url, tmp_path)
+    assert str(told.value).startswith(f"{service.url}")
+    assert line in str(told.value)
+
+
+@pytest.mark.parametrize("path", ["tinker://", "tinker://run", "tinker://run/other/x"])
+def test_a_path_of_no_adapter(tmp_path, path):
+    with pytest.raises(SqueezeConfigError, match="they look like tinker://RUN/weights/NAME"):
+        fetch_adapter(path, "http://127.0.0.1:1", tmp_path)
+
+
+def test_a_training_checkpoint_is_restored_and_exported(tmp_path):
+    testing = pytest.importorskip("retrain_backends.testing.tinker_server")
+    tinker = pytest.importorskip("tinker", minversion="0.36")
+    with testing.TinkerServer(vocabulary=16) as service:
+        client = tinker.ServiceClient(base_url=service.url, api_key="tml-any")
+        trainer = client.create_lora_training_client(testing.MODEL_NAME, rank=4).result(30)
+        path = trainer.save_state("last").result(30).path
+        found = fetch_adapter(path, service.url, tmp_path)
+        assert {"adapter_config.json", "adapter_model.safetensors"} <= {
+            file.name for file in found.iterdir()
+        }
+        # What was exported for the download does not stay.
+        assert service.executed("save_external_weights")
+        assert service.executed("delete")
+
+        with pytest.raises(DownloadError, match=r"nope/weights/x not found$"):
+            fetch_adapter("tinker://nope/weights/x", service.url, tmp_path)
+        sampler = trainer.save_weights_for_sampler("s").result(30).path
+        with pytest.raises(SqueezeConfigError, match="sampler weights cannot be downloaded with"):
+            fetch_adapter(sampler, service.url, tmp_path)
+        client.close("success").result(30)
+
+
+def test_nothing_answers(tmp_path):
+    with pytest.raises(DownloadError, match=r"^http://127.0.0.1:1 cannot be reached"):
+        fetch_adapter("tinker://run/weights/last", "http://127.0.0.1:1/", tmp_path)
+
+
+@pytest.mark.skipif("TINKER_API_KEY" in os.environ or "TINKER_BASE_URL" in os.environ, reason="set")
+def test_no_key(tmp_path):
+    with pytest.raises(SqueezeConfigError, match="needs a key: set TINKER_API_KEY, or base_url"):
+        fetch_adapter("tinker://run/weights/last", "", tmp_path)
