@@ -70,6 +70,16 @@ def test_how_a_batch_is_split_does_not_matter(server, backend, prompts, params, 
         assert one == pytest.approx(other, abs=1e-6)
 
 
+def test_the_step_may_wait_for_the_gradient(server, backend, prompts, params, to_batch):
+    results, digests = [], []
+    for wait in (False, True):
+        policy = backend({"backend.options": {"wait_for_gradient": wait, "step_tokens": 20}})
+        results.append(policy.train_step(to_batch(policy.sample(prompts, params))))
+        digests.append(server.digest(server.executed("optim_step")[-1].model_id))
+    assert results[0].loss == results[1].loss
+    assert digests[0] == digests[1]
+
+
 def test_the_next_samples_come_from_the_new_weights(backend, prompts, params, to_batch):
     policy = backend()
     for step in range(3):

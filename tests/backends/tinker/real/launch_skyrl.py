@@ -1,16 +1,12 @@
 """Start SkyRL's Tinker-API server, the package `skyrl[tinker,jax]` 0.3.0, on the CPU.
 
 Run by the Python of the environment that holds it. The package's own entry point,
-`python -m skyrl.tinker.api`, is not used for three reasons:
+`python -m skyrl.tinker.api`, is not used for two reasons:
 
 - It starts its engine with `uv run --extra tinker --extra jax`, with flags read off the command
   line of its parent, which must be a `uv run` too. Here the engine is this file again.
 - Its module of types has a `typing.TypedDict` in a pydantic model, which pydantic refuses on
   Python 3.11; that of `typing_extensions` is the same to both.
-- Its engine looks for gradients to compute first and for optimiser steps to take last, in several
-  queries. When both come in between, the step is taken without the gradient, once in some 170 steps
-  that were watched. Here it looks for steps first; then a step that it sees has its gradient among
-  those that it sees later.
 """
 
 import argparse
@@ -24,23 +20,6 @@ typing.TypedDict = typing_extensions.TypedDict
 import uvicorn  # noqa: E402
 from skyrl.tinker import api, engine  # noqa: E402
 from skyrl.tinker.config import EngineConfig, add_model, config_to_argv  # noqa: E402
-
-
-class OrderedEngine(engine.TinkerEngine):
-    """Finds single requests, optimiser steps among them, before those that can be batched."""
-
-    def find_batchable_model_passes(self, session, request_type):
-        if request_type == engine.types.RequestType.FORWARD_BACKWARD:  # the first query of a round
-            self._singles = super().find_single_requests(session)
-        return super().find_batchable_model_passes(session, request_type)
-
-    def find_single_requests(self, session):  # noqa: ARG002
-        return self._singles
-
-
-def run_engine():
-    engine.TinkerEngine = OrderedEngine
-    engine.main()
 
 
 def run_server():
@@ -60,6 +39,6 @@ def run_server():
 
 if sys.argv[1:2] == ["engine"]:
     del sys.argv[1]
-    run_engine()
+    engine.main()
 else:
     run_server()

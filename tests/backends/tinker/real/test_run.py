@@ -33,7 +33,8 @@ def settings(server, model, directory):
             "backend": "tinker",
             "throttle_dir": str(directory / "throttle"),
             "max_concurrent": AT_ONCE,
-            "options": {"download_adapter": True},
+            # The server may take a step before its gradient when both come together.
+            "options": {"download_adapter": True, "wait_for_gradient": True},
         },
         "model": {"model": str(model), "base_url": server.url, "lora_rank": 8},
         "data": {"source": "arithmetic", "prompt_template": "{question}"},

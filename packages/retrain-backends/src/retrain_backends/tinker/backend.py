@@ -62,7 +62,7 @@ class TinkerBackend:
         )
         self._groups = GroupSampler(service.endpoint, limits, self._ledger)
         self._bounds = config.algorithm.loss_options()
-        self._updater = Updater(service, config, options.step_tokens)
+        self._updater = Updater(service, config, options)
         self._trainer: Trainer | None = None
         self._sampler: Sampler | None = None
         self._reference = Reference()

@@ -45,6 +45,11 @@ class TinkerOptions(Section):
         description="Tokens of one forward and backward pass; a larger batch is split into several "
         "before the optimiser's step.",
     )
+    wait_for_gradient: bool = Field(
+        default=False,
+        description="Ask for the optimiser's step only when the gradient is there: a round trip "
+        "more, for servers that may take the two out of order.",
+    )
     checkpoint_ttl_s: CountOrZero = Field(
         default=0, description="How long the service keeps a checkpoint. 0: for ever."
     )

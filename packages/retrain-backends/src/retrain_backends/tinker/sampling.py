@@ -163,10 +163,13 @@ class GroupSampler:
 
 
 def seed_of(params: SamplingParams, index: int) -> int:
-    """The seed of a prompt's group; the service draws the samples of one group from it."""
+    """The seed of a prompt's group; the service draws the samples of one group from it.
+
+    Below 2^30, since servers add the number of the sample and keep the sum in 32 bits.
+    """
     place = params.first_prompt + index
     numbers = stream(params.seed, params.purpose, params.step, place)
-    return int(numbers.integers(2**31 - 1))
+    return int(numbers.integers(2**30))
 
 
 def completions_of(answer: Any, group_size: int) -> list[Completion]:

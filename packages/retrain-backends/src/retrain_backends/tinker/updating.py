@@ -14,6 +14,7 @@ from retrain_backends.tinker.datums import (
     datums_to_train,
     parts,
 )
+from retrain_backends.tinker.options import TinkerOptions
 from retrain_backends.tinker.service import Service, Trainer
 from retrain_backends.types import Floats, StepResult, TrainBatch
 from retrain_core import LossOptions, policy_loss
@@ -38,12 +39,12 @@ class Updater:
     Args:
       service: where the trainer is.
       config: of the run.
-      part_tokens: of one forward and backward pass.
+      options: of the backend.
     """
 
-    def __init__(self, service: Service, config: RunConfig, part_tokens: int) -> None:
+    def __init__(self, service: Service, config: RunConfig, options: TinkerOptions) -> None:
         self._service = service
-        self._part_tokens = part_tokens
+        self._options = options
         self._loss = ServiceLoss.of(config.algorithm.loss_options())
         self._adam = tinker.AdamParams(
             learning_rate=config.training.lr,
@@ -57,7 +58,8 @@ class Updater:
         """One step on a batch.
 
         Gradient and step are submitted together and awaited after, so that the service need not
-        wait for us in between; it does not look at the loss before it takes the step.
+        wait for us in between, unless the options say otherwise. The service does not look at the
+        loss before it takes the step.
 
         Raises:
           RunError: the service failed.
@@ -67,8 +69,11 @@ class Updater:
         datums = datums_to_train(batch)
         gradients = [
             trainer.forward_backward(part, self._loss.name, self._loss.config)
-            for part in parts(datums, self._part_tokens)
+            for part in parts(datums, self._options.step_tokens)
         ]
+        if self._options.wait_for_gradient:
+            for gradient in gradients:
+                self._service.wait(gradient, doing)
         step = trainer.optim_step(self._adam)
         outputs = [
             output

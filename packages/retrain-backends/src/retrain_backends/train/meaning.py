@@ -27,6 +27,7 @@ _FREE = (
     "backend.options.timeout_s",
     "backend.options.max_failed_prompts",
     "backend.options.checkpoint_ttl_s",
+    "backend.options.wait_for_gradient",
     "backend.options.download_adapter",
     "backend.options.prices",
     "backend.options.max_cost",
