@@ -18,6 +18,8 @@ from itertools import accumulate
 import pytest
 import tomli_w
 
+from retrain_squeeze import analyze_adapter
+
 STEPS, SAVE_EVERY = 12, 3
 KILLED_AFTER = 5  # steps, two of which are done again
 AT_ONCE = 2
@@ -177,6 +179,13 @@ def most_in_flight(server, since=""):
 
 def test_as_many_calls_at_once_as_allowed(trained, tinker_server):
     assert most_in_flight(tinker_server) == AT_ONCE
+
+
+def test_squeeze_reads_the_downloaded_adapter(trained):
+    analysis = analyze_adapter(trained / "final")
+    assert analysis.source_rank == 8
+    assert 1 <= analysis.recommended_rank <= 8
+    assert analysis.table[-1].mean == pytest.approx(1.0)
 
 
 def test_peft_reads_the_downloaded_adapter(trained, model):
