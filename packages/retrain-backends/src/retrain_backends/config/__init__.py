@@ -8,6 +8,7 @@ from retrain_backends.config.algorithm import (
     SepaConfig,
 )
 from retrain_backends.config.compute import BackendConfig, InferenceConfig
+from retrain_backends.config.conditions import label_of, with_condition
 from retrain_backends.config.describe import FieldDoc, SectionDoc, json_schema, sections
 from retrain_backends.config.evaluation import EvalConfig
 from retrain_backends.config.flags import read_arguments
@@ -69,11 +70,13 @@ __all__ = [
     "did_you_mean",
     "dump_config",
     "json_schema",
+    "label_of",
     "load_command_line",
     "load_config",
     "load_env_file",
     "read_arguments",
     "read_backend_options",
     "sections",
+    "with_condition",
     "with_drawn_seed",
 ]
