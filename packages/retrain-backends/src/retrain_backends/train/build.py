@@ -19,11 +19,14 @@ from retrain_backends.protocols import Backend, PlanningDetector
 from retrain_backends.rewards import RewardService, build_reward
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
+from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
+from retrain_backends.tracking.trackers import TrackedRun, Tracking, open_tracking
 from retrain_backends.train.background import Background
 from retrain_backends.train.batches import BatchOrigin
 from retrain_backends.train.checkpoint import Checkpoints
 from retrain_backends.train.control import Control, TrainState
+from retrain_backends.train.forecast import evaluation_steps
 from retrain_backends.train.place import Place, claim_place, describe_start, reopen_place
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
@@ -126,7 +129,10 @@ def build(config: RunConfig) -> Run:
         print_lines(console, *_opening_lines(config, place, point))
         restored = _restore(backend, place, console)
         saved = place.saved.resumed(restored)
-        journal = stack.enter_context(Journal(place.directory))
+        tracking = stack.enter_context(_track(config, place.directory, console))
+        if restored:
+            tracking.replay(place.directory)
+        journal = stack.enter_context(Journal(place.directory, [tracking]))
         view = stack.enter_context(step_view(console, config.training.max_steps))
         return Run(
             config=config,
@@ -165,6 +171,18 @@ def declared_capabilities(name: str) -> Capabilities:
 def _title(config: RunConfig) -> str:
     name, seed = condition(config.algorithm), config.training.seed
     return f"{name}, seed {seed}: {config.model.model} on {config.backend.backend}"
+
+
+def _track(config: RunConfig, directory: Path, console: Console) -> Tracking:
+    name = condition(config.algorithm)
+    run = TrackedRun(
+        directory=directory,
+        name=name,
+        logging=config.logging,
+        settings=run_settings(config, name),
+        say=lambda line: print_lines(console, line),
+    )
+    return open_tracking(run, frozenset(evaluation_steps(config)))
 
 
 def _restore(backend: Backend, place: Place, console: Console) -> Restored | None:
