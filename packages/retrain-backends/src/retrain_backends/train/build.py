@@ -1,7 +1,7 @@
 """From the configuration to the parts of a run."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
-from retrain_backends.tracking.trackers import TrackedRun, Tracking, open_tracking
+from retrain_backends.tracking.trackers import TrackedRun, open_tracking
 from retrain_backends.train.background import Background
 from retrain_backends.train.batches import BatchOrigin
 from retrain_backends.train.checkpoint import Checkpoints
@@ -129,10 +129,7 @@ def build(config: RunConfig) -> Run:
         print_lines(console, *_opening_lines(config, place, point))
         restored = _restore(backend, place, console)
         saved = place.saved.resumed(restored)
-        tracking = stack.enter_context(_track(config, place.directory, console))
-        if restored:
-            tracking.replay(place.directory)
-        journal = stack.enter_context(Journal(place.directory, [tracking]))
+        journal = stack.enter_context(_journal(config, place, console))
         view = stack.enter_context(step_view(console, config.training.max_steps))
         return Run(
             config=config,
@@ -173,16 +170,21 @@ def _title(config: RunConfig) -> str:
     return f"{name}, seed {seed}: {config.model.model} on {config.backend.backend}"
 
 
-def _track(config: RunConfig, directory: Path, console: Console) -> Tracking:
+@contextmanager
+def _journal(config: RunConfig, place: Place, console: Console) -> Iterator[Journal]:
+    """The logs of the run; their rows go to its trackers too, those that are there already first."""
     name = condition(config.algorithm)
-    run = TrackedRun(
-        directory=directory,
+    tracked = TrackedRun(
+        directory=place.directory,
         name=name,
         logging=config.logging,
         settings=run_settings(config, name),
         say=lambda line: print_lines(console, line),
     )
-    return open_tracking(run, frozenset(evaluation_steps(config)))
+    with open_tracking(tracked, frozenset(evaluation_steps(config))) as tracking:
+        tracking.replay(place.directory)
+        with Journal(place.directory, [tracking]) as journal:
+            yield journal
 
 
 def _restore(backend: Backend, place: Place, console: Console) -> Restored | None:
