@@ -168,6 +168,7 @@ def test_defaults_of_the_optional_tables():
         "retries": 1,
         "executor": "process",
         "executor_options": {},
+        "directory": "",
         "conditions": (),
     }
 

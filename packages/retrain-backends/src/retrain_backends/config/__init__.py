@@ -22,7 +22,7 @@ from retrain_backends.config.load import (
 )
 from retrain_backends.config.model import LoraConfig, ModelConfig
 from retrain_backends.config.nearest import did_you_mean
-from retrain_backends.config.options import read_backend_options
+from retrain_backends.config.options import read_backend_options, read_options
 from retrain_backends.config.run import RunConfig, with_drawn_seed
 from retrain_backends.config.study import (
     CampaignConfig,
@@ -76,6 +76,7 @@ __all__ = [
     "load_env_file",
     "read_arguments",
     "read_backend_options",
+    "read_options",
     "sections",
     "with_condition",
     "with_drawn_seed",

@@ -72,7 +72,7 @@ class ConditionConfig(Section):
     """One rule of the comparison; more keys can be set for it: `training.lr = 1e-4`."""
 
     # Tables of overrides, by section; `conditions.py` checks what is in them.
-    __pydantic_extra__: dict[str, FreeTable]  # pyright: ignore[reportIncompatibleVariableOverride]
+    __pydantic_extra__: dict[str, FreeTable] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
     model_config = ConfigDict(extra="allow")
 
     advantage_mode: AdvantageMode = Field(description="As in `[algorithm]`.")
@@ -117,6 +117,10 @@ class CampaignConfig(Section):
     )
     executor_options: FreeTable = Field(
         default_factory=dict, description="Settings of the executor, which checks them itself."
+    )
+    directory: str = Field(
+        default="",
+        description="Directory of the campaign. Empty: `campaign_<timestamp>` beside `log_dir`.",
     )
     conditions: Annotated[
         tuple[ConditionConfig, ...], ListFromToml, Allowed("tables [[campaign.conditions]]")
