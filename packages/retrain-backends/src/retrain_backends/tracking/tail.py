@@ -1,8 +1,9 @@
 """The last rows of a log, without reading what is before them."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 _BLOCK = 16 * 1024
 
@@ -18,7 +19,7 @@ def last_rows(path: Path, count: int) -> list[dict[str, Any]]:
     """
     lines = _last_lines(path, count)
     try:
-        return [json.loads(line) for line in lines]
+        return [from_json(line) for line in lines]
     except ValueError:  # a border: somebody else's file, or damage
         return []
 
