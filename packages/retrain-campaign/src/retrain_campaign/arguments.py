@@ -18,6 +18,13 @@ from retrain_campaign.manifest import MANIFEST_FILE, is_campaign
 
 # Short names that mean something else in a single run.
 _RENAMED = {"--seeds": "--campaign-seeds", "--max-steps": "--campaign-max-steps"}
+# Settings that each run has its own of.
+_NOT_HERE = {
+    "training.seed": "--seed: a campaign has several; --seeds 1,2,3 sets them",
+    "algorithm.advantage_mode": "--advantage-mode: each condition of a campaign has its own",
+    "algorithm.transform_mode": "--transform-mode: each condition of a campaign has its own",
+    "backend.adapter_path": "--adapter-path: each run of a campaign has its own",
+}
 _RESUME, _CONFIG, _EXECUTE = "--resume", "--config", "--execute"
 
 
@@ -59,8 +66,8 @@ def read_campaign_arguments(arguments: Sequence[str]) -> Asked:
     execute = _EXECUTE in rest or not older
     rest = [_renamed(word) for word in rest if word not in (_EXECUTE, _CONFIG)]
     read = read_arguments(rest)
-    if "training.seed" in read.overrides:
-        raise ConfigError("--seed: a campaign has several; --seeds 1,2,3 sets them")
+    if problems := [reason for name, reason in _NOT_HERE.items() if name in read.overrides]:
+        raise ConfigError(*problems)
     paths = read.paths
     if len(paths) == 1 and Path(paths[0]).is_dir():
         goes_on, directory = True, Path(paths[0])

@@ -10,12 +10,14 @@ import typer
 
 from retrain_backends.errors import RetrainError
 from retrain_cli import __version__
+from retrain_cli.commands.campaign import campaign
 from retrain_cli.commands.flags import flags
 from retrain_cli.commands.init import init
 from retrain_cli.commands.resume_check import resume_check
 from retrain_cli.commands.rewards import rewards
 from retrain_cli.commands.run import run
 from retrain_cli.commands.schema import schema
+from retrain_cli.commands.status import status
 from retrain_cli.dispatch import RunByDefault, TakesEverything
 
 app = typer.Typer(
@@ -25,7 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(run)
+app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(campaign)
 app.command()(init)
+app.command()(status)
 app.command()(resume_check)
 app.add_typer(rewards, name="rewards")
 app.command()(flags)
