@@ -6,9 +6,9 @@ from datetime import datetime
 from rich.console import Console
 
 from retrain_backends.plugins import load_object
+from retrain_backends.tracking.console import print_lines
 from retrain_campaign.arguments import read_campaign_arguments
 from retrain_campaign.commands import command_line
-from retrain_campaign.console import print_line
 from retrain_campaign.directory import new_directory
 from retrain_campaign.plan import campaign_of, plan_runs
 
@@ -26,5 +26,5 @@ def main(arguments: Sequence[str]) -> int:
         return load_object("retrain_campaign.conduct:conduct")(campaign, asked)
     console = Console(highlight=False)
     for run in plan_runs(campaign, new_directory(campaign, datetime.now())):
-        print_line(console, command_line(asked.file, asked.config, run))
+        print_lines(console, command_line(asked.file, asked.config, run))
     return 0

@@ -9,10 +9,18 @@ from pathlib import Path
 from rich.console import Console
 
 from retrain_backends.plugins import load_object
+from retrain_backends.tracking.console import print_lines
 from retrain_backends.train.durable import telling_full_disk
 from retrain_campaign.arguments import Asked
 from retrain_campaign.capacity import Capacity, capacity_of, this_machine
-from retrain_campaign.console import print_failures, print_line
+from retrain_campaign.compare import (
+    CURVES_FILE,
+    compare,
+    comparison_table,
+    draw_campaign,
+    missing_lines,
+)
+from retrain_campaign.console import print_failures
 from retrain_campaign.controller import Controller, Orders
 from retrain_campaign.directory import new_directory, newest_campaign
 from retrain_campaign.executors.protocol import Executor, Job
@@ -20,7 +28,7 @@ from retrain_campaign.ledger import Ledger
 from retrain_campaign.opening import Opened, create, reopen
 from retrain_campaign.outcome import OUTPUT_FILE
 from retrain_campaign.plan import Campaign, plan_runs
-from retrain_campaign.preflight import check_plan
+from retrain_campaign.preflight import check_plan, check_room, free_at
 from retrain_campaign.squeeze import analysis_for
 from retrain_campaign.table import view_for
 
@@ -44,6 +52,8 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
     executor: Executor = load_object(EXECUTORS[campaign.settings.executor]).from_campaign(campaign)
     console = Console(highlight=False)
     directory = _directory_to_reopen(campaign, asked) or new_directory(campaign, datetime.now())
+    if not asked.goes_on:
+        check_room(plan, directory, free_at(directory))
     with telling_full_disk(
         lambda: (
             f"{directory}: the disk is full; make room, and `retrain campaign {directory}` goes on"
@@ -67,11 +77,11 @@ def _directory_to_reopen(campaign: Campaign, asked: Asked) -> Path | None:
 def _run(opened: Opened, capacity: Capacity, executor: Executor, console: Console) -> int:
     ledger = Ledger(opened.directory, opened.manifest)
     for line in _opening_lines(opened, capacity):
-        print_line(console, line)
+        print_lines(console, line)
     campaign = opened.campaign
     orders = Orders(
         plan={run.name: run for run in opened.plan},
-        jobs=_jobs(opened, capacity),
+        jobs=jobs_of(opened, capacity),
         settings=campaign.settings,
         capacity=capacity,
         squeeze=campaign.squeeze,
@@ -82,7 +92,8 @@ def _run(opened: Opened, capacity: Capacity, executor: Executor, console: Consol
     return _conclude(ledger, console, finished)
 
 
-def _jobs(opened: Opened, capacity: Capacity) -> dict[str, Job]:
+def jobs_of(opened: Opened, capacity: Capacity) -> dict[str, Job]:
+    """What an executor is to start for each run, by its name."""
     environment = {
         "OMP_NUM_THREADS": str(opened.manifest.threads),
         "PYTHONUNBUFFERED": "1",  # so that a run that is killed has said all it said
@@ -118,13 +129,22 @@ def _opening_lines(opened: Opened, capacity: Capacity) -> Iterator[str]:
         )
 
 
+def _compare(directory: Path, console: Console) -> None:
+    comparison = compare(directory)
+    console.print(comparison_table(comparison))
+    print_lines(console, *missing_lines(comparison))
+    draw_campaign(comparison, directory / CURVES_FILE)
+
+
 def _conclude(ledger: Ledger, console: Console, finished: bool) -> int:
     entries = ledger.entries
+    if any(entry.status == "done" for entry in entries):
+        _compare(ledger.directory, console)
     print_failures(console, [e for e in entries if e.status in ("failed", "stopped")])
     counts = Counter(entry.status for entry in entries)
     words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    print_line(console, f"{words}; {ledger.directory}")
+    print_lines(console, f"{words}; {ledger.directory}")
     if counts["done"] == len(entries):
         return 0
-    print_line(console, f"`retrain campaign {ledger.directory}` goes on")
+    print_lines(console, f"`retrain campaign {ledger.directory}` goes on")
     return _FAILED if finished else _INTERRUPTED

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retrain_backends.tracking.console import print_lines
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import RunEntry
 
@@ -33,7 +34,7 @@ class PlainView:
 
     def say(self, line: str) -> None:
         """Print the line."""
-        print_line(self._console, line)
+        print_lines(self._console, line)
 
     def changed(self, entry: RunEntry) -> None:
         """Print what has become of the run."""
@@ -70,7 +71,7 @@ def print_failures(console: Console, entries: list[RunEntry]) -> None:
         return
     if not console.is_terminal:
         for entry in entries:
-            print_line(console, f"{entry.status}: {entry.name}: {entry.reason}")
+            print_lines(console, f"{entry.status}: {entry.name}: {entry.reason}")
         return
     table = Table(title="Not finished", title_justify="left")
     for column in ("run", "state", "attempts", "why"):
@@ -78,11 +79,6 @@ def print_failures(console: Console, entries: list[RunEntry]) -> None:
     for entry in entries:
         table.add_row(entry.name, entry.status, str(entry.attempts), Text(entry.reason))
     console.print(table)
-
-
-def print_line(console: Console, line: str) -> None:
-    """Print a line as it is: no wrapping, no markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _figures(entry: RunEntry) -> Iterator[str]:

@@ -1,14 +1,12 @@
 """What a run has left on the disk: how far it is, whether it is whole, what it said last."""
 
-import json
 import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
+from retrain_backends.tracking.tail import last_rows
 from retrain_backends.train.conclude import CURVE_FILE
 from retrain_backends.train.saved_state import STATE_FILE, DamagedError, SavedState, read_state
 
@@ -21,25 +19,13 @@ _LONGEST_LINE = 300
 _KEPT = ("step", "correct_rate", "running_correct_rate", "mean_reward", "loss")
 
 
-def last_row(path: Path) -> dict[str, Any] | None:
-    """The last whole row of a JSON Lines file, reading its end only; None when it has none."""
-    for line in reversed(_tail(path).split(b"\n")[:-1]):
-        try:
-            row = json.loads(line)
-        except ValueError:  # the first line of the tail may be half a row
-            return None
-        return row if isinstance(row, dict) else None
-    return None
-
-
 def final_metrics(run_dir: Path) -> dict[str, JsonValue] | None:
     """The figures of the last step, and of the last evaluation if there was one."""
-    row = last_row(run_dir / METRICS_FILE)
-    if row is None:
+    rows = last_rows(run_dir / METRICS_FILE, 1)
+    if not rows:
         return None
-    kept = {key: row.get(key) for key in _KEPT}
-    evaluation = last_row(run_dir / EVALUATIONS_FILE)
-    if evaluation:
+    kept = {key: rows[-1].get(key) for key in _KEPT}
+    for evaluation in last_rows(run_dir / EVALUATIONS_FILE, 1):
         kept["eval_accuracy"] = evaluation.get("accuracy")
     return kept
 
@@ -72,12 +58,6 @@ def last_lines(path: Path) -> str:
     lines = _tail(path).decode("utf-8", "replace").splitlines()
     shown = [line.rstrip()[:_LONGEST_LINE] for line in lines if line.strip()]
     return "\n".join(shown[-_LAST_LINES:])
-
-
-def figures(row: Mapping[str, Any]) -> str:
-    """A row of metrics in a few words."""
-    rate = row.get("running_correct_rate")
-    return "-" if rate is None else f"correct {rate:.3f}"
 
 
 def _ending(exit_code: int | None) -> str:

@@ -13,11 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from retrain_backends.tracking.console import print_lines
 from retrain_backends.tracking.journal import METRICS_FILE
-from retrain_campaign.console import PlainView, ending_line, print_line
+from retrain_backends.tracking.tail import last_rows
+from retrain_campaign.console import PlainView, ending_line
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import RunEntry
-from retrain_campaign.outcome import last_row
 from retrain_campaign.view import View
 
 _ORDER = ("running", "failed", "stopped", "done", "planned")
@@ -36,14 +37,15 @@ class Progress:
     rate: float | None = None
     step_s: float | None = None
 
-    def take(self, row: dict[str, Any] | None) -> None:
-        """Look at the newest row of its metrics."""
-        if row is None or row["step"] + 1 == self.steps:
-            return
-        self.steps, self.rate = row["step"] + 1, row.get("running_correct_rate")
-        newest = row["step_time_s"]
-        before = newest if self.step_s is None else self.step_s
-        self.step_s = (1 - _NEWEST) * before + _NEWEST * newest
+    def take(self, rows: list[dict[str, Any]]) -> None:
+        """Look at the newest rows of its metrics."""
+        for row in rows:
+            if row["step"] + 1 == self.steps:
+                continue
+            self.steps, self.rate = row["step"] + 1, row.get("running_correct_rate")
+            newest = row["step_time_s"]
+            before = newest if self.step_s is None else self.step_s
+            self.step_s = (1 - _NEWEST) * before + _NEWEST * newest
 
 
 class TableView:
@@ -75,7 +77,7 @@ class TableView:
 
     def say(self, line: str) -> None:
         """Print the line above the table."""
-        print_line(self._console, line)
+        print_lines(self._console, line)
 
     def changed(self, entry: RunEntry) -> None:
         """Print what is to stay: how a run ended badly. All else is in the table."""
@@ -108,7 +110,7 @@ class TableView:
     def _look(self, entry: RunEntry) -> None:
         if entry.status != "planned":
             run_dir = self._ledger.run_dir(entry.name)
-            self._progress[entry.name].take(last_row(run_dir / METRICS_FILE))
+            self._progress[entry.name].take(last_rows(run_dir / METRICS_FILE, 1))
 
     def _cells(self, entry: RunEntry) -> Iterator[Text]:
         progress = self._progress[entry.name]
