@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retrain_backends.config import FieldDoc, SectionDoc, load_command_line, sections
+from retrain_backends.config.describe import options_doc
 from retrain_backends.errors import ConfigError
+from retrain_backends.local.options import LocalOptions
+from retrain_backends.tinker.options import Prices, TinkerOptions
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -35,6 +38,16 @@ def tables() -> str:
     return "\n".join("\n".join(_section(section)) for section in sections())
 
 
+def options() -> str:
+    """One table of keys for the options of each backend."""
+    docs = (
+        options_doc("backend.options", LocalOptions),
+        options_doc("backend.options", TinkerOptions),
+        options_doc("backend.options.prices", Prices),
+    )
+    return "\n".join("\n".join(_options(doc)) for doc in docs)
+
+
 def mistakes() -> str:
     """A wrong file, and what retrain says about it."""
     said = "\n".join(f"error: {problem}" for problem in _problems())
@@ -54,7 +67,7 @@ def _problems() -> tuple[str, ...]:
 
 def generated_page(page: str) -> str:
     """The page with its generated parts made anew."""
-    parts = {"tables": tables(), "mistakes": mistakes()}
+    parts = {"tables": tables(), "options": options(), "mistakes": mistakes()}
     return GENERATED.sub(lambda part: f"{part[1]}\n{parts[part[2]]}\n{part[3]}", page)
 
 
@@ -67,10 +80,25 @@ def _section(section: SectionDoc) -> Iterator[str]:
     yield ""
 
 
+def _options(section: SectionDoc) -> Iterator[str]:
+    yield f"{section.description}\n"
+    yield "| key | default | allowed | meaning |"
+    yield "|---|---|---|---|"
+    for field in section.fields:
+        yield _line(f"`{field.key}`", _default(field), field.allowed, field.description)
+    yield ""
+
+
 def _row(field: FieldDoc) -> str:
-    default = "required" if field.default is None else f"`{field.default}`"
     flag = f"`--{field.flag}`" if field.flag else ""
-    cells = (f"`{field.key}`", default, field.allowed, flag, field.description)
+    return _line(f"`{field.key}`", _default(field), field.allowed, flag, field.description)
+
+
+def _default(field: FieldDoc) -> str:
+    return "required" if field.default is None else f"`{field.default}`"
+
+
+def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

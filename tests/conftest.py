@@ -7,6 +7,9 @@ from hypothesis import HealthCheck, settings
 # Before a test imports torch: threads that spin while they wait slow a busy machine down tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# The Tinker SDK would report what the tests do to its makers.
+os.environ.setdefault("TINKER_TELEMETRY", "0")
+
 # The same examples every time, however long one takes.
 settings.register_profile(
     "retrain",

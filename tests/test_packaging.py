@@ -23,13 +23,22 @@ WITH_EXTRA = (
     "data/hub.py",
     "rewards/equivalence.py",
     "rewards/judge.py",
+    "tinker/",
 )
 # Their tests, and one that imports them all.
-TESTS_WITH_EXTRA_LOCAL = [
+TESTS_WITH_EXTRA = [
     "--ignore=tests/backends/local",
+    "--ignore=tests/backends/tinker",
+    "--ignore=tests/backends/testing/tinker",
     "--ignore=tests/backends/data/test_hendrycks.py",
     "--ignore=tests/backends/data/test_hub.py",
     "--deselect=tests/backends/test_plugins.py::test_every_built_in_is_there",
+]
+TESTS_WITH_EXTRA_TINKER = [
+    "tests/backends/tinker",
+    "tests/backends/testing",
+    "--ignore=tests/backends/tinker/real",  # makes environments of its own
+    "--ignore=tests/backends/tinker/test_equality.py",  # with the local backend
 ]
 
 
@@ -83,7 +92,7 @@ def install(constraints, tmp_path):
 
 
 def module_of(package):
-    return package.replace("-", "_")
+    return package.partition("[")[0].replace("-", "_")
 
 
 def canonical(distribution):
@@ -150,7 +159,8 @@ def test_wheel_of_backends_holds_the_model(wheels):
     [
         ("retrain-core", ["tests/core"]),
         ("retrain-squeeze", ["tests/squeeze"]),
-        ("retrain-backends", ["tests/backends", *TESTS_WITH_EXTRA_LOCAL]),
+        ("retrain-backends", ["tests/backends", *TESTS_WITH_EXTRA]),
+        ("retrain-backends[tinker]", TESTS_WITH_EXTRA_TINKER),
         ("retrain-campaign", []),
     ],
 )

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from retrain_backends.config import RunConfig, load_config
 from retrain_backends.fake import FakeBackend
 from retrain_backends.train import train
-from retrain_backends.types import Capabilities
+from retrain_backends.types import Capabilities, Restored
 
 CONFIG = {
     "backend.backend": "fake",
@@ -23,7 +24,17 @@ CONFIG = {
 
 
 class Approximate(FakeBackend):
+    """A service that keeps its state itself."""
+
     capabilities = Capabilities(entropy=True, lora_alpha=False, resume="approximate")
+
+    def save(self, directory):
+        return replace(super().save(directory), remote="service://state/7")
+
+    def load(self, ref):
+        assert ref.remote == "service://state/7"
+        super().load(ref)
+        return Restored("cold", "a step without a gradient moves nothing")
 
 
 def config_of(**changes) -> RunConfig:
@@ -92,12 +103,25 @@ def test_roundings_and_versions_are_told(run_dir, retrain, capsys):
     )
 
 
-def test_a_backend_that_is_not_exact(here, retrain, capsys):
+def test_how_exactly_a_service_goes_on_is_unknown_until_it_does(here, retrain, capsys):
     train(config_of(**{"backend.backend": f"{__name__}:Approximate"}))
     capsys.readouterr()
     code, output, _ = retrain("resume-check", "run")
-    assert code == 2
-    assert "saves weights and optimiser only" in facts(output)["exact"]
+    table = facts(output)
+    assert (code, table["resumes"], table["service"]) == (2, "yes", "service://state/7")
+    assert table["exact"].startswith("unknown until it is measured when the run goes on: the back")
+    assert "last resumed" not in table
+
+
+def test_what_was_measured_the_last_time_is_told(here, retrain, capsys):
+    service = {"backend.backend": f"{__name__}:Approximate"}
+    train(config_of(**service))
+    capsys.readouterr()
+    train(config_of(**service, **{"resume.from": "run", "training.max_steps": 6}))
+    assert "resume_fidelity cold: a step without a gradient" in capsys.readouterr().out
+    table = facts(retrain("resume-check", "run")[1])
+    assert table["last resumed"] == "cold, as measured then"
+    assert table["exact"].startswith("unknown until it is measured")
 
 
 def test_no_run_is_one_line(here, retrain):

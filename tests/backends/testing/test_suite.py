@@ -7,7 +7,7 @@ import pytest
 
 from retrain_backends.fake import FakeOptions, FakeTraining
 from retrain_backends.testing import CHECKS, BackendCase, FakeBackend
-from retrain_backends.types import StepResult
+from retrain_backends.types import Capabilities, Restored, StepResult, Usage
 
 
 def make_fake() -> FakeBackend:
@@ -17,6 +17,44 @@ def make_fake() -> FakeBackend:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_fake_backend_conforms(check, tmp_path):
     check(BackendCase(make=make_fake, directory=tmp_path))
+
+
+def make_ahead() -> FakeBackend:
+    return FakeBackend(FakeOptions(steps_off_policy=1), FakeTraining(lr=0.05), seed=1)
+
+
+class AtOne(FakeBackend):
+    """A service whose trainer knows temperature 1 only, and tells no norm of its gradient."""
+
+    capabilities = Capabilities(
+        entropy=False, lora_alpha=False, resume="approximate", temperature=False
+    )
+
+    def score(self, prompts, completions, temperature):
+        del temperature
+        return super().score(prompts, completions, 1.0)
+
+    def train_step(self, batch) -> StepResult:
+        result = super().train_step(replace(batch, temperature=1.0))
+        return replace(result, grad_norm=None)
+
+    def load(self, ref):
+        super().load(ref)
+        self._updates = 0
+        return Restored("cold", "it begins the optimiser anew")
+
+    def usage(self):
+        return Usage({"cost": 0.25, "queue_s": 0.0})
+
+
+def make_at_one() -> FakeBackend:
+    return AtOne(FakeOptions(), FakeTraining(lr=0.05), seed=1)
+
+
+@pytest.mark.parametrize("make", [make_ahead, make_at_one], ids=["ahead", "at one"])
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_backends_of_other_capabilities_conform(check, make, tmp_path):
+    check(BackendCase(make=make, directory=tmp_path))
 
 
 class Frozen(FakeBackend):
@@ -60,6 +98,50 @@ class Forgetful(FakeBackend):
         return restored
 
 
+class Boastful(AtOne):
+    """Begins the optimiser anew, and says that it goes on exactly."""
+
+    def load(self, ref):
+        return replace(super().load(ref), fidelity="exact")
+
+
+class Modest(FakeBackend):
+    """Declares that it resumes exactly, and then says that it did not."""
+
+    def load(self, ref):
+        return replace(super().load(ref), fidelity="approximate")
+
+
+class Unmeasured(FakeBackend):
+    """Does not know what it costs, and says so in the wrong way."""
+
+    def usage(self):
+        return Usage({"cost": float("nan")})
+
+
+class TooWarm(AtOne):
+    """Scores at the temperature that is asked for, against its word."""
+
+    def score(self, prompts, completions, temperature):
+        return FakeBackend.score(self, prompts, completions, temperature)
+
+
+class Racing(FakeBackend):
+    """Says that it can sample beside training, and asks the newest table for every prompt."""
+
+    def describe(self):
+        return replace(super().describe(), steps_off_policy=1)
+
+    def sample(self, prompts, params, on_group=None):
+        groups = []
+        for index, prompt in enumerate(prompts):
+            place = replace(params, first_prompt=params.first_prompt + index)
+            groups += super().sample([prompt], place)
+            if on_group:
+                on_group(index, groups[-1])
+        return groups
+
+
 @pytest.mark.parametrize(
     ("broken", "caught_by"),
     [
@@ -68,6 +150,11 @@ class Forgetful(FakeBackend):
         (Miscounted, "check_mask_leaves_tokens_out"),
         (OneTemperature, "check_scores_are_those_of_the_sampler"),
         (Forgetful, "check_load_continues_what_save_wrote"),
+        (Boastful, "check_load_continues_what_save_wrote"),
+        (Modest, "check_load_continues_what_save_wrote"),
+        (Unmeasured, "check_usage_is_told"),
+        (TooWarm, "check_scores_are_those_of_the_sampler"),
+        (Racing, "check_sampling_beside_training"),
     ],
 )
 def test_suite_catches_a_broken_backend(broken, caught_by, tmp_path):

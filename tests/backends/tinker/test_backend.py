@@ -3,9 +3,15 @@ import pytest
 
 from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError, ModelError, RunError
+from retrain_backends.testing import CHECKS, BackendCase
 from retrain_backends.testing.tinker_server import MODEL_NAME, TinkerServer
-from retrain_backends.tinker.backend import TinkerBackend, loss_found
-from retrain_core import LossOptions, policy_loss
+from retrain_backends.tinker.backend import TinkerBackend
+from retrain_core import policy_loss
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_conforms(check, configure, tmp_path):
+    check(BackendCase(make=lambda: TinkerBackend.from_config(configure()), directory=tmp_path))
 
 
 def test_the_trainer_gives_samples_the_log_probs_they_were_sampled_with(backend, prompts, params):
@@ -131,11 +137,23 @@ def test_a_pause_for_want_of_capacity_is_waited_for(server, backend, prompts, pa
     assert all(policy.sample(prompts, params))
 
 
+@pytest.mark.parametrize("field", ["advantages_t", "logprobs_t"])
+def test_a_batch_that_is_not_finite_is_not_sent(server, backend, prompts, params, to_batch, field):
+    policy = backend()
+    batch = to_batch(policy.sample(prompts, params))
+    getattr(batch, field)[0] = np.nan
+    assert not policy.train_step(batch).is_finite
+    assert not server.executed("optim_step")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_loss_that_is_not_finite_ends_the_run(backend, prompts, params, to_batch):
-    batch = to_batch(backend().sample(prompts, params))
-    found = [np.full(len(batch.tokens_t), np.nan)]
-    with pytest.raises(RunError, match=r"step 0: the loss is nan.*training\.lr is the first"):
-        loss_found(batch, found, LossOptions(), "the service")
+    policy = backend({"algorithm.params": {"clip_eps": 0.2}})
+    batch = to_batch(policy.sample(prompts, params))
+    batch.advantages_t[0] = -1.0
+    batch.logprobs_t[0] = -1e3
+    with pytest.raises(RunError, match=r"step 0.*`retrain --resume` goes on"):
+        policy.train_step(batch)
 
 
 def test_one_turn_at_the_throttle_is_enough(server, backend, prompts, params, to_batch, tmp_path):

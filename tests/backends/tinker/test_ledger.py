@@ -105,7 +105,8 @@ def test_threads_lose_nothing():
 
 
 @pytest.mark.parametrize(
-    ("amount", "text"), [(0.0, "0"), (0.01234, "0.012"), (1.0, "1.00"), (12345.678, "12,345.68")]
+    ("amount", "text"),
+    [(0.0, "0.0"), (0.7, "0.70"), (0.01234, "0.012"), (1.0, "1.00"), (12345.678, "12,345.68")],
 )
 def test_money(amount, text):
     assert money(amount) == text

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from retrain_backends.errors import RunError
+from retrain_backends.errors import InterruptedRunError, RunError
 from retrain_backends.testing.tinker_failures import Kind
 from retrain_backends.testing.tinker_server import TinkerServer
 from retrain_backends.tokenizer import resolve_model
@@ -31,6 +31,18 @@ class OddDigits(EndsAtOnce):
 
     def score(self, items):
         return [Verdict(float(sum(map(str.isdigit, item.response)) % 2)) for item in items]
+
+
+class CtrlC(OddDigits):
+    """Ctrl-C in the fourth step."""
+
+    calls = 0
+
+    def score(self, items):
+        self.calls += 1
+        if self.calls == 4:
+            raise KeyboardInterrupt
+        return super().score(items)
 
 
 @pytest.fixture
@@ -110,3 +122,17 @@ def test_a_gradient_that_is_lost_is_done_again_from_the_checkpoint(server, run_c
         train(run_config())
     summary = train(run_config({"resume.from": str(tmp_path / "run")}))
     assert steps_of(summary.run_dir) == list(range(6))
+
+
+@pytest.mark.parametrize("off_policy", [0, 1])
+def test_ctrl_c_leaves_what_can_be_gone_on_with(run_config, tmp_path, off_policy):
+    settings = {
+        "reward.type": f"{__name__}:CtrlC",
+        "backend.options": {"max_steps_off_policy": off_policy},
+    }
+    with pytest.raises(InterruptedRunError, match=r"after 3 steps; adapter saved in tinker://"):
+        train(run_config(settings))
+    summary = train(run_config({**settings, "resume.from": str(tmp_path / "run")}))
+    assert steps_of(summary.run_dir) == list(range(6))
+    lags = [row["steps_off_policy"] for row in read_metrics(summary.run_dir)]
+    assert lags == [0, *[off_policy] * 2, 0, *[off_policy] * 2]

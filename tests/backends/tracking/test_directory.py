@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from retrain_backends.errors import ConfigError
-from retrain_backends.tracking.directory import claim_directory
+from retrain_backends.tracking.directory import claim_directory, free_directory
 
 
 def test_every_run_gets_a_directory_of_its_own(tmp_path):
@@ -13,6 +13,12 @@ def test_every_run_gets_a_directory_of_its_own(tmp_path):
     ]
     assert [path.name for path in claimed] == ["train", "train-2", "train-3"]
     assert [(path / "config.toml").read_text() for path in claimed] == ["run 0", "run 1", "run 2"]
+
+
+def test_the_free_directory_is_the_next_one_claimed(tmp_path):
+    for name in ("train", "train-2", "train-3"):
+        assert free_directory(tmp_path / "train") == tmp_path / name
+        claim_directory(tmp_path / "train", "", setting="logging.log_dir")
 
 
 def test_an_empty_directory_is_used(tmp_path):

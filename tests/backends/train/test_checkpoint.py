@@ -144,6 +144,17 @@ def test_path_of_a_service_is_passed_on(make, tmp_path):
     assert checkpoints.save_final() == checkpoints.save(after(1)) == "service://adapter/7"
 
 
+def test_a_service_s_final_adapter_is_in_the_state(make, tmp_path):
+    _, checkpoints = make(Remote)
+    checkpoints.save(after(1))
+    checkpoints.save_final()
+    saved = read_state(tmp_path / "trainer_state.json")
+    assert (saved.checkpoint, saved.final) == ("step_000001", "service://adapter/7")
+    assert not (tmp_path / "final").exists()
+    checkpoints.save(after(2))  # the run was made longer
+    assert read_state(tmp_path / "trainer_state.json").final == ""
+
+
 @pytest.mark.parametrize(
     "damage",
     [

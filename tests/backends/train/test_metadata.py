@@ -100,6 +100,11 @@ def test_a_resumed_run_keeps_what_it_started_from(make_config, tmp_path):
     assert resumed["after_steps"] == 2
     assert resumed["probe"]["adapter"] in ("active", "undecided")
     assert "versions" not in resumed  # they have not changed
+    assert resumed["resume_fidelity"] == "exact"
+    assert resumed["resume_fidelity_reason"].startswith("the table and the state of Adam")
+    state = json.loads((tmp_path / "run/trainer_state.json").read_text())
+    first = json.loads((tmp_path / "run/checkpoints/step_000002/state.json").read_text())
+    assert (first["resume_fidelity"], state["resume_fidelity"]) == ("", "exact")
 
 
 def test_a_lost_file_is_written_anew_without_the_initial_adapter(make_config, tmp_path):

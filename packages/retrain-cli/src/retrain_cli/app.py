@@ -11,6 +11,7 @@ import typer
 from retrain_backends.errors import RetrainError
 from retrain_cli import __version__
 from retrain_cli.commands.campaign import campaign
+from retrain_cli.commands.explain import explain
 from retrain_cli.commands.flags import flags
 from retrain_cli.commands.init import init
 from retrain_cli.commands.resume_check import resume_check
@@ -30,6 +31,10 @@ app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(run)
 app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(campaign)
 app.command()(init)
 app.command()(status)
+app.command(
+    context_settings=TakesEverything.settings,
+    options_metavar="[PATH.toml] [--from DIR] [--flag value]...",
+)(explain)
 app.command()(resume_check)
 app.add_typer(rewards, name="rewards")
 app.command()(flags)

@@ -74,6 +74,15 @@ class BackendCase:
             seed=self.params.seed,
         )
 
+    def run(self, backend: Backend, start: int, stop: int) -> list[tuple[list[list[int]], float]]:
+        """Sample and train on what was sampled, step by step: each step's tokens and loss."""
+        steps = []
+        for step in range(start, stop):
+            groups = backend.sample(self.prompts, self.at_step(step))
+            result = backend.train_step(replace(self.batch(groups), step=step))
+            steps.append((flat_tokens(groups), result.loss))
+        return steps
+
 
 def flat_tokens(groups: Groups) -> list[list[int]]:
     """The tokens of every completion, in order."""

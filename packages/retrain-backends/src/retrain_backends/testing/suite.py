@@ -5,8 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from retrain_backends.protocols import Backend
 from retrain_backends.testing.case import BackendCase, flat_logprobs, flat_tokens
+from retrain_backends.testing.lifecycle import (
+    check_adapter_is_exported,
+    check_backend_describes_itself,
+    check_load_continues_what_save_wrote,
+    check_sampling_beside_training,
+    check_usage_is_told,
+)
 from retrain_backends.types import Completion, SamplingParams
 
 
@@ -102,33 +108,28 @@ def check_entropy_is_what_was_declared(case: BackendCase) -> None:
 def check_scores_are_those_of_the_sampler(case: BackendCase) -> None:
     """The trainer gives sampled tokens the log-probs they were sampled with, and changes nothing.
 
-    At the temperature that is asked for, not only at the one that was sampled at.
+    At the temperature that is asked for, not only at the one that was sampled at; without the
+    capability, at temperature 1 whatever is asked for.
     """
     with case.backend() as backend:
         groups = backend.sample(case.prompts, case.params)
         prompts = [p for p, group in zip(case.prompts, groups, strict=True) for _ in group]
         tokens = [row.tokens_T for group in groups for row in group]
         cold = backend.sample(case.prompts, replace(case.params, temperature=0.5))
+        cold_tokens = [row.tokens_T for group in cold for row in group]
         scores = backend.score(prompts, tokens, case.params.temperature)
-        cold_scores = backend.score(
-            prompts, [row.tokens_T for group in cold for row in group], temperature=0.5
-        )
+        cold_scores = backend.score(prompts, cold_tokens, temperature=0.5)
+        expected = flat_logprobs(cold)
+        if not backend.capabilities.temperature:
+            expected = np.concatenate(backend.score(prompts, cold_tokens, temperature=1.0))
         nothing = backend.score(prompts[:1], [tokens[0][:0]], case.params.temperature)
         again = backend.sample(case.prompts, case.params)
     assert [score.shape for score in scores] == [row.shape for row in tokens]
     assert nothing[0].shape == (0,), "no token, no score"
-    for found, sampled in ((scores, groups), (cold_scores, cold)):
-        difference = np.abs(np.concatenate(found) - flat_logprobs(sampled))
+    for found, known in ((scores, flat_logprobs(groups)), (cold_scores, expected)):
+        difference = np.abs(np.concatenate(found) - known)
         assert difference.max() <= 10 * case.tolerance, "sampler and trainer disagree"
     assert np.array_equal(flat_logprobs(again), flat_logprobs(groups)), "scoring changed the policy"
-
-
-def check_backend_describes_itself(case: BackendCase) -> None:
-    """`describe` names the engine and says, with a reason, what the same seed promises."""
-    with case.backend() as backend:
-        facts = backend.describe()
-    assert facts.engine, "an engine has a name"
-    assert facts.reason, "a promise has a reason"
 
 
 def check_training_starts_on_policy(case: BackendCase) -> None:
@@ -181,33 +182,7 @@ def check_non_finite_loss_changes_nothing(case: BackendCase) -> None:
 def check_training_is_repeatable(case: BackendCase) -> None:
     """Two backends that are made and fed alike stay alike."""
     with case.backend() as one, case.backend() as other:
-        assert _run(case, one, 0, 2) == _run(case, other, 0, 2)
-
-
-def check_load_continues_what_save_wrote(case: BackendCase) -> None:
-    """After `load` in a new process the run goes on as if it had never stopped."""
-    case.directory.joinpath("state").mkdir()
-    with case.backend() as backend:
-        _run(case, backend, 0, 2)
-        reference = backend.save(case.directory / "state")
-        expected = _run(case, backend, 2, 4)
-        exact = backend.capabilities.resume == "exact"
-    with case.backend() as backend:
-        backend.load(reference)
-        continued = _run(case, backend, 2, 4)
-    tokens = [tokens for tokens, _ in continued]
-    assert tokens[0] == expected[0][0], "the loaded policy samples other tokens"
-    assert not exact or continued == expected, "`exact` resume is declared, but the runs differ"
-
-
-def check_adapter_is_exported(case: BackendCase) -> None:
-    """`export_adapter` says where the adapter is: the directory it was given, or a URI."""
-    case.directory.joinpath("adapter").mkdir()
-    with case.backend() as backend:
-        _run(case, backend, 0, 1)
-        where = backend.export_adapter(case.directory / "adapter")
-    files = [path for path in (case.directory / "adapter").rglob("*") if path.is_file()]
-    assert "://" in where or (where == str(case.directory / "adapter") and files)
+        assert case.run(one, 0, 2) == case.run(other, 0, 2)
 
 
 CHECKS: tuple[Callable[[BackendCase], None], ...] = (
@@ -220,6 +195,8 @@ CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_entropy_is_what_was_declared,
     check_scores_are_those_of_the_sampler,
     check_backend_describes_itself,
+    check_usage_is_told,
+    check_sampling_beside_training,
     check_training_starts_on_policy,
     check_training_lowers_the_loss,
     check_mask_leaves_tokens_out,
@@ -242,15 +219,3 @@ def _check_completion(completion: Completion, params: SamplingParams) -> None:
         assert stops[-1:].any(), "a completion that stopped ends with its stop token"
     else:
         assert len(tokens) == params.max_tokens, "a completion ends early without a stop token"
-
-
-def _run(
-    case: BackendCase, backend: Backend, start: int, stop: int
-) -> list[tuple[list[list[int]], float]]:
-    """Sample and train on what was sampled, step by step: each step's tokens and loss."""
-    steps = []
-    for step in range(start, stop):
-        groups = backend.sample(case.prompts, case.at_step(step))
-        result = backend.train_step(replace(case.batch(groups), step=step))
-        steps.append((flat_tokens(groups), result.loss))
-    return steps

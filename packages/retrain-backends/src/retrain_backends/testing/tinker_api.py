@@ -24,6 +24,7 @@ class Request(NamedTuple):
     body: bytes
     content_type: str
     groups: tuple[str, ...]
+    host: str
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object."""

@@ -18,7 +18,8 @@ class Kind(Enum):
     TRAIN = "train"  # forward, forward_backward, optim_step, save_*
     SAMPLE = "sample"  # asample
     RETRIEVE = "retrieve"  # retrieve_future, retrieve_futures
-    REST = "rest"  # checkpoints and their files
+    REST = "rest"  # what the service knows of checkpoints
+    FILE = "file"  # downloads of their files
 
 
 class Fate(Enum):

@@ -1,5 +1,6 @@
 """Requests that are answered later: promises, and lines in which they wait for their turn."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,6 +66,7 @@ class Promises:
         self._report = report
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tinker-server")
         self._lock = threading.Lock()
+        self._numbers = itertools.count()
         self._by_key: dict[tuple[object, ...], Promise] = {}
         self._by_id: dict[str, Promise] = {}
 
@@ -85,7 +87,7 @@ class Promises:
             known = self._by_key.get(key)
             if known is not None:
                 return known, False
-            promise = Promise(f"request-{len(self._by_id)}")
+            promise = Promise(f"request-{next(self._numbers)}")
             self._by_key[key] = self._by_id[promise.request_id] = promise
             return promise, True
 

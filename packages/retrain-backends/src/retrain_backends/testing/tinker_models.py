@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from retrain_backends.testing.tinker_failures import Failures
@@ -51,6 +52,7 @@ class Saved(NamedTuple):
     adapter: Adapter
     adam: AdamState | None
     ttl_seconds: int | None
+    time: datetime
 
 
 class Sampler(NamedTuple):

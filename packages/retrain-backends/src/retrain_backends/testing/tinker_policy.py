@@ -7,7 +7,7 @@ exact, in float64, so that a test may compare them with finite differences.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,13 @@ class BigramPolicy:
         width = (vocabulary, _BASE_RANK)
         self._e_VK = rng.standard_normal(width) * (sharpness / np.sqrt(_BASE_RANK))
         self._u_KV = rng.standard_normal(width).T
+
+    @classmethod
+    def from_factors(cls, e_VK: Floats, u_KV: Floats) -> Self:
+        """A base model with these weights, such as those of another bigram model."""
+        policy = cls(len(e_VK), seed=0)
+        policy._e_VK, policy._u_KV = e_VK, u_KV
+        return policy
 
     def logits(self, inputs_T: Ints, adapter: Adapter | None) -> Floats:
         """Logits of the token after each input, shape [T, V]; None is the base model."""

@@ -1,5 +1,6 @@
 """The Tinker API's paths and what the test server answers to each."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from retrain_backends.testing.tinker_api import (
 from retrain_backends.testing.tinker_failures import Kind
 from retrain_backends.testing.tinker_futures import Promise
 from retrain_backends.testing.tinker_models import Model, Sampler, World
+from retrain_backends.testing.tinker_rest import Rest
 from retrain_backends.testing.tinker_sampling import Sampling
 from retrain_backends.testing.tinker_training import Training
 from retrain_backends.testing.tinker_wire import (
@@ -35,6 +37,7 @@ class Routes:
         self._holdings = world.holdings
         self._training = Training(world)
         self._sampling = Sampling(world)
+        self._numbers = itertools.count()
         session, create, train = Kind.SESSION, Kind.CREATE, Kind.TRAIN
         self._routes = [
             route("POST client/config", session, self._config),
@@ -47,7 +50,6 @@ class Routes:
             route("GET get_server_capabilities", session, self._capabilities),
             route("POST get_info", session, self._get_info),
             route("GET samplers/([^/]+)", session, self._get_sampler),
-            route("POST weights_info", session, self._weights_info),
             route("POST create_model", create, self._create_model),
             route("POST load_weights", create, self._load_weights),
             route("POST create_sampling_session", create, self._create_sampler),
@@ -61,6 +63,7 @@ class Routes:
             route("POST cancel_future", Kind.RETRIEVE, _nothing),
             route("POST retrieve_future", Kind.RETRIEVE, self._retrieve),
             route("POST retrieve_futures", Kind.RETRIEVE, self._retrieve_many),
+            *Rest(world).routes(),
         ]
 
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
@@ -76,10 +79,11 @@ class Routes:
         raise ApiError(404, f"no such path: {method} {path}")
 
     def _config(self, _request: Request) -> Answer:
-        return json_answer({"sample_use_retrieve_futures": self._world.behaviour.batched_futures})
+        flags = {"sample_use_retrieve_futures": self._world.behaviour.batched_futures}
+        return json_answer(flags)
 
     def _create_session(self, request: Request) -> Answer:
-        session_id = f"session-{self._world.journal.counts['create_session']}"
+        session_id = f"session-{next(self._numbers)}"
         self._holdings.sessions[session_id] = request.json()
         self._world.journal.note("create_session")
         return json_answer({"session_id": session_id})
@@ -116,20 +120,6 @@ class Routes:
                 "sampler_id": sampler.sampler_id,
                 "base_model": sampler.base_model,
                 "model_path": sampler.model_path,
-            }
-        )
-
-    def _weights_info(self, request: Request) -> Answer:
-        saved = self._holdings.saved.get(request.json()["tinker_path"])
-        if saved is None:
-            raise ApiError(404, f"checkpoint {request.json()['tinker_path']} not found")
-        parts = {key: value for key, value in saved.lora.items() if key.startswith("train_")}
-        return json_answer(
-            {
-                "base_model": saved.base_model,
-                "is_lora": True,
-                "lora_rank": saved.lora["rank"],
-                **parts,
             }
         )
 

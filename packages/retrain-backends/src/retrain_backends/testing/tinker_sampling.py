@@ -55,8 +55,10 @@ class Sampling:
             return {"completions": done[cursor:], "cursor": len(done)}
 
     def _keep(self, promise: Promise, sampler: Sampler, body: Body) -> None:
-        promise.run(lambda: self._sample(sampler, body))
-        self._world.journal.leave("sample")
+        try:
+            promise.run(lambda: self._sample(sampler, body))
+        finally:
+            self._world.journal.leave("sample")
         outcome = promise.wait(0)
         end = {"request_id": promise.request_id, "state": "failed"}
         if outcome is not None and outcome.json is None:

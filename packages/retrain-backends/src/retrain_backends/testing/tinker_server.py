@@ -6,6 +6,7 @@
 It speaks the wire format of the official SDK, 0.24 to 0.38, over real HTTP, and really trains: a
 bigram model with a low-rank adapter (`tinker_policy`), whose gradients, Adam steps, samples and
 checkpoints are exact. `Failures` makes the way to it bad, `Behaviour` sets where services differ.
+Nothing of the SDK is imported here.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from retrain_backends.testing.tinker_api import JSON, Answer, ApiError, Request
-from retrain_backends.testing.tinker_failures import Failures, Fate
+from retrain_backends.testing.tinker_failures import Failures, Fate, Kind
 from retrain_backends.testing.tinker_futures import Promises
 from retrain_backends.testing.tinker_models import (
     Behaviour,
@@ -30,8 +31,10 @@ from retrain_backends.testing.tinker_models import (
     Journal,
     World,
 )
-from retrain_backends.testing.tinker_policy import BigramPolicy
+from retrain_backends.testing.tinker_policy import Adapter, BigramPolicy
 from retrain_backends.testing.tinker_routes import Routes
+
+__all__ = ["MODEL_NAME", "Behaviour", "Executed", "Failures", "Kind", "TinkerServer"]
 
 MODEL_NAME = "retrain/bigram"
 
@@ -47,6 +50,7 @@ class TinkerServer:
       failures: what goes wrong.
       behaviour: where services differ.
       seed: decides the base model's weights.
+      policy: the base model itself, with as many tokens as said above.
 
     Attributes:
       url: the service's address.
@@ -62,16 +66,20 @@ class TinkerServer:
         failures: Failures | None = None,
         behaviour: Behaviour | None = None,
         seed: int = 0,
+        policy: BigramPolicy | None = None,
     ) -> None:
         config = {} if model_dir is None else _model_config(Path(model_dir))
         self.failures = failures or Failures()
         self.behaviour = behaviour or Behaviour()
+        self.behaviour.context_length = config.get(
+            "max_position_embeddings", self.behaviour.context_length
+        )
         self._journal = Journal()
         names = (MODEL_NAME,) if model_dir is None else (MODEL_NAME, str(model_dir))
         tokens = vocabulary or config.get("vocab_size", 64)
         self._promises = Promises(self._journal.errors.append)
         self._holdings = Holdings(tokens, names, self._promises)
-        self._policy = BigramPolicy(tokens, seed)
+        self._policy = policy or BigramPolicy(tokens, seed)
         world = World(
             policy=self._policy,
             eos=_end_tokens(config),
@@ -139,11 +147,16 @@ class TinkerServer:
     @property
     def ttl_seconds(self) -> list[int | None]:
         """The time to live of every checkpoint saved."""
-        return [each.details["ttl_seconds"] for each in self._journal.log if "path" in each.details]
+        saves = [each for each in self._journal.log if each.what.startswith("save_")]
+        return [each.details["ttl_seconds"] for each in saves]
+
+    def adapter(self, model_id: str) -> Adapter:
+        """A model's trained weights."""
+        return self._holdings.models[model_id].adapter
 
     def digest(self, model_id: str) -> str:
         """A fingerprint of a model's trained weights."""
-        adapter = self._holdings.models[model_id].adapter
+        adapter = self.adapter(model_id)
         return hashlib.sha256(adapter.a_VR.tobytes() + adapter.b_RV.tobytes()).hexdigest()
 
     def forget_sessions(self) -> None:
@@ -179,11 +192,11 @@ class _Http(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        del request, client_address
-        # A client that went away is no error of the server's.
         error = sys.exception()
+        # A client that went away is no error of the server's.
         if error is not None and not isinstance(error, OSError):
             self.world.journal.errors.append(error)
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -212,20 +225,24 @@ class _Handler(BaseHTTPRequestHandler):
         # A border: what the API refuses is an answer.
         try:
             route, groups = self._http.routes.find(self.command, urlsplit(self.path).path)
-            self._check_key()
+            if route.kind is not Kind.FILE:
+                self._check_key()
             fate = self._http.world.failures.fate(route.kind)
             if isinstance(fate, int):
                 raise ApiError(fate, "made to fail by the test")
             if fate is Fate.DROPPED:
                 self._drop()
                 return
-            answer = route.handler(Request(body, self.headers.get_content_type(), groups))
+            answer = route.handler(self._request(body, groups))
             if fate is Fate.ANSWER_LOST:
                 self._drop()
                 return
-            self._send(200, answer)
+            self._send(302 if answer.location else 200, answer)
         except ApiError as error:
             self._send(error.status, Answer(json.dumps({"detail": str(error)}).encode(), JSON))
+
+    def _request(self, body: bytes, groups: tuple[str, ...]) -> Request:
+        return Request(body, self.headers.get_content_type(), groups, self.headers["Host"])
 
     def _check_key(self) -> None:
         key = self._http.world.behaviour.key
@@ -241,8 +258,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
+        if answer.location:
+            self.send_header("Location", answer.location)
+        # The SDK asks for this over a connection that it does not use again and never closes.
+        if self.path.endswith("/client/config"):
+            self.send_header("Connection", "close")
         wait_s = self._http.world.failures.retry_after_s
-        if status != 200 and wait_s is not None:
+        if status >= 400 and wait_s is not None:
             self.send_header("retry-after-ms", str(1000 * wait_s))
         self.end_headers()
         self.wfile.write(answer.body)

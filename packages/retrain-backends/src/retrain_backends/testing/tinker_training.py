@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class Training:
             raise RefusedError(f"checkpoint {path} already exists")
         adam = model.adam if folder == "weights" else None
         self._world.holdings.saved[path] = Saved(
-            path, model.base_model, model.lora, model.adapter, adam, ttl
+            path, model.base_model, model.lora, model.adapter, adam, ttl, datetime.now(UTC)
         )
         self._world.journal.note(what, model.model_id, path=path, ttl_seconds=ttl)
         return Outcome({"path": path})

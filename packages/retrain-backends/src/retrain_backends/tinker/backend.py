@@ -5,17 +5,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Self
 
-import numpy as np
-import tinker
-
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import RunError
-from retrain_backends.tinker.datums import (
-    ServiceLoss,
-    completion_logprobs,
-    datums_to_train,
-    parts,
-)
 from retrain_backends.tinker.download import download_adapter
 from retrain_backends.tinker.fidelity import measure
 from retrain_backends.tinker.ledger import Ledger
@@ -24,6 +15,7 @@ from retrain_backends.tinker.sampling import GroupSampler, Limits
 from retrain_backends.tinker.saved import Reference, SavedTrainer
 from retrain_backends.tinker.service import GO_ON, Sampler, Service, Trainer
 from retrain_backends.tinker.throttle import open_throttle
+from retrain_backends.tinker.updating import Updater, is_finite, step_result
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import (
     BackendFacts,
@@ -39,7 +31,6 @@ from retrain_backends.types import (
     TrainBatch,
     Usage,
 )
-from retrain_core import LossOptions, PolicyLoss, policy_loss
 
 
 class TinkerBackend:
@@ -58,7 +49,10 @@ class TinkerBackend:
         self._service = service
         self._config = config
         self._options = options
-        self._throttle = open_throttle(config.backend.throttle_dir, config.backend.max_concurrent)
+        # A call in front may take as long as any call, and is then given up by who made it.
+        self._throttle = open_throttle(
+            config.backend.throttle_dir, config.backend.max_concurrent, 2 * options.timeout_s
+        )
         self._ledger = Ledger(options.prices, options.max_cost, options.max_hours)
         limits = Limits(
             config.backend.max_concurrent,
@@ -67,14 +61,8 @@ class TinkerBackend:
             options.max_failed_prompts,
         )
         self._groups = GroupSampler(service.endpoint, limits, self._ledger)
-        self._adam = tinker.AdamParams(
-            learning_rate=config.training.lr,
-            beta1=config.optimizer.beta1,
-            beta2=config.optimizer.beta2,
-            eps=config.optimizer.eps,
-            weight_decay=config.training.weight_decay,
-        )
-        self._bounds: LossOptions = config.algorithm.loss_options()
+        self._bounds = config.algorithm.loss_options()
+        self._updater = Updater(service, config, options.step_tokens)
         self._trainer: Trainer | None = None
         self._sampler: Sampler | None = None
         self._reference = Reference()
@@ -119,56 +107,33 @@ class TinkerBackend:
         return scores
 
     def train_step(self, batch: TrainBatch) -> StepResult:
-        """One optimiser step.
-
-        Gradient and step are submitted together and awaited after. The service does not wait with
-        the step for a look at the loss, so a loss that is not finite ends the run.
+        """One optimiser step; none when the batch itself is not finite.
 
         Raises:
-          RunError: the service failed, or the loss is not finite.
+          RunError: the service failed, or the loss that it found is not finite.
         """
+        if not is_finite(batch):
+            return step_result(batch, batch.logprobs_t, self._bounds, {})
         started = perf_counter()
-        doing = f"training step {batch.step}"
-        trainer, loss = self._get_trainer(), ServiceLoss.of(self._bounds)
-        datums = datums_to_train(batch)
+        trainer = self._get_trainer()
         with self._throttle.slot():
-            submitted = perf_counter()
-            backward = [
-                trainer.forward_backward(part, loss.name, loss.config)
-                for part in parts(datums, self._options.step_tokens)
-            ]
-            step = trainer.optim_step(self._adam)
-            outputs = [
-                output
-                for future in backward
-                for output in self._service.wait(future, doing).loss_fn_outputs
-            ]
-            gradient_at = perf_counter()
-            self._service.wait(step, doing)
-        trained = perf_counter()
+            queue_s = perf_counter() - started
+            update = self._updater.update(trainer, batch)
         self._updates += 1
+        self._reference = Reference.from_batch(batch)
+        self._ledger.add(trained=update.tokens)
+        published = perf_counter()
         self._sampler = None
         self._get_sampler()
-        self._ledger.add(trained=sum(datum.model_input.length for datum in datums))
-        self._reference = Reference.from_batch(batch)
-        found = completion_logprobs(outputs, np.diff(batch.token_offsets_n).tolist())
-        result = loss_found(batch, found, self._bounds, self._service.endpoint)
-        return StepResult(
-            loss=result.loss,
-            num_tokens=result.num_tokens,
-            grad_norm=None,
-            mean_abs_logprob_diff=result.mean_abs_logprob_diff,
-            kl_k3=result.kl_k3,
-            ratio_p99=result.ratio_p99,
-            ratio_max=result.ratio_max,
-            clip_fraction=result.clip_fraction,
-            times_s={
-                "queue": submitted - started,
-                "gradient": gradient_at - submitted,
-                "update": trained - gradient_at,
-                "publish": perf_counter() - trained,
-            },
-        )
+        times_s = {"queue": queue_s, **update.times_s, "publish": perf_counter() - published}
+        result = step_result(batch, update.logprobs_t, self._bounds, times_s)
+        if not result.is_finite:
+            raise RunError(
+                f"step {batch.step}: the loss is {result.loss}, and {self._service.endpoint} has"
+                f" taken the optimiser step all the same; {GO_ON}, and a lower training.lr is the"
+                " first thing to try"
+            )
+        return result
 
     def save(self, directory: Path) -> CheckpointRef:
         """Have the service keep weights and optimiser, and note what they are recognised by."""
@@ -261,28 +226,3 @@ class TinkerBackend:
         """A name that this trainer has not used before."""
         self._saves += 1
         return f"update_{self._updates:06d}_{self._saves}"
-
-
-def loss_found(
-    batch: TrainBatch, logprobs: Sequence[Floats], bounds: LossOptions, endpoint: str
-) -> PolicyLoss:
-    """What the local backend would report, from the log-probs that a service found.
-
-    Args:
-      batch: what was trained on.
-      logprobs: of the tokens of each completion, before the step.
-      bounds: on the ratio.
-      endpoint: of the service, for messages.
-
-    Raises:
-      RunError: the loss is not finite.
-    """
-    result = policy_loss(
-        np.concatenate(logprobs), batch.logprobs_t, batch.advantages_t, batch.trained_t, bounds
-    )
-    if not np.isfinite(result.loss):
-        raise RunError(
-            f"step {batch.step}: the loss is {result.loss}, and {endpoint} has taken the optimiser"
-            f" step all the same; {GO_ON}, and a lower training.lr is the first thing to try"
-        )
-    return result

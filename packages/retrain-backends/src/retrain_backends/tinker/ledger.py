@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
+from typing import Self
 
 from retrain_backends.tinker.options import Prices
 from retrain_backends.types import Usage
@@ -53,6 +54,12 @@ class TokenCount:
             + self.trained * prices.trained
         ) / 1e6
 
+    @classmethod
+    def from_figures(cls, figures: Mapping[str, float], suffix: str = "") -> Self:
+        """What `figures` made; KeyError where there is nothing of that kind."""
+        kinds = ("prompt", "sampled", "trained")
+        return cls(*(int(figures[f"{kind}_tokens_charged{suffix}"]) for kind in kinds))
+
     def figures(self, suffix: str = "") -> dict[str, float]:
         """The columns of `metrics.jsonl`."""
         return {
@@ -64,7 +71,7 @@ class TokenCount:
 
 def money(amount: float) -> str:
     """An amount in the unit of the prices: to the hundredth, or two digits of less than one."""
-    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:#.2g}"
 
 
 class Ledger:
@@ -137,10 +144,10 @@ class Ledger:
         What was used after it is not known to it, and is counted only if this ledger did so: the
         larger of the two counts stands. The cost is that of all tokens at today's prices.
         """
-        counted = self._totals.figures(TOTAL)
-        larger = [int(max(counted[name], state[name])) for name in counted]
         with self._lock:
-            self._totals = self._taken = TokenCount(*larger)
+            counted = self._totals.figures(TOTAL)
+            larger = {name: max(figure, state[name]) for name, figure in counted.items()}
+            self._totals = self._taken = TokenCount.from_figures(larger, TOTAL)
         self._started_s = self._clock() - 3600 * max(self.hours, state["hours"])
 
     def _spent(self) -> list[str]:

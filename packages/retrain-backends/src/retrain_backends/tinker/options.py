@@ -17,7 +17,7 @@ from retrain_backends.config.section import (
 
 
 class Prices(Section):
-    """What a million tokens cost, in any one currency; retrain knows no prices by itself."""
+    """`[backend.options.prices]`: what a million tokens cost, in a currency of your choice."""
 
     prompt: NonNegative = Field(description="Of prompts that are sampled from.")
     sampled: NonNegative = Field(description="Of sampled completions.")

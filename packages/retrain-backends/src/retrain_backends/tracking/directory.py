@@ -40,6 +40,11 @@ def claim_directory(wanted: Path, config_text: str, *, setting: str) -> Path:
         ) from error
 
 
+def free_directory(wanted: Path) -> Path:
+    """The directory that `claim_directory` would take now; nothing is written."""
+    return next(path for path in _numbered(wanted) if not (path.is_dir() and any(path.iterdir())))
+
+
 def _numbered(wanted: Path) -> Iterator[Path]:
     yield wanted
     yield from (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))

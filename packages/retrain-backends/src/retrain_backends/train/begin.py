@@ -9,6 +9,7 @@ from retrain_backends.tracking.console import print_lines
 from retrain_backends.train.build import Run
 from retrain_backends.train.control import TrainState
 from retrain_backends.train.health import Health, Watch
+from retrain_backends.train.logprob_kind import DEFECTS, consequence
 from retrain_backends.train.metadata import (
     FIRST_PROMPTS,
     read_metadata,
@@ -16,7 +17,7 @@ from retrain_backends.train.metadata import (
     surroundings,
     write_metadata,
 )
-from retrain_backends.train.probe import DEFECTS, SamplerProbe
+from retrain_backends.train.probe import ProbeResult, SamplerProbe
 from retrain_backends.train.rollout import Samples
 from retrain_backends.types import StepResult
 
@@ -94,8 +95,10 @@ def begin(run: Run, state: TrainState) -> Guard:
       RunError: the probe found a defect and `health.probe` is "stop".
     """
     engine = run.backend.describe().engine
-    watch = Watch(run.config.health, engine, run.directory / "nonfinite")
-    record = Record(run, state)
+    record, watch = (
+        Record(run, state),
+        Watch(run.config.health, engine, run.directory / "nonfinite"),
+    )
     if run.config.health.probe == "off":
         return Guard(run, watch, record, None)
     prompts = run.prompts.batch(state.prompts_drawn, _PROBE_PROMPTS)
@@ -103,9 +106,21 @@ def begin(run: Run, state: TrainState) -> Guard:
         run.backend, run.tokenizer, [p.tokens for p in prompts], run.sampling(state.steps_done)
     )
     result = probe.look()
-    record.note_probe({"engine": engine, **asdict(result), "adapter": "undecided"})
+    meant = _consequence(run, result)
+    record.note_probe({"engine": engine, **asdict(result), "adapter": "undecided", **meant})
+    print_lines(run.console, *meant.values())
+    if meant and result.logprobs == "tempered":
+        watch.leave_mismatch_alone()
     _report(run, result.defects)
     return Guard(run, watch, record, probe)
+
+
+def _consequence(run: Run, result: ProbeResult) -> dict[str, str]:
+    """What the log-probs mean for a trainer that cannot follow the temperature, if that matters."""
+    if run.backend.capabilities.temperature:
+        return {}
+    meant = consequence(result.logprobs, run.config.training.temperature)
+    return {"consequence": meant} if meant else {}
 
 
 def defect_line(name: str) -> str:

@@ -9,14 +9,15 @@ from retrain_backends.config import RunConfig
 from retrain_backends.config.describe import toml_value
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import resolve
-from retrain_backends.tinker.ledger import TokenCount, money
+from retrain_backends.tinker.ledger import money
 from retrain_backends.tinker.options import TinkerOptions, parse_options
 from retrain_backends.tracking.directory import free_directory
 from retrain_backends.train.build import declared_capabilities
 from retrain_backends.train.forecast import (
-    Bounds,
+    Amount,
     Measured,
     PromptLengths,
+    amounts,
     bounds,
     evaluation_steps,
     measure_prompts,
@@ -46,15 +47,6 @@ class Chapter:
 
     title: str
     rows: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Amount:
-    """A row of the table of tokens; `cost` is None without prices."""
-
-    label: str
-    tokens: TokenCount
-    cost: float | None
 
 
 @dataclass(frozen=True)
@@ -95,12 +87,12 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
         ),
         Chapter("A step", tuple(_step(config, lengths[0] if lengths else None))),
         Chapter("On the way", tuple(_on_the_way(config, lengths[1] if lengths else None))),
-        Chapter("What is written", tuple(_written(config, options))),
+        Chapter("What is written", tuple(_written(config, options, run_dir))),
         *([Chapter(f"So far, in {run_dir}", tuple(_so_far(config, measured)))] if measured else []),
     )
     return Explanation(
         chapters=chapters,
-        amounts=tuple(_amounts(most, measured, options)),
+        amounts=tuple(amounts(most, measured, options.prices)) if options else (),
         notes=tuple(_notes(lengths[0] if lengths else None, measured, options)),
         problems=tuple(dict.fromkeys(problems)),
     )
@@ -226,11 +218,12 @@ def _on_the_way(config: RunConfig, held_out: PromptLengths | None) -> Rows:
     if evaluation.every:
         count = len(evaluation_steps(config))
         questions = f"{held_out.counted:,} questions" if held_out else "the questions"
+        answers = f"{evaluation.samples} completion{'s' * (evaluation.samples > 1)} each"
         temperature = evaluation.temperature_beside(training.temperature)
         yield (
             "evaluations",
             f"{count}: before the first step, every {evaluation.every} steps and at the end; "
-            f"{questions}, times {evaluation.samples}, at temperature {temperature:g}",
+            f"{questions}, {answers} at temperature {temperature:g}",
         )
     else:
         yield "evaluations", "none; eval.every asks for them"
@@ -242,9 +235,11 @@ def _on_the_way(config: RunConfig, held_out: PromptLengths | None) -> Rows:
     )
 
 
-def _written(config: RunConfig, options: TinkerOptions | None) -> Rows:
+def _written(config: RunConfig, options: TinkerOptions | None, run_dir: Path | None) -> Rows:
     wanted = Path(config.logging.log_dir)
-    if config.resume.from_:
+    if run_dir and run_dir.resolve() == wanted.resolve():
+        yield "logs", f"{wanted}, with `retrain --resume {run_dir}`"
+    elif config.resume.from_:
         yield "logs", f"{config.resume.from_}, which is gone on with"
         yield "", f"`retrain resume-check {config.resume.from_}` says from where, and how exactly"
     else:
@@ -256,8 +251,8 @@ def _written(config: RunConfig, options: TinkerOptions | None) -> Rows:
     if options:
         ttl = f"for {options.checkpoint_ttl_s:,} s" if options.checkpoint_ttl_s else "for ever"
         yield "checkpoints", f"kept by the service, {ttl}; trainer_state.json has their names"
-        kept = "downloaded to final/" if options.download_adapter else "kept by the service"
-        yield "adapter", kept
+        copies = ", and downloaded with every one" if options.download_adapter else ""
+        yield "adapters", f"kept by the service{copies}"
     else:
         place = config.backend.adapter_path or "checkpoints/ and final/ there"
         yield "adapters", place
@@ -266,27 +261,6 @@ def _written(config: RunConfig, options: TinkerOptions | None) -> Rows:
 def _so_far(config: RunConfig, measured: Measured) -> Rows:
     yield "steps", f"{measured.steps:,} of {config.training.max_steps:,}"
     yield "time", f"{measured.hours:.2f} hours, about {measured.hours_at_end:.2f} at the end"
-
-
-def _amounts(
-    most: Bounds | None, measured: Measured | None, options: TinkerOptions | None
-) -> Iterator[Amount]:
-    if not options:
-        return
-    prices = options.prices
-
-    def amount(label: str, tokens: TokenCount) -> Amount:
-        return Amount(label, tokens, tokens.cost(prices) if prices else None)
-
-    if most:
-        yield amount("a step, at most", most.step)
-        if most.evaluations:
-            yield amount("an evaluation, at most", most.evaluation)
-        yield amount("the whole run, at most", most.run)
-    if measured and measured.used and measured.at_end:
-        yield amount(f"used in {measured.steps:,} steps", measured.used)
-        yield amount("a step, on average", measured.used.times(1 / measured.steps))
-        yield amount("the whole run, if it goes on so", measured.at_end)
 
 
 def _notes(

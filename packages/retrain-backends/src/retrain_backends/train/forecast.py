@@ -1,6 +1,6 @@
 """How many tokens a run will use and what they cost: at most, and judged by what it has used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -8,6 +8,7 @@ from statistics import fmean
 from retrain_backends.config import CONFIG_FILE, RunConfig
 from retrain_backends.errors import ConfigError
 from retrain_backends.tinker.ledger import TOTAL, TokenCount
+from retrain_backends.tinker.options import Prices
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
@@ -64,6 +65,15 @@ class Measured:
     hours_at_end: float
     used: TokenCount | None
     at_end: TokenCount | None
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A row of the table of tokens; `cost` is None without prices."""
+
+    label: str
+    tokens: TokenCount
+    cost: float | None
 
 
 def measure_prompts(config: RunConfig) -> tuple[PromptLengths, PromptLengths | None]:
@@ -144,6 +154,27 @@ def measure_run(run_dir: Path, max_steps: int) -> Measured:
         used=used,
         at_end=used and used.times(longer),
     )
+
+
+def amounts(
+    most: Bounds | None, measured: Measured | None, prices: Prices | None
+) -> Iterator[Amount]:
+    """The table of tokens: the most that is possible, and what was measured, as far as known."""
+
+    def amount(label: str, tokens: TokenCount) -> Amount:
+        return Amount(label, tokens, tokens.cost(prices) if prices else None)
+
+    if most:
+        yield amount("a step, at most", most.step)
+        if most.evaluations:
+            yield amount("an evaluation, at most", most.evaluation)
+        yield amount("the whole run, at most", most.run)
+    if measured and measured.used and measured.at_end:
+        yield amount(f"used in {measured.steps:,} steps", measured.used)
+        yield amount(
+            "a step with its share of evaluations", measured.used.times(1 / measured.steps)
+        )
+        yield amount("the whole run, if it goes on so", measured.at_end)
 
 
 def _lengths(lengths: Sequence[int]) -> PromptLengths:

@@ -18,6 +18,7 @@ from retrain_backends.types import StepResult
 from retrain_core import distinct_ngram_share, offsets_from_lengths, segment_sum
 
 NONFINITE = "nonfinite"
+_MISMATCH = ("mean_abs_logprob_diff", "ratio_p99", "kl_k3")  # of sampler and trainer
 _NGRAM, _SHORTEST, _DISTINCT = 8, 32, 0.5  # what counts as repeating oneself
 
 
@@ -157,6 +158,11 @@ class Watch:
         self._engine = engine
         self._dumps = dumps
         self._active: frozenset[str] = frozenset()
+        self._checks = CHECKS
+
+    def leave_mismatch_alone(self) -> None:
+        """Check the difference of sampler and trainer no more: it is meant to be."""
+        self._checks = tuple(check for check in CHECKS if check.figure not in _MISMATCH)
 
     def examine(
         self, step: int, samples: Samples, result: StepResult | None, nonfinite_steps: int
@@ -186,7 +192,7 @@ class Watch:
 
     def _findings(self, figures: Mapping[str, float | None]) -> Iterator[_Finding]:
         """What was measured, with the worse of the thresholds that it reached."""
-        for check in CHECKS:
+        for check in self._checks:
             value = figures[check.figure]
             if value is None:
                 continue
@@ -225,10 +231,11 @@ class Watch:
         )
 
     def _event(self, step: int, result: StepResult) -> str:
+        norm = result.grad_norm
+        gradient = "" if norm is None else f" and the norm of its gradient {norm}"
         return (
-            f"step {step}: the loss is {result.loss} and the norm of its gradient "
-            f"{result.grad_norm}, so no optimiser step was taken; the batch is in "
-            f"{dump_path(self._dumps, step)}"
+            f"step {step}: the loss is {result.loss}{gradient}, so no optimiser step "
+            f"was taken; the batch is in {dump_path(self._dumps, step)}"
         )
 
 
@@ -259,8 +266,7 @@ def sample_figures(samples: Samples) -> dict[str, float | None]:
 
 def _mismatch(result: StepResult | None) -> dict[str, float | None]:
     """The figures of MATHS.md 6; None when nothing was trained, or when they are not finite."""
-    names = ("mean_abs_logprob_diff", "ratio_p99", "kl_k3")
-    found = dict.fromkeys(names) if result is None else {n: getattr(result, n) for n in names}
+    found = {name: result and getattr(result, name) for name in _MISMATCH}
     return {
         name: value if value is not None and isfinite(value) else None
         for name, value in found.items()

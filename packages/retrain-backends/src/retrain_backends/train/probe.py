@@ -8,6 +8,10 @@ of the same tokens tells what the engine's log-probs are:
     of a truncated distribution      above the trainer's for every token, by the mass cut away
     of other tokens, or another model    the trainer finds the tokens implausible
 
+A trainer that knows temperature 1 only (`Capabilities.temperature`) is not wronged by either of the
+first two, which differ in what its ratios then mean (`consequence`). They are told apart by the
+tokens of the low temperature, whose log-probs lie above the trainer's or agree with them.
+
 A new adapter changes nothing, so whether the engine uses the one that is trained shows only after
 an optimiser step: then the engine must agree with the trainer as well as before.
 """
@@ -21,38 +25,21 @@ import numpy as np
 from retrain_backends.protocols import Backend
 from retrain_backends.randomness import Purpose
 from retrain_backends.tokenizer import Tokenizer
+from retrain_backends.train.logprob_kind import (
+    COLD,
+    DISTANCES,
+    FEWEST,
+    HOT,
+    LogprobKind,
+    distance,
+    explain,
+    explain_at_1,
+)
 from retrain_backends.types import Completion, Floats, SamplingParams, Tokens
 
-LogprobKind: TypeAlias = Literal["tempered", "raw", "truncated", "unexplained", "undecided"]
 AdapterUse: TypeAlias = Literal["active", "inactive", "undecided"]
 
-COLD, HOT = 0.2, 1.0
 _GROUP, _TOKENS = 4, 8  # completions of a prompt, and tokens of each
-_FEWEST = 4  # with fewer tokens than these nothing is concluded
-# Distances of log-probs in nats. Rounding in bfloat16 is one or two hundredths at temperature 1,
-# and grows as logits are divided by a lower one.
-_SAME = {HOT: 0.05, COLD: 0.25}
-_CUT = 0.01  # mean excess over the trainer that truncation makes and rounding does not
-_ONE_SIDED = 0.9  # share of the distance that is excess: rounding falls to both sides
-_IMPLAUSIBLE = 1.0  # mean excess times temperature at which the tokens are not the trainer's
-
-DEFECTS: Mapping[str, str] = {
-    "raw_logprobs": "the engine returns log-probs at temperature 1 whatever it samples at; have it "
-    "return those of the distribution that it samples from",
-    "truncated_logprobs": "the engine samples from a truncated distribution (top-k, top-p, min-p); "
-    "switch the truncation off",
-    "wrong_ids": "the trainer finds the engine's tokens implausible: they are not the tokens that "
-    "its log-probs belong to, or another model sampled them",
-    "other_policy": "the engine's log-probs are not quite the trainer's at any temperature: its "
-    "weights, adapter or precision are others",
-    "no_round_trip": "the engine's tokens do not come back from the tokenizer as the same text; "
-    "compare the tokenizer of the engine with that of model.model",
-    "inactive_adapter": "training has changed the adapter, but not what the engine samples; it "
-    "samples from other weights",
-}
-
-
-_DEFECT_OF_KIND = {"raw": "raw_logprobs", "truncated": "truncated_logprobs"}
 
 
 @dataclass(frozen=True)
@@ -122,23 +109,25 @@ class SamplerProbe:
         ids = [*hot.ids, *cold.ids]
         exact, readable = self._round_trips(ids)
         tokens = sum(map(len, ids))
+        temperature = self._backend.capabilities.temperature
         shapes = all(row.tokens_T.shape == row.logprobs_T.shape for row in [*hot.rows, *cold.rows])
         if not shapes or not all(map(self._is_known, ids)):
             return ProbeResult("unexplained", exact, ("wrong_ids",), {}, tokens)
         hot_scores = hot.scored(self._backend, HOT)
         self._before = hot, hot_scores
+        raw_scores = cold.scored(self._backend, HOT)
         excess = {
             "hot": hot.logprobs_t - hot_scores,
-            "cold": cold.logprobs_t - cold.scored(self._backend, COLD),
-            "raw": cold.logprobs_t - cold.scored(self._backend, HOT),
+            "raw": cold.logprobs_t - raw_scores,
         }
-        kind, defect = _explain(excess)
+        if temperature:
+            excess["cold"] = cold.logprobs_t - cold.scored(self._backend, COLD)
+            kind, defect = explain(excess)
+        else:
+            surprisal = {"hot": distance(hot_scores), "cold": distance(raw_scores)}
+            kind, defect = explain_at_1(excess, surprisal)
         defects = [*([defect] if defect else []), *([] if readable else ["no_round_trip"])]
-        distances = {
-            "at_temperature_1": _distance(excess["hot"]),
-            f"at_temperature_{COLD}": _distance(excess["cold"]),
-            f"raw_at_temperature_{COLD}": _distance(excess["raw"]),
-        }
+        distances = {DISTANCES[name]: distance(part) for name, part in excess.items()}
         return ProbeResult(kind, exact, tuple(defects), distances, tokens)
 
     def adapter_use(self) -> AdapterUse:
@@ -151,12 +140,14 @@ class SamplerProbe:
         if self._before is None:
             return "undecided"
         before, old_scores = self._before
-        moved = _distance(before.scored(self._backend, HOT) - old_scores)
-        noise = _distance(before.logprobs_t - old_scores)
-        if before.logprobs_t.size < _FEWEST or moved <= 3 * noise:
+        moved = distance(before.scored(self._backend, HOT) - old_scores)
+        noise = distance(before.logprobs_t - old_scores)
+        if before.logprobs_t.size < FEWEST or moved <= 3 * noise:
             return "undecided"
         now = self._sample(HOT)
-        apart = _distance(now.logprobs_t - now.scored(self._backend, HOT))
+        if now.logprobs_t.size < FEWEST:
+            return "undecided"
+        apart = distance(now.logprobs_t - now.scored(self._backend, HOT))
         if apart <= moved / 3:
             return "active"
         return "inactive" if np.isfinite(moved) and apart >= 2 * moved / 3 else "undecided"
@@ -189,32 +180,3 @@ class SamplerProbe:
         exact = [np.array_equal(ids, again) for ids, again in zip(rows, back, strict=True)]
         again = ["".join(self._tokenizer.token_texts(ids)) for ids in back]
         return float(np.mean(exact)) if exact else 1.0, texts == again
-
-
-def _explain(excess: Mapping[str, Floats]) -> tuple[LogprobKind, str | None]:
-    """The kind of log-probs, and the defect if that is one, from engine minus trainer.
-
-    `hot`: both at temperature 1; `cold`: both at the low one; `raw`: the engine's of the low one
-    against the trainer's at 1.
-    """
-    hot, cold, raw = (_distance(excess[name]) for name in ("hot", "cold", "raw"))
-    above = {name: float(part.mean()) if part.size else 0.0 for name, part in excess.items()}
-    few = min(part.size for part in excess.values()) < _FEWEST
-    if few or max(hot, cold, raw) <= _SAME[HOT]:
-        kind = "undecided"
-    elif above["cold"] <= above["hot"] > max(_CUT, _ONE_SIDED * hot):
-        kind = "truncated"
-    elif hot <= _SAME[HOT] and cold <= min(raw, _SAME[COLD]):
-        kind = "tempered"
-    elif hot <= _SAME[HOT] and raw <= min(cold, _SAME[HOT]):
-        kind = "raw"
-    else:
-        kind = "unexplained"
-    if kind == "unexplained":
-        implausible = max(above["hot"], COLD * above["cold"]) >= _IMPLAUSIBLE
-        return kind, "wrong_ids" if implausible else "other_policy"
-    return kind, _DEFECT_OF_KIND.get(kind)
-
-
-def _distance(excess: Floats) -> float:
-    return float(np.abs(excess).mean()) if excess.size else 0.0

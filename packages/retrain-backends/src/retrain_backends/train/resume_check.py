@@ -1,6 +1,6 @@
 """What resuming a run would do, and whether its numbers would be those of an undisturbed run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,8 @@ def check_resume(run_dir: Path) -> ResumeReport:
     refused = _refusals(point)
     if refused:
         return ResumeReport((*_facts(point), ("resumes", _listed("no", refused))), exact=False)
-    reasons = [*point.inexact(), *_reasons_of_the_backend(point)]
-    verdict = _listed("no", reasons) if reasons else f"yes: {_promise(point)}"
-    return ResumeReport((*_facts(point), ("resumes", "yes"), ("exact", verdict)), not reasons)
+    exact, verdict = _verdict(point)
+    return ResumeReport((*_facts(point), ("resumes", "yes"), ("exact", verdict)), exact)
 
 
 def _point_of(run_dir: Path) -> ResumePoint | RunError:
@@ -59,10 +58,19 @@ def _refusals(point: ResumePoint) -> list[str]:
     return []
 
 
-def _reasons_of_the_backend(point: ResumePoint) -> Iterator[str]:
-    name = point.config.backend.backend
-    if declared_capabilities(name).resume != "exact":
-        yield f"the backend `{name}` saves weights and optimiser only"
+def _verdict(point: ResumePoint) -> tuple[bool, str]:
+    """Whether the run is known to go on exactly, and the words for it.
+
+    A backend that cannot promise it is measured by `Backend.load`, and so not before the run is
+    gone on with.
+    """
+    reasons, name = point.inexact(), point.config.backend.backend
+    if point.saved and point.saved.checkpoint and declared_capabilities(name).resume != "exact":
+        unsure = f"the backend `{name}` does not promise to keep weights and optimiser exactly"
+        return False, _listed(
+            "unknown until it is measured when the run goes on", [unsure, *reasons]
+        )
+    return (False, _listed("no", reasons)) if reasons else (True, f"yes: {_promise(point)}")
 
 
 def _promise(point: ResumePoint) -> str:
@@ -78,6 +86,10 @@ def _facts(point: ResumePoint) -> Iterator[tuple[str, str]]:
     if saved and saved.checkpoint:
         size = f"{saved.bytes / 1e6:,.1f} MB"
         yield "from", f"{saved.checkpoint}: {len(saved.files)} files, {size}, digests right"
+        if saved.remote:
+            yield "service", saved.remote
+        if saved.resume_fidelity:
+            yield "last resumed", f"{saved.resume_fidelity}, as measured then"
         if saved.score is not None:
             yield "score", f"{saved.score:.3f}"
     else:
@@ -89,5 +101,5 @@ def _facts(point: ResumePoint) -> Iterator[tuple[str, str]]:
     yield "versions", "; ".join(point.updates) or "those of the run"
 
 
-def _listed(answer: str, reasons: list[str]) -> str:
+def _listed(answer: str, reasons: Sequence[str]) -> str:
     return f"{answer}: {'; '.join(reasons)}"

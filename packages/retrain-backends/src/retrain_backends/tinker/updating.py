@@ -1,0 +1,116 @@
+"""One optimiser step on a service, and what it comes to in the units of the local backend."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import tinker
+
+from retrain_backends.config import RunConfig
+from retrain_backends.tinker.datums import (
+    ServiceLoss,
+    completion_logprobs,
+    datums_to_train,
+    parts,
+)
+from retrain_backends.tinker.service import Service, Trainer
+from retrain_backends.types import Floats, StepResult, TrainBatch
+from retrain_core import LossOptions, policy_loss
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a step came to.
+
+    `logprobs_t`: of the batch's tokens before the step, nats, shape (t,); `tokens`: of the whole
+    sequences that were trained on; `times_s`: the parts of the step by name.
+    """
+
+    logprobs_t: Floats
+    tokens: int
+    times_s: Mapping[str, float]
+
+
+class Updater:
+    """Takes optimiser steps: AdamW on the policy-gradient loss, as the run is configured.
+
+    Args:
+      service: where the trainer is.
+      config: of the run.
+      part_tokens: of one forward and backward pass.
+    """
+
+    def __init__(self, service: Service, config: RunConfig, part_tokens: int) -> None:
+        self._service = service
+        self._part_tokens = part_tokens
+        self._loss = ServiceLoss.of(config.algorithm.loss_options())
+        self._adam = tinker.AdamParams(
+            learning_rate=config.training.lr,
+            beta1=config.optimizer.beta1,
+            beta2=config.optimizer.beta2,
+            eps=config.optimizer.eps,
+            weight_decay=config.training.weight_decay,
+        )
+
+    def update(self, trainer: Trainer, batch: TrainBatch) -> Update:
+        """One step on a batch.
+
+        Gradient and step are submitted together and awaited after, so that the service need not
+        wait for us in between; it does not look at the loss before it takes the step.
+
+        Raises:
+          RunError: the service failed.
+        """
+        doing = f"training step {batch.step}"
+        started = perf_counter()
+        datums = datums_to_train(batch)
+        gradients = [
+            trainer.forward_backward(part, self._loss.name, self._loss.config)
+            for part in parts(datums, self._part_tokens)
+        ]
+        step = trainer.optim_step(self._adam)
+        outputs = [
+            output
+            for gradient in gradients
+            for output in self._service.wait(gradient, doing).loss_fn_outputs
+        ]
+        found_at = perf_counter()
+        self._service.wait(step, doing)
+        lengths = np.diff(batch.token_offsets_n).tolist()
+        return Update(
+            np.concatenate(completion_logprobs(outputs, lengths)),
+            sum(datum.model_input.length for datum in datums),
+            {"gradient": found_at - started, "update": perf_counter() - found_at},
+        )
+
+
+def is_finite(batch: TrainBatch) -> bool:
+    """Whether all that is trained on is a number."""
+    values = (batch.advantages_t, batch.logprobs_t)
+    return all(bool(np.isfinite(value[batch.trained_t]).all()) for value in values)
+
+
+def step_result(
+    batch: TrainBatch, new_t: Floats, bounds: LossOptions, times_s: Mapping[str, float]
+) -> StepResult:
+    """What the local backend would report of the step.
+
+    Args:
+      batch: what was trained on.
+      new_t: the trainer's log-probs of its tokens before the step, nats, shape (t,).
+      bounds: on the ratio.
+      times_s: the parts of the step by name.
+    """
+    result = policy_loss(new_t, batch.logprobs_t, batch.advantages_t, batch.trained_t, bounds)
+    return StepResult(
+        loss=result.loss,
+        num_tokens=result.num_tokens,
+        grad_norm=None,
+        mean_abs_logprob_diff=result.mean_abs_logprob_diff,
+        kl_k3=result.kl_k3,
+        ratio_p99=result.ratio_p99,
+        ratio_max=result.ratio_max,
+        clip_fraction=result.clip_fraction,
+        times_s=times_s,
+    )
