@@ -112,11 +112,12 @@ def comparison_table(comparison: Comparison) -> Table:
     """The comparison for a console: a row for each condition, mean ± standard deviation."""
     evaluated = any(result.held_out.count for result in comparison.conditions)
     windows = sorted({result.window for result in comparison.conditions if result.seeds})
-    width = " to ".join(dict.fromkeys(map(str, windows[:1] + windows[-1:])))
+    span = " to ".join(dict.fromkeys(map(str, windows[:1] + windows[-1:])))
+    window = "last step" if span == "1" else f"last {span} steps"
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     table.add_column("condition", overflow="fold")
     table.add_column("runs", justify="right")
-    table.add_column(f"correct, last {width} steps" if width else "correct", justify="right")
+    table.add_column(f"correct, {window}" if windows else "correct", justify="right")
     if evaluated:
         table.add_column("held-out, at the end", justify="right")
     for result in comparison.conditions:
