@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -75,7 +76,14 @@ def _directory_to_reopen(campaign: Campaign, asked: Asked) -> Path | None:
 
 
 def _run(opened: Opened, capacity: Capacity, executor: Executor, console: Console) -> int:
-    ledger = Ledger(opened.directory, opened.manifest)
+    with closing(Ledger(opened.directory, opened.manifest)) as ledger:
+        finished = _control(opened, capacity, executor, ledger, console)
+    return _conclude(ledger, console, finished)
+
+
+def _control(
+    opened: Opened, capacity: Capacity, executor: Executor, ledger: Ledger, console: Console
+) -> bool:
     for line in _opening_lines(opened, capacity):
         print_lines(console, line)
     campaign = opened.campaign
@@ -88,8 +96,7 @@ def _run(opened: Opened, capacity: Capacity, executor: Executor, console: Consol
         analyse=analysis_for(campaign.base.logging),
     )
     with view_for(console, ledger) as view:
-        finished = Controller(ledger, orders, executor, view).run()
-    return _conclude(ledger, console, finished)
+        return Controller(ledger, orders, executor, view).run()
 
 
 def jobs_of(opened: Opened, capacity: Capacity) -> dict[str, Job]:

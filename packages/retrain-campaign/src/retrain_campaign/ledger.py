@@ -11,18 +11,21 @@ from pydantic import JsonValue
 
 from retrain_campaign.manifest import CHANGES_FILE, Manifest, RunEntry, write_manifest
 
-# The manifest is replaced so seldom that this costs at most this share of the time.
-_SHARE = 0.02
-
 
 class Ledger:
     """The runs of a campaign as they are now.
 
     A change costs one line, however many runs there are; the whole manifest is written when the
     last time is long enough ago compared with how long that took.
+
+    Args:
+      directory: of the campaign.
+      manifest: as it is to be from now on.
+      share: of the time, that replacing the manifest may take.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, share: float = 0.02) -> None:
+        self._share = share
         self.directory = directory
         self.manifest = manifest
         self._place = {run.name: index for index, run in enumerate(manifest.runs)}
@@ -74,12 +77,16 @@ class Ledger:
     def write(self) -> None:
         """Replace the manifest."""
         started = monotonic()
+        self.close()
+        write_manifest(self.directory, self.manifest)
+        ended = monotonic()
+        self._due = ended + (ended - started) / self._share
+
+    def close(self) -> None:
+        """Close the file of changes; the next change opens it again."""
         if self._changes:
             self._changes.close()
             self._changes = None
-        write_manifest(self.directory, self.manifest)
-        ended = monotonic()
-        self._due = ended + (ended - started) / _SHARE
 
 
 def now_utc() -> str:
