@@ -1,10 +1,13 @@
 import json
 import os
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wandb.proto import wandb_internal_pb2 as messages
 
 from retrain_backends.tracking.figures import TRAIN_FIGURES
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
@@ -59,6 +62,38 @@ class Reward:
             os.kill(os.getpid(), 9)
         return [Verdict(float(len(item.response) % 2)) for item in items]
 """
+
+
+HEADER = 7  # bytes before the first block, and before every piece of a record
+BLOCK = 32 * 1024
+LAST_PIECES = (1, 4)  # a whole record, the last piece of one
+
+
+def records_of(file: Path) -> Iterator[messages.Record]:
+    """The records of a `.wandb` file: LevelDB's log format behind a header."""
+    data, at, whole = file.read_bytes(), HEADER, b""
+    while at + HEADER <= len(data):
+        if BLOCK - at % BLOCK < HEADER:  # too small for a piece: padding
+            at += BLOCK - at % BLOCK
+            continue
+        size, kind = struct.unpack_from("<HB", data, at + 4)
+        whole += data[at + HEADER : at + HEADER + size]
+        at += HEADER + size
+        if kind in LAST_PIECES:
+            record = messages.Record()
+            record.ParseFromString(whole)
+            yield record
+            whole = b""
+
+
+@pytest.fixture
+def wandb_records():
+    """All records that runs below a directory wrote, by the file they are in."""
+
+    def read(directory: Path) -> dict[Path, list[messages.Record]]:
+        return {file: list(records_of(file)) for file in sorted(directory.rglob("*.wandb"))}
+
+    return read
 
 
 @pytest.fixture

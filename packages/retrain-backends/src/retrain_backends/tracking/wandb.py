@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import wandb
 
-from retrain_backends.config import LoggingConfig
 from retrain_backends.errors import RunError
-from retrain_backends.tracking.trackers import TrackedRun, reason
+from retrain_backends.tracking.trackers import TrackedRun
 
 # In the run's directory: which run there is this one.
 IDENTITY_FILE: Final = "wandb.json"
@@ -42,13 +41,14 @@ class WandbTracker:
         self._run: Any = _start(run, identity)
         offline = self._run.offline
         self._first = 0 if offline else self._run.step
+        if not (offline or self._run.url):
+            run.say("wandb: switched off by WANDB_MODE")
+            return
         for superseded in _offline_directories(run.directory, identity, self._run.dir):
             shutil.rmtree(superseded)
-        if offline:
-            place = Path(self._run.dir).parent
-            run.say(f"wandb: offline; `wandb sync {place}` uploads the run")
-        else:
-            run.say(f"wandb: {self._run.url or 'switched off by WANDB_MODE'}")
+        place = Path(self._run.dir).parent
+        sync = f"offline; `wandb sync {place}` uploads the run"
+        run.say(f"wandb: {sync if offline else self._run.url}")
 
     def log(self, step: int, figures: Mapping[str, float | str]) -> None:
         """Add the step to the history, unless it has it."""
@@ -60,45 +60,7 @@ class WandbTracker:
         self._run.finish()
 
 
-def note(directory: Path, logging: LoggingConfig, figures: Mapping[str, float | str]) -> str:
-    """Add figures to the summary of a run that has ended, such as the result of an analysis.
-
-    Args:
-      directory: of the run.
-      logging: its `[logging]`.
-      figures: by the names they get there.
-
-    Returns:
-      What went wrong, in a line; empty when nothing did.
-    """
-    # A border: the service, its library and the network.
-    try:
-        run = _init(directory, logging, _identity(directory), {})
-        run.summary.update(dict(figures))
-        run.finish()
-    except Exception as error:  # noqa: BLE001
-        return f"wandb: {reason(error)}"
-    return ""
-
-
 def _start(run: TrackedRun, identity: str) -> Any:
-    logging = run.logging
-    tags = (tag.strip() for tag in logging.wandb_tags.split(","))
-    return _init(
-        run.directory,
-        logging,
-        identity,
-        {
-            "name": (logging.wandb_run_name or run.name)[:_LONGEST_NAME],
-            "group": logging.wandb_group[:_LONGEST_NAME] or None,
-            "tags": [tag[:_LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
-            "config": dict(run.settings),
-            "allow_val_change": True,
-        },
-    )
-
-
-def _init(directory: Path, logging: LoggingConfig, identity: str, more: Mapping[str, Any]) -> Any:
     """Start or continue the run, without a word on the console and without asking for a key."""
     quiet = {"silent": True, "console": "off"}
     mode = wandb.setup(wandb.Settings(**quiet)).settings.mode
@@ -106,10 +68,17 @@ def _init(directory: Path, logging: LoggingConfig, identity: str, more: Mapping[
         raise RunError(
             "no key: `wandb login` stores one, WANDB_API_KEY has one, WANDB_MODE=offline needs none"
         )
+    logging = run.logging
+    tags = (tag.strip() for tag in logging.wandb_tags.split(","))
     return wandb.init(
         project=logging.wandb_project,
         entity=logging.wandb_entity or None,
-        dir=str(directory),
+        name=(logging.wandb_run_name or run.name)[:_LONGEST_NAME],
+        group=logging.wandb_group[:_LONGEST_NAME] or None,
+        tags=[tag[:_LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
+        config=dict(run.settings),
+        allow_val_change=True,
+        dir=str(run.directory),
         id=identity,
         resume="allow",
         reinit="create_new",
@@ -119,7 +88,6 @@ def _init(directory: Path, logging: LoggingConfig, identity: str, more: Mapping[
             finish_timeout=_FINISH_TIMEOUT_S,
             finish_timeout_raises=True,
         ),
-        **more,
     )
 
 
