@@ -172,7 +172,7 @@ def _title(config: RunConfig) -> str:
 
 @contextmanager
 def _journal(config: RunConfig, place: Place, console: Console) -> Iterator[Journal]:
-    """The logs of the run; their rows go to its trackers too, those that are there already first."""
+    """The logs of the run, whose rows its trackers get too; those that are there already first."""
     name = condition(config.algorithm)
     tracked = TrackedRun(
         directory=place.directory,
