@@ -6,7 +6,8 @@
 A campaign is `python -m retrain_campaign`, with two workers. It is gone on with until every run is
 done; then each run must have exactly one directory, with all logs (times aside), checkpoints and
 adapters of the same campaign done one run after another and never killed, byte for byte. When a
-campaign ends before all kills are done, another one begins. Exit code 1 if anything differs.
+campaign ends before all kills are done, another one begins; with `--kills 0` one is done that is
+not killed. Exit code 1 if anything differs.
 """
 
 import argparse
@@ -92,7 +93,7 @@ def main() -> None:
         whole = results_of(whole_place)
         print(f"undisturbed: {time.monotonic() - started:.1f} s", flush=True)
         kills, wrong, seed = Counter[str](), [], chosen.first
-        while kills.total() < chosen.kills:
+        while seed == chosen.first or kills.total() < chosen.kills:
             place = prepare(Path(directory) / f"seed_{seed}", chosen.backend)
             done = disturbed(place, Random(seed), chosen.kills - kills.total())
             kills += done
