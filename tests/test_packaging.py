@@ -28,6 +28,7 @@ WITH_EXTRA = (
     "rewards/judge.py",
     "tinker/",
     "tracking.py",
+    "tracking/wandb.py",
 )
 # Their tests, and one that imports them all.
 TESTS_WITH_EXTRA = [
@@ -36,6 +37,7 @@ TESTS_WITH_EXTRA = [
     "--ignore=tests/backends/testing/tinker",
     "--ignore=tests/backends/data/test_hendrycks.py",
     "--ignore=tests/backends/data/test_hub.py",
+    "--ignore=tests/backends/tracking/test_wandb.py",
     "--deselect=tests/backends/test_plugins.py::test_every_built_in_is_there",
 ]
 TESTS_WITH_EXTRA_TINKER = [

@@ -65,7 +65,7 @@ def test_version(retrain):
         (["a.toml"], "a.toml: no such file"),
         (["./a"], "a: no such file"),
         (["schem"], "schem: neither a file nor a command; did you mean `retrain schema`?"),
-        (["zzz"], "zzz: neither a file nor a command; the commands are run, init, "),
+        (["zzz"], "zzz: neither a file nor a command; the commands are run, campaign, "),
         (["flags", "zzz"], "zzz: no flag mentions it; `retrain flags` lists them all"),
     ],
 )

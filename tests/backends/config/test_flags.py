@@ -1,6 +1,6 @@
 import pytest
 
-from retrain_backends.config import read_arguments, sections
+from retrain_backends.config import load_command_line, read_arguments, sections
 
 SHORT = """
     --seed --lr --batch-size --group-size --max-steps --lora-rank --log-dir --advantage-mode
@@ -99,3 +99,10 @@ def test_wrong_flags(arguments, line):
 def test_the_value_of_an_unknown_flag_is_not_a_file_but_a_file_is():
     assert read_arguments(["--lrr", "3", "run.toml"]).paths == ["run.toml"]
     assert read_arguments(["--verbose", "run.toml"]).paths == ["run.toml"]
+
+
+def test_an_optional_table_can_be_left_out(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[campaign]\nseeds = [1]\n[squeeze]\n")
+    config = load_command_line([str(path), "--no-campaign", "--no-squeeze"])
+    assert (config.campaign, config.squeeze) == (None, None)

@@ -166,6 +166,10 @@ def test_defaults_of_the_optional_tables():
         "parallel": False,
         "max_workers": 0,
         "stagger_seconds": 0.0,
+        "retries": 1,
+        "executor": "process",
+        "executor_options": {},
+        "directory": "",
         "conditions": (),
     }
 

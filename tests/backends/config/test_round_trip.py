@@ -76,13 +76,18 @@ def tables(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def keys_agree(table: dict[str, Any]) -> bool:
-    """What `[backpressure]` and `[eval]` demand of several keys together."""
+    """What `[backpressure]`, `[eval]` and `[campaign]` demand of several keys together."""
+    labels = [
+        c.get("name") or f"{c['advantage_mode']}+{c['transform_mode']}"
+        for c in table.get("conditions", ())
+    ]
     samples, temperature = table.get("samples", 1), table.get("temperature", -1)
     return (
         table.get("min_batch_size", 1) <= table.get("max_batch_size", 64)
         and max(table.get("pass_k", [1])) <= samples
         and not -1 < temperature < 0
         and (samples == 1 or temperature != 0)
+        and len(set(labels)) == len(labels)
     )
 
 

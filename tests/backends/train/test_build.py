@@ -31,8 +31,6 @@ class WithoutEntropy(FakeBackend):
         ("planning.detector", "semantic"),
         ("environment.provider", "verifiers"),
         ("backpressure.enabled", True),
-        ("logging.wandb_project", "mine"),
-        ("campaign.max_steps", 5),
     ],
 )
 def test_what_comes_later_is_refused(key, value):
@@ -40,6 +38,11 @@ def test_what_comes_later_is_refused(key, value):
         refuse_unavailable(load_config(None, {key: value}))
     [problem] = caught.value.problems
     assert problem.startswith((key.split(" ")[0], f"[{key.split('.')[0]}]"))
+
+
+def test_a_campaign_is_not_a_run():
+    with pytest.raises(NotAvailableError, match=r"`retrain campaign FILE.toml` does them all"):
+        refuse_unavailable(load_config(None, {"campaign.max_steps": 5}))
 
 
 def test_all_refusals_come_at_once(make_config, tmp_path):

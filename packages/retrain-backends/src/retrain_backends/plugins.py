@@ -38,6 +38,7 @@ _EXTRAS = {
     "safetensors": "local",
     "tinker": "tinker",
     "torch": "local",
+    "wandb": "wandb",
 }
 
 

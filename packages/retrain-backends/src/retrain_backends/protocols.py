@@ -1,6 +1,6 @@
 """What the parts of a run promise each other; built-ins and plugins keep the same protocols."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -122,4 +122,20 @@ class PlanningDetector(Protocol):
 
     def mask(self, tokens: Sequence[str]) -> npt.NDArray[np.bool_]:
         """True for planning tokens; one entry for each token text, in order."""
+        ...
+
+
+class Tracker(Protocol):
+    """Carries the figures of a run to a service that draws them."""
+
+    def log(self, step: int, figures: Mapping[str, float | str]) -> None:
+        """Take the figures that are known after `step` steps, by name.
+
+        Steps come in rising order, each once. After resuming, the figures of the steps before come
+        again first: what the service has already is left out.
+        """
+        ...
+
+    def close(self) -> None:
+        """Bring out what is still on its way."""
         ...

@@ -10,6 +10,7 @@ import typer
 
 from retrain_backends.errors import RetrainError
 from retrain_cli import __version__
+from retrain_cli.commands.campaign import campaign
 from retrain_cli.commands.explain import explain
 from retrain_cli.commands.flags import flags
 from retrain_cli.commands.init import init
@@ -18,6 +19,7 @@ from retrain_cli.commands.rewards import rewards
 from retrain_cli.commands.run import run
 from retrain_cli.commands.schema import schema
 from retrain_cli.commands.squeeze import squeeze
+from retrain_cli.commands.status import status
 from retrain_cli.dispatch import HasItsOwnHelp, RunByDefault, TakesEverything
 from retrain_squeeze.errors import SqueezeError
 
@@ -28,7 +30,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(run)
+app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(campaign)
 app.command()(init)
+app.command()(status)
 app.command(
     context_settings=TakesEverything.settings,
     options_metavar="[PATH.toml] [--from DIR] [--flag value]...",

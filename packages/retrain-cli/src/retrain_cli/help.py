@@ -25,6 +25,8 @@ _EXAMPLES = (
     ("retrain", "train as ./retrain.toml says"),
     ("retrain my.toml", "train as another file says"),
     ("retrain my.toml --lr 1e-4 --seed 1", "the same with two keys changed"),
+    ("retrain campaign.toml", "every condition under every seed, if the file has [campaign]"),
+    ("retrain campaign.toml --resume", "go on with the newest campaign of that file"),
 )
 
 # The flags that most runs use; `retrain flags` has them all.

@@ -8,6 +8,7 @@ from retrain_backends.config.algorithm import (
     SepaConfig,
 )
 from retrain_backends.config.compute import BackendConfig, InferenceConfig
+from retrain_backends.config.conditions import label_of, with_condition
 from retrain_backends.config.describe import FieldDoc, SectionDoc, json_schema, sections
 from retrain_backends.config.evaluation import EvalConfig
 from retrain_backends.config.flags import read_arguments
@@ -21,7 +22,7 @@ from retrain_backends.config.load import (
 )
 from retrain_backends.config.model import LoraConfig, ModelConfig
 from retrain_backends.config.nearest import did_you_mean
-from retrain_backends.config.options import read_backend_options
+from retrain_backends.config.options import read_backend_options, read_options
 from retrain_backends.config.run import RunConfig, with_drawn_seed
 from retrain_backends.config.study import (
     CampaignConfig,
@@ -69,11 +70,14 @@ __all__ = [
     "did_you_mean",
     "dump_config",
     "json_schema",
+    "label_of",
     "load_command_line",
     "load_config",
     "load_env_file",
     "read_arguments",
     "read_backend_options",
+    "read_options",
     "sections",
+    "with_condition",
     "with_drawn_seed",
 ]

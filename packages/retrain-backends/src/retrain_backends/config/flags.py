@@ -2,7 +2,8 @@
 
 Every field is the flag `--section-key`; those of `SHORT_FLAG_SECTIONS` and `[resume] from` are
 also flags by their own name (`--lr`, `--resume`). A flag takes its value from the next argument or
-after `=`; a flag of a true-or-false field may stand alone, and has a `--no-` form.
+after `=`; a flag of a true-or-false field may stand alone, and has a `--no-` form. So has a table
+that need not be there: `--no-campaign` does a single run from the file of a campaign.
 """
 
 import tomllib
@@ -14,19 +15,21 @@ from retrain_backends.config.describe import FieldDoc, sections
 from retrain_backends.config.nearest import nearest
 
 _BOOLEANS = {"true": True, "false": False}
+_OPTIONAL = {f"--no-{name}": name for name in ("campaign", "squeeze")}
 
 
 @dataclass
 class Arguments:
     """A command line taken apart.
 
-    `overrides` is keyed `section.key`, `flags` names the flag that was typed for each, and
-    `problems` holds one line for each mistake.
+    `overrides` is keyed `section.key`, `flags` names the flag that was typed for each, `dropped`
+    are tables to leave out, and `problems` holds one line for each mistake.
     """
 
     paths: list[str] = field(default_factory=list)
     overrides: dict[str, object] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
 
@@ -45,6 +48,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     for argument, following in rest:
         if not argument.startswith("-"):
             result.paths.append(argument)
+        elif argument in _OPTIONAL:
+            result.dropped.add(_OPTIONAL[argument])
         elif _read_flag(result, argument, following):
             next(rest)
     return result

@@ -7,6 +7,7 @@ from typing import Any
 from dotenv import load_dotenv
 from pydantic import ValidationError
 
+from retrain_backends.config.conditions import problems_of_conditions
 from retrain_backends.config.describe import fields_by_path
 from retrain_backends.config.flags import Arguments, read_arguments
 from retrain_backends.config.problems import Origin, problems_of
@@ -83,11 +84,14 @@ def _load(path: Path | None, arguments: Arguments) -> RunConfig:
         except ConfigError as error:
             problems += error.problems
     given = _merged(tables, arguments.overrides)
+    for table in arguments.dropped:
+        given.pop(table, None)
     try:
         config = RunConfig.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
         problems += problems_of(error, Origin(str(path or "override"), arguments.flags), given)
     else:
+        problems += problems_of_conditions(config, str(path or "override"))
         if not problems:
             return config
     raise ConfigError(*problems)

@@ -1,4 +1,4 @@
-"""Tables whose keys belong to a part of a run: `[backend.options]`."""
+"""Tables whose keys belong to a part: `[backend.options]`, `[campaign.executor_options]`."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -18,9 +18,17 @@ def read_backend_options(model: type[OptionsT], options: Mapping[str, object]) -
     Raises:
       ConfigError: holds a line for every mistake.
     """
+    return read_options("backend.options", model, options)
+
+
+def read_options(name: str, model: type[OptionsT], options: Mapping[str, object]) -> OptionsT:
+    """Validate the table `name` as its part understands it.
+
+    Raises:
+      ConfigError: holds a line for every mistake.
+    """
     given = dict(options)
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        lines = problems_of_options(error, "backend.options", model, given)
-        raise ConfigError(*lines) from error
+        raise ConfigError(*problems_of_options(error, name, model, given)) from error

@@ -1,8 +1,8 @@
 """Around a run: its logs, campaigns of many runs, and the analysis of an adapter's rank."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 import retrain_core
 from retrain_backends.config.algorithm import AdvantageMode, TransformMode
@@ -10,6 +10,7 @@ from retrain_backends.config.section import (
     Allowed,
     Count,
     CountOrZero,
+    FreeTable,
     ListFromToml,
     NonNegative,
     PositiveShare,
@@ -68,10 +69,26 @@ class LoggingConfig(Section):
 
 
 class ConditionConfig(Section):
-    """One learning rule of the comparison."""
+    """One rule of the comparison; more keys can be set for it: `training.lr = 1e-4`."""
+
+    # Tables of overrides, by section; `conditions.py` checks what is in them.
+    __pydantic_extra__: dict[str, FreeTable] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
+    model_config = ConfigDict(extra="allow")
 
     advantage_mode: AdvantageMode = Field(description="As in `[algorithm]`.")
     transform_mode: TransformMode = Field(description="As in `[algorithm]`.")
+    name: Annotated[
+        str,
+        Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$"),
+        Allowed("letters, digits and . _ + -"),
+    ] = Field(
+        default="", description="What to call it. Empty: `{advantage_mode}+{transform_mode}`."
+    )
+
+    @property
+    def overrides(self) -> dict[str, FreeTable]:
+        """The tables that this condition changes, by section."""
+        return dict(self.__pydantic_extra__)
 
 
 class CampaignConfig(Section):
@@ -90,6 +107,20 @@ class CampaignConfig(Section):
     )
     stagger_seconds: NonNegative = Field(
         default=0.0, description="Seconds between the starts of two runs."
+    )
+    retries: CountOrZero = Field(
+        default=1, description="How often a run that died is started again before it has failed."
+    )
+    executor: Literal["process", "ray", "slurm"] = Field(
+        default="process",
+        description="What starts the runs: processes on this machine, a Ray cluster, or Slurm.",
+    )
+    executor_options: FreeTable = Field(
+        default_factory=dict, description="Settings of the executor, which checks them itself."
+    )
+    directory: str = Field(
+        default="",
+        description="Directory of the campaign. Empty: `campaign_<timestamp>` beside `log_dir`.",
     )
     conditions: Annotated[
         tuple[ConditionConfig, ...], ListFromToml, Allowed("tables [[campaign.conditions]]")

@@ -12,11 +12,11 @@ same seed. A figure that nobody measured is null, never 0.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Row: TypeAlias = Mapping[str, object]
 
@@ -28,14 +28,31 @@ EVALUATIONS_FILE = "eval.jsonl"
 JOURNAL_FILES = (METRICS_FILE, STEPS_FILE, GENERATIONS_FILE, EVALUATIONS_FILE)
 
 
+class Reader(Protocol):
+    """Is shown the rows of a run, once they are in its files."""
+
+    def step(self, row: Row) -> None:
+        """Take a row of `metrics.jsonl`."""
+        ...
+
+    def evaluation(self, row: Row) -> None:
+        """Take a row of `eval.jsonl`."""
+        ...
+
+
 class Journal:
     """Appends the rows of each step to the files of one run, and flushes them.
 
     A step's metrics row comes last: where it stands, the other rows of that step stand too.
+
+    Args:
+      directory: of the run.
+      readers: who else is shown the rows.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, readers: Sequence[Reader] = ()) -> None:
         self._directory = directory
+        self._readers = readers
         (directory / "emergence").mkdir(exist_ok=True)
         self._metrics = _open(directory / METRICS_FILE)
         self._steps = _open(directory / STEPS_FILE)
@@ -57,6 +74,8 @@ class Journal:
         _append(self._generations, generations)
         _append(self._steps, [emergence])
         _append(self._metrics, [metrics])
+        for reader in self._readers:
+            reader.step(metrics)
 
     def write_evaluation(self, step: int, summary: Row, questions: Iterable[Row]) -> None:
         """Add one evaluation: a file of its questions, then its line of `eval.jsonl`.
@@ -70,6 +89,8 @@ class Journal:
             _append(file, questions)
         with _open(self._directory / EVALUATIONS_FILE) as file:
             _append(file, [summary])
+        for reader in self._readers:
+            reader.evaluation(summary)
 
     def close(self) -> None:
         """Close the files."""

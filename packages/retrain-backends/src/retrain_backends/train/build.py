@@ -1,7 +1,7 @@
 """From the configuration to the parts of a run."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,14 @@ from retrain_backends.protocols import Backend, PlanningDetector
 from retrain_backends.rewards import RewardService, build_reward
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
+from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
+from retrain_backends.tracking.trackers import TrackedRun, open_tracking
 from retrain_backends.train.background import Background
 from retrain_backends.train.batches import BatchOrigin
 from retrain_backends.train.checkpoint import Checkpoints
 from retrain_backends.train.control import Control, TrainState
+from retrain_backends.train.forecast import evaluation_steps
 from retrain_backends.train.place import Place, claim_place, describe_start, reopen_place
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
@@ -126,7 +129,7 @@ def build(config: RunConfig) -> Run:
         print_lines(console, *_opening_lines(config, place, point))
         restored = _restore(backend, place, console)
         saved = place.saved.resumed(restored)
-        journal = stack.enter_context(Journal(place.directory))
+        journal = stack.enter_context(_journal(config, place, console))
         view = stack.enter_context(step_view(console, config.training.max_steps))
         return Run(
             config=config,
@@ -165,6 +168,23 @@ def declared_capabilities(name: str) -> Capabilities:
 def _title(config: RunConfig) -> str:
     name, seed = condition(config.algorithm), config.training.seed
     return f"{name}, seed {seed}: {config.model.model} on {config.backend.backend}"
+
+
+@contextmanager
+def _journal(config: RunConfig, place: Place, console: Console) -> Iterator[Journal]:
+    """The logs of the run, whose rows its trackers get too; those that are there already first."""
+    name = condition(config.algorithm)
+    tracked = TrackedRun(
+        directory=place.directory,
+        name=name,
+        logging=config.logging,
+        settings=run_settings(config, name),
+        say=lambda line: print_lines(console, line),
+    )
+    with open_tracking(tracked, frozenset(evaluation_steps(config))) as tracking:
+        tracking.replay(place.directory)
+        with Journal(place.directory, [tracking]) as journal:
+            yield journal
 
 
 def _restore(backend: Backend, place: Place, console: Console) -> Restored | None:

@@ -12,18 +12,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from retrain_backends.atomic import flush
 from retrain_backends.config import TrainingConfig
 from retrain_backends.errors import RunError
 from retrain_backends.protocols import Backend
 from retrain_backends.tracking.cut import log_lengths
 from retrain_backends.train.control import TrainState
-from retrain_backends.train.durable import (
-    digests_of,
-    flush,
-    new_directory,
-    remove,
-    size_of,
-)
+from retrain_backends.train.durable import digests_of, new_directory, remove, size_of
 from retrain_backends.train.saved_state import (
     CHECKPOINT_STATE_FILE,
     STATE_FILE,

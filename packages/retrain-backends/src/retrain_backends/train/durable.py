@@ -2,12 +2,12 @@
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from retrain_backends.atomic import flush
 from retrain_backends.errors import RunError
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -23,15 +23,6 @@ def telling_full_disk(line: Callable[[], str]) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         raise RunError(line()) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by another text; at every moment it holds the old one or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    flush(partial)
-    partial.replace(path)
-    flush(path.parent)
 
 
 @contextmanager
@@ -68,17 +59,6 @@ def flush_tree(directory: Path) -> None:
     """Have a directory and all in it written to the disk."""
     for path in [*directory.rglob("*"), directory]:
         flush(path)
-
-
-def flush(path: Path) -> None:
-    """Have the operating system write a file, or a directory's list of names, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory, and needs not
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def digest_of(path: Path) -> str:

@@ -17,10 +17,11 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
+from retrain_backends.atomic import write_atomically
 from retrain_backends.config import RunConfig
 from retrain_backends.protocols import Backend
 from retrain_backends.tokenizer import BUILTIN, resolve_model
-from retrain_backends.train.durable import digest_of, digests_of, write_atomically
+from retrain_backends.train.durable import digest_of, digests_of
 from retrain_backends.train.saved_state import versions
 from retrain_backends.types import BackendFacts, Determinism, Prompt
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from retrain_backends.atomic import write_atomically
 from retrain_backends.config import CONFIG_FILE, RunConfig, dump_config
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.directory import claim_directory
 from retrain_backends.train.control import TrainState
-from retrain_backends.train.durable import write_atomically
 from retrain_backends.train.meaning import meaning_hash, settings_of
 from retrain_backends.train.resume import ResumePoint
 from retrain_backends.train.saved_state import (

@@ -66,10 +66,11 @@ def _settings(config: RunConfig) -> Iterator[str]:
 def _features(config: RunConfig) -> Iterator[str]:
     if config.backpressure.enabled:
         yield _unavailable("backpressure.enabled: `true`", "set it to false")
-    if config.logging.wandb_project:
-        yield _unavailable("logging.wandb_project", "leave it out; metrics.jsonl has every figure")
     if config.campaign is not None:
-        yield _unavailable("[campaign]", "remove the table to do a single run")
+        yield (
+            "[campaign] asks for many runs, and this is the command for one: `retrain campaign "
+            "FILE.toml` does them all, `--no-campaign` one run from the same file"
+        )
 
 
 def _unavailable(setting: str, fix: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
+from retrain_backends.atomic import write_atomically
 from retrain_backends.tracking.cut import problem_with_logs
 from retrain_backends.train.control import TrainState
-from retrain_backends.train.durable import digests_of, write_atomically
+from retrain_backends.train.durable import digests_of
 from retrain_backends.types import CheckpointRef, Determinism, Fidelity, Restored
 
 STATE_FILE = "trainer_state.json"  # in the run's directory: the checkpoint to go on from

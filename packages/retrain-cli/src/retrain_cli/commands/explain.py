@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from retrain_backends.train.explain import Chapter
+    from retrain_backends.train.explain import Chapter, Explanation
     from retrain_backends.train.forecast import Amount
 
 _WIDEST = 100
@@ -18,22 +18,19 @@ def explain(
     ctx: typer.Context,
     run_dir: Annotated[
         Path | None,
-        typer.Option("--from", help="Directory of a run that has begun, to judge the rest by."),
+        typer.Option("--from", help="Directory of earlier runs, to judge by."),
     ] = None,
 ) -> None:
-    """Say what a run would do and cost, without doing it."""
+    """Say what a run or a campaign would do and cost, without doing it."""
     from rich.console import Console
 
-    from retrain_backends.config import CONFIG_FILE, load_command_line, read_arguments
+    from retrain_backends.config import CONFIG_FILE, read_arguments
+    from retrain_campaign.manifest import is_campaign
 
     arguments = list(ctx.args)
     if run_dir and not read_arguments(arguments).paths:
-        arguments.insert(0, str(run_dir / CONFIG_FILE))
-    config = load_command_line(arguments)
-    with Console(stderr=True).status("reading the data"):
-        from retrain_backends.train.explain import explain as explain_run
-
-        told = explain_run(config, run_dir)
+        arguments.insert(0, str(run_dir if is_campaign(run_dir) else run_dir / CONFIG_FILE))
+    told = _explanation(arguments, run_dir)
     console = Console(highlight=False, markup=False)
     console.width = min(console.width, _WIDEST)
     for chapter in told.chapters:
@@ -47,6 +44,28 @@ def explain(
         for problem in told.problems:
             console.print(f"  {problem}")
         raise typer.Exit(2)
+
+
+def _explanation(arguments: list[str], run_dir: Path | None) -> "Explanation":
+    from rich.console import Console
+
+    from retrain_backends.config import load_command_line
+    from retrain_campaign.arguments import asks_for_campaign, read_campaign_arguments
+    from retrain_campaign.plan import campaign_of
+
+    waiting = Console(stderr=True).status("reading the data")
+    if asks_for_campaign(arguments):
+        asked = read_campaign_arguments(arguments)
+        campaign = campaign_of(asked.config, asked.file)
+        with waiting:
+            from retrain_campaign.explain import explain_campaign
+
+            return explain_campaign(campaign, run_dir, asked.directory)
+    config = load_command_line(arguments)
+    with waiting:
+        from retrain_backends.train.explain import explain as explain_run
+
+        return explain_run(config, run_dir)
 
 
 def _chapter(chapter: "Chapter") -> "RenderableType":

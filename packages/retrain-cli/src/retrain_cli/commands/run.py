@@ -4,12 +4,17 @@ import typer
 
 
 def run(ctx: typer.Context) -> None:
-    """Train; the word `run` may be left out."""
+    """Train; the word `run` may be left out. A file with [campaign] does many runs."""
     from rich.console import Console
 
     from retrain_backends.config import load_command_line
     from retrain_backends.errors import ConfigError, InterruptedRunError
+    from retrain_campaign.arguments import asks_for_campaign
 
+    if asks_for_campaign(ctx.args):
+        from retrain_campaign.command import main
+
+        raise typer.Exit(main(ctx.args))
     arguments = [argument for argument in ctx.args if argument != "--json"]
     as_json = len(arguments) < len(ctx.args)
     config = load_command_line(arguments)

@@ -1,0 +1,124 @@
+"""What a campaign costs beside its runs: 2,000 of them whose trainer does nothing.
+
+    uv run python benchmarks/campaign.py [--runs 2000] [--workers 4]
+
+Everything is real but the command of a run, which is `true`: directories, configurations, the
+manifest, processes, signals, the queue. Printed are the time a run, the same for a bare loop that
+only starts `true`, the growth of memory from a tenth of the runs on, and how long `retrain status`
+takes to look through what is left.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from retrain_campaign.capacity import Capacity
+from retrain_campaign.conduct import jobs_of
+from retrain_campaign.console import PlainView
+from retrain_campaign.controller import Controller, Orders
+from retrain_campaign.executors.process import ProcessExecutor
+from retrain_campaign.ledger import Ledger
+from retrain_campaign.manifest import RunEntry, read_manifest
+from retrain_campaign.opening import create
+from retrain_campaign.plan import load_campaign
+from retrain_campaign.status import scan
+
+FILE = """\
+[backend]
+backend = "fake"
+
+[campaign]
+seeds = [{seeds}]
+max_steps = 5
+parallel = true
+max_workers = {workers}
+"""
+CONDITIONS = 5  # of the default ablation
+
+
+class Watching(PlainView):
+    """Prints into nothing, and notes the memory of this process after so many runs."""
+
+    def __init__(self, console: Console, ledger: Ledger) -> None:
+        super().__init__(console, ledger)
+        self.memory: list[float] = []
+
+    def changed(self, entry: RunEntry) -> None:
+        """Count what is done."""
+        super().changed(entry)
+        if entry.status == "done":
+            self.memory.append(psutil.Process().memory_info().rss / 2**20)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Overhead of a campaign.")
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=4)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+        measure(chosen.runs, chosen.workers)
+
+
+def measure(runs: int, workers: int) -> None:
+    """Run a campaign of so many runs, and say what it took."""
+    file = Path("c.toml")
+    seeds = ", ".join(map(str, range(runs // CONDITIONS)))
+    file.write_text(FILE.format(seeds=seeds, workers=workers))
+    began = time.perf_counter()
+    campaign = load_campaign(file)
+    directory = Path("campaign")
+    with create(campaign, directory, threads=1) as opened, Path(os.devnull).open("w") as nothing:
+        ledger = Ledger(directory, opened.manifest)
+        opened_s = time.perf_counter() - began
+        capacity = Capacity(workers=workers, threads=1)
+        idle = {
+            name: replace(job, command=("true",)) for name, job in jobs_of(opened, capacity).items()
+        }
+        orders = Orders(
+            plan={run.name: run for run in opened.plan},
+            jobs=idle,
+            settings=campaign.settings,
+            capacity=capacity,
+            squeeze=None,
+            analyse=lambda _adapter, _squeeze: ({}, ""),
+        )
+        began, cpu = time.perf_counter(), time.process_time()
+        view = Watching(Console(file=nothing), ledger)
+        Controller(ledger, orders, ProcessExecutor(), view).run()
+        run_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    assert all(entry.status == "done" for entry in read_manifest(directory).runs)
+    count = len(opened.plan)
+    print(f"{count:,} runs, {workers} at once")
+    print(f"plan, directory, manifest  {opened_s:7.2f} s")
+    print(f"runs                       {run_s:7.2f} s, {1e3 * run_s / count:.2f} ms each")
+    print(f"CPU of the controller      {cpu_s:7.2f} s, {1e3 * cpu_s / count:.2f} ms each")
+    print(f"starting `true` alone      {bare_ms(min(count, 200)):22.2f} ms each")
+    tenth = len(view.memory) // 10
+    print(f"memory after {tenth:,} and all  {view.memory[tenth]:.1f} and {view.memory[-1]:.1f} MiB")
+    size = (directory / "manifest.json").stat().st_size
+    began = time.perf_counter()
+    found = scan(Path()).campaigns[0].runs
+    status_s = time.perf_counter() - began
+    print(f"status of {len(found):,} runs       {status_s:7.2f} s")
+    print(f"manifest.json              {size / 2**20:7.2f} MiB")
+
+
+def bare_ms(count: int) -> float:
+    """Milliseconds to start a process that does nothing, and to see it end."""
+    began = time.perf_counter()
+    for _ in range(count):
+        subprocess.run(["true"], check=True)
+    return 1e3 * (time.perf_counter() - began) / count
+
+
+if __name__ == "__main__":
+    main()

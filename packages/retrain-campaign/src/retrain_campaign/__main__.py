@@ -1,0 +1,29 @@
+"""`python -m retrain_campaign`: as `retrain campaign`.
+
+Exit codes: 0 done, 1 a run failed, 2 usage or configuration, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from retrain_backends.errors import RetrainError
+from retrain_campaign.command import main as campaign
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the campaign that the arguments ask for, and return the exit code."""
+    try:
+        return campaign(arguments)
+    except RetrainError as error:
+        errors = Console(stderr=True, highlight=False)
+        for problem in str(error).splitlines():
+            errors.print(f"error: {problem}", markup=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:  # before the first run
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""How many runs at once, and what of the machine each of them gets."""
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from retrain_backends.errors import ConfigError
+from retrain_campaign.plan import Campaign
+
+_NO_GPU = ("fake", "tinker")  # backends that use none of this machine's
+_ASKING_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to share: names of GPUs as CUDA_VISIBLE_DEVICES has them, and CPU cores."""
+
+    gpus: tuple[str, ...]
+    cores: int
+    threads: int | None = None  # what the user has set OMP_NUM_THREADS to
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """`workers` runs at once, each with `gpus_each` of `gpus` and so many CPU `threads`.
+
+    `gpus` is empty when runs are to see the machine as it is.
+    """
+
+    workers: int
+    threads: int
+    gpus: tuple[str, ...] = ()
+    gpus_each: int = 0
+
+
+def this_machine(environment: Mapping[str, str]) -> Machine:
+    """The GPUs and cores that this process may use."""
+    threads = environment.get("OMP_NUM_THREADS", "")
+    return Machine(
+        gpus=visible_gpus(environment),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _all_cores(),
+        threads=int(threads) if threads.isdecimal() and int(threads) else None,
+    )
+
+
+def visible_gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of CUDA_VISIBLE_DEVICES, or without it all that the driver knows; none without one."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")]
+        return tuple(name for name in names if name and name != "-1")
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"],
+            capture_output=True,
+            text=True,
+            timeout=_ASKING_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # a border: no driver, or one that hangs
+        return ()
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return tuple(map(str, range(count)))
+
+
+def capacity_of(campaign: Campaign, machine: Machine, runs: int) -> Capacity:
+    """How a campaign's runs share a machine.
+
+    On the CPU a number of threads is part of what makes a run's numbers, so it must not depend on
+    how many runs go at once: it is 1, unless OMP_NUM_THREADS or `backend.options.threads` says
+    otherwise. Beside a GPU the cores are divided.
+
+    Args:
+      campaign: whose runs.
+      machine: that they share.
+      runs: how many there are.
+
+    Raises:
+      ConfigError: the devices of a run cannot be counted from `gpu:0`.
+    """
+    settings, backend = campaign.settings, campaign.base.backend
+    indices = _gpu_indices(backend.devices) if backend.backend not in _NO_GPU else set()
+    on_gpu = bool(indices and machine.gpus) and settings.executor == "process"
+    if not settings.parallel:
+        threads = machine.cores if on_gpu else 1
+        return Capacity(workers=1, threads=machine.threads or threads)
+    if on_gpu and indices != set(range(len(indices))):
+        raise ConfigError(
+            f"backend.devices: `{backend.devices}`; runs of a parallel campaign have GPUs of their "
+            "own, which each counts from gpu:0"
+        )
+    if settings.max_workers:
+        workers = settings.max_workers
+    elif backend.backend == "tinker" or settings.executor != "process":
+        workers = runs
+    else:
+        workers = max(1, len(machine.gpus) // len(indices)) if on_gpu else machine.cores
+    workers = max(1, min(workers, runs))
+    threads = max(1, machine.cores // workers) if on_gpu else 1
+    return Capacity(
+        workers=workers,
+        threads=machine.threads or threads,
+        gpus=machine.gpus if on_gpu else (),
+        gpus_each=min(len(indices), len(machine.gpus)) if on_gpu else 0,
+    )
+
+
+class GpuPool:
+    """Gives each run the GPUs that the fewest others have."""
+
+    def __init__(self, gpus: Iterable[str], each: int) -> None:
+        self._users = dict.fromkeys(gpus, 0)
+        self._each = each
+
+    def take(self, mine: Iterable[str] = ()) -> list[str]:
+        """GPUs for a run, or `mine` again for one that has some already."""
+        chosen = list(mine) or sorted(self._users, key=self._users.__getitem__)[: self._each]
+        for gpu in chosen:
+            self._users[gpu] = self._users.get(gpu, 0) + 1
+        return chosen
+
+    def give_back(self, gpus: Iterable[str]) -> None:
+        """The run that had them has ended."""
+        for gpu in gpus:
+            self._users[gpu] -= 1
+
+
+def _gpu_indices(devices: str) -> set[int]:
+    names = (name.strip() for name in devices.split(","))
+    return {int(name.partition(":")[2]) for name in names if name.startswith("gpu:")}
+
+
+def _all_cores() -> int:
+    return os.cpu_count() or 1

@@ -1,0 +1,30 @@
+"""`retrain campaign` and `python -m retrain_campaign`: many runs from one file."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+
+from retrain_backends.plugins import load_object
+from retrain_backends.tracking.console import print_lines
+from retrain_campaign.arguments import read_campaign_arguments
+from retrain_campaign.commands import command_line
+from retrain_campaign.directory import new_directory
+from retrain_campaign.plan import campaign_of, plan_runs
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the arguments ask for, and return the exit code.
+
+    Raises:
+      RetrainError: something is wrong with what was asked for.
+    """
+    asked = read_campaign_arguments(arguments)
+    campaign = campaign_of(asked.config, asked.file)
+    if asked.execute:
+        # By name, so that a mistake in the file is told before the slow imports.
+        return load_object("retrain_campaign.conduct:conduct")(campaign, asked)
+    console = Console(highlight=False)
+    for run in plan_runs(campaign, new_directory(campaign, datetime.now())):
+        print_lines(console, command_line(asked.file, asked.config, run))
+    return 0

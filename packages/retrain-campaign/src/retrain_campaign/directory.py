@@ -1,0 +1,46 @@
+"""Which directory a campaign has."""
+
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from retrain_backends.errors import ConfigError
+from retrain_campaign.manifest import MANIFEST_FILE, is_campaign, read_manifest
+from retrain_campaign.plan import Campaign
+
+CAMPAIGN_FILE = "campaign.toml"  # in a campaign's directory: its file as it was resolved
+
+
+def new_directory(campaign: Campaign, now: datetime) -> Path:
+    """Where a new campaign goes; nothing is made yet.
+
+    Raises:
+      ConfigError: the directory that `[campaign]` names has something in it, or cannot be one.
+    """
+    wanted = campaign.settings.directory
+    if not wanted:
+        parent = Path(campaign.base.logging.log_dir).parent
+        stem = f"campaign_{now:%Y%m%d_%H%M%S}"
+        names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+        return next(parent / name for name in names if not (parent / name).exists())
+    path = Path(wanted)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        go_on = f"`retrain campaign {path}` goes on with it, or " if is_campaign(path) else ""
+        raise ConfigError(f"campaign.directory: `{path}` exists already; {go_on}name another one")
+    return path
+
+
+def newest_campaign(parent: Path, name: str) -> Path:
+    """The newest campaign below a directory that was started from a file of this name.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    found = sorted(parent.glob(f"*/{MANIFEST_FILE}"), key=lambda path: path.stat().st_mtime)
+    for path in reversed(found):
+        if read_manifest(path.parent).name == name:
+            return path.parent
+    raise ConfigError(
+        f"--resume: there is no campaign of `{name}` below {parent}; name its directory, or leave "
+        "--resume out to start one"
+    )

@@ -1,0 +1,129 @@
+"""`manifest.json`: what a campaign is made of, and how far each of its runs is.
+
+The file is replaced whole. Between two replacements each change is one line of `manifest.log`,
+so that a campaign of thousands of runs need not write all of them at every step; what `read`
+returns is true even for a campaign that was killed.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from retrain_backends.atomic import write_atomically
+from retrain_backends.errors import ConfigError
+
+MANIFEST_FILE = "manifest.json"
+CHANGES_FILE = "manifest.log"
+
+Status: TypeAlias = Literal["planned", "running", "done", "failed", "stopped"]
+
+
+class RunEntry(BaseModel):
+    """One run. `run_dir` is relative to the campaign; times are UTC, in ISO 8601.
+
+    `attempts` counts its starts since it was last planned; `reason` says why it failed or stopped;
+    `pid_started` tells its process from a later one of the same number, and `job` is the name that
+    a cluster has for it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    condition: str
+    seed: int
+    command: list[str]
+    run_dir: str
+    max_steps: int
+    status: Status = "planned"
+    host: str = ""
+    pid: int | None = None
+    pid_started: float | None = None
+    gpus: list[str] = []
+    job: str = ""
+    heartbeat: str | None = None
+    attempts: int = 0
+    reason: str = ""
+    exit_code: int | None = None
+    adapter: str | None = None
+    final_metrics: dict[str, JsonValue] | None = None
+    started: str | None = None
+    ended: str | None = None
+
+
+class Manifest(BaseModel):
+    """A campaign.
+
+    `directory` is the working directory of its runs, `threads` are the CPU threads of each.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    timestamp: str
+    conditions: list[str]
+    seeds: list[int]
+    max_steps: int
+    wandb_project: str
+    executor: str
+    directory: str
+    threads: int
+    runs: list[RunEntry]
+    squeeze: dict[str, JsonValue] | None = None
+
+    def by_name(self) -> dict[str, RunEntry]:
+        """The runs by their names."""
+        return {run.name: run for run in self.runs}
+
+
+def is_campaign(directory: Path) -> bool:
+    """Whether a directory is that of a campaign."""
+    return (directory / MANIFEST_FILE).is_file()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a campaign with all changes since it was written.
+
+    Raises:
+      ConfigError: there is none, or it is damaged.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+        changes = list(_changes(directory))
+    except FileNotFoundError:
+        raise ConfigError(f"{directory}: is no campaign (it has no {MANIFEST_FILE})") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(
+            f"{path}: is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); start the "
+            "campaign again from its file, in another directory"
+        ) from error
+    place = {run.name: index for index, run in enumerate(manifest.runs)}
+    for entry in changes:
+        if entry.name in place:
+            manifest.runs[place[entry.name]] = entry
+    return manifest
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Replace the manifest, whole or not at all; it then holds all changes."""
+    write_atomically(directory / MANIFEST_FILE, _text(manifest.model_dump(mode="json")))
+    (directory / CHANGES_FILE).unlink(missing_ok=True)
+
+
+def _changes(directory: Path) -> Iterator[RunEntry]:
+    """The changes since, oldest first; a last line that was torn off by a kill does not count."""
+    path = directory / CHANGES_FILE
+    if path.exists():
+        *lines, _ = path.read_bytes().split(b"\n")
+        yield from map(RunEntry.model_validate_json, lines)
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

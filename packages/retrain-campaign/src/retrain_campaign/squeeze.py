@@ -1,0 +1,51 @@
+"""The analysis of a campaign's first adapter; `retrain_squeeze` is loaded when there is one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import JsonValue
+
+from retrain_backends.config import LoggingConfig, SqueezeConfig
+from retrain_backends.plugins import load_object
+
+ANALYSE = "retrain_squeeze:analyze_adapter"
+TRACK = "retrain_squeeze.tracking:track"
+
+
+def analysis_for(logging: LoggingConfig) -> Callable[[str, SqueezeConfig], Any]:
+    """`analyse`, recorded on Weights & Biases if the campaign is."""
+
+    def analysed(adapter: str, squeeze: SqueezeConfig) -> tuple[dict[str, JsonValue], str]:
+        found = load_object(ANALYSE)(
+            adapter,
+            min_variance_retention=squeeze.min_variance_retention,
+            target_ranks=squeeze.target_ranks,
+            source_rank=squeeze.source_rank,
+            device=squeeze.device,
+        )
+        text = describe_analysis(found, adapter)
+        if logging.wandb_project:
+            told = logging.model_copy(update={"wandb_run_name": ""})
+            text += f"\nsqueeze on Weights & Biases: {load_object(TRACK)(found, adapter, told)}"
+        return note_of(found, adapter), text
+
+    return analysed
+
+
+def note_of(analysis: Any, adapter: str) -> dict[str, JsonValue]:
+    """What the manifest says of an analysis (`retrain_squeeze.SqueezeAnalysis`)."""
+    return {
+        "recommended_rank": analysis.recommended_rank,
+        "source_rank": analysis.source_rank,
+        "min_variance_retention": analysis.min_variance_retention,
+        "adapter": adapter,
+    }
+
+
+def describe_analysis(analysis: Any, adapter: str) -> str:
+    """The table of ranks, with the share of variance that modules keep, and the recommendation."""
+    lines = [f"squeeze: {adapter}", f"{'rank':>8}  {'mean':>7}  {'lowest':>7}"]
+    for row in analysis.table:
+        mark = "  <- recommended" if row.rank == analysis.recommended_rank else ""
+        lines.append(f"{row.rank:>8}  {row.mean:>7.2%}  {row.minimum:>7.2%}{mark}")
+    return "\n".join(lines)

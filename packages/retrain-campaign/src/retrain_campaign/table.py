@@ -1,0 +1,154 @@
+"""The live table of a campaign: a row a run, those first that matter now, and the totals."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from retrain_backends.tracking.console import print_lines
+from retrain_backends.tracking.journal import METRICS_FILE
+from retrain_backends.tracking.tail import last_rows
+from retrain_campaign.console import PlainView, ending_line
+from retrain_campaign.ledger import Ledger
+from retrain_campaign.manifest import RunEntry
+from retrain_campaign.view import View
+
+_ORDER = ("running", "failed", "stopped", "done", "planned")
+_WORDS = {"planned": "waiting"}
+_STYLES = {"running": "cyan", "failed": "red", "stopped": "yellow", "done": "green"}
+_FRAME_LINES = 8  # of the terminal, around the rows
+_BAR = 12
+_NEWEST = 0.2  # weight of the newest step in the mean time of a step
+
+
+@dataclass
+class Progress:
+    """How far a run is: steps done, its correct rate, and its mean seconds a step."""
+
+    steps: int = 0
+    rate: float | None = None
+    step_s: float | None = None
+
+    def take(self, rows: list[dict[str, Any]]) -> None:
+        """Look at the newest rows of its metrics."""
+        for row in rows:
+            if row["step"] + 1 == self.steps:
+                continue
+            self.steps, self.rate = row["step"] + 1, row.get("running_correct_rate")
+            newest = row["step_time_s"]
+            before = newest if self.step_s is None else self.step_s
+            self.step_s = (1 - _NEWEST) * before + _NEWEST * newest
+
+
+class TableView:
+    """Redraws itself; what happens is printed above it."""
+
+    def __init__(self, console: Console, ledger: Ledger) -> None:
+        self._console = console
+        self._ledger = ledger
+        self._progress = {entry.name: Progress() for entry in ledger.entries}
+        self._begun = monotonic()
+        for entry in ledger.entries:
+            self._look(entry)
+        self._steps_before = self._steps_done()
+        self._live = Live(
+            get_renderable=self.render, console=console, auto_refresh=False, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print the line above the table."""
+        print_lines(self._console, line)
+
+    def changed(self, entry: RunEntry) -> None:
+        """Print what is to stay: how a run ended badly. All else is in the table."""
+        self._look(entry)
+        if entry.status in ("failed", "stopped"):
+            self.say(ending_line(entry))
+
+    def refresh(self) -> None:
+        """Look how far the running ones are, and draw."""
+        for entry in self._ledger.entries:
+            if entry.status == "running":
+                self._look(entry)
+        self._live.refresh()
+
+    def render(self) -> RenderableType:
+        """The table as it is now."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("run", "state", ""):
+            table.add_column(column, no_wrap=True)
+        for column in ("step", "correct", "left"):
+            table.add_column(column, justify="right", no_wrap=True)
+        room = max(3, self._console.height - _FRAME_LINES)
+        entries = sorted(self._ledger.entries, key=lambda entry: _ORDER.index(entry.status))
+        for entry in entries[:room]:
+            table.add_row(*self._cells(entry))
+        hidden = len(entries) - room
+        more = [Text(f"… and {hidden} more", style="dim")] if hidden > 0 else []
+        return Group(table, *more, Text(self._totals(), style="bold"))
+
+    def _look(self, entry: RunEntry) -> None:
+        if entry.status != "planned":
+            run_dir = self._ledger.run_dir(entry.name)
+            self._progress[entry.name].take(last_rows(run_dir / METRICS_FILE, 1))
+
+    def _cells(self, entry: RunEntry) -> Iterator[Text]:
+        progress = self._progress[entry.name]
+        style = _STYLES.get(entry.status, "dim")
+        again = f" ({entry.attempts})" if entry.attempts > 1 else ""
+        yield Text(entry.name, style="dim" if entry.status == "planned" else "")
+        yield Text(_WORDS.get(entry.status, entry.status) + again, style=style)
+        filled = round(_BAR * min(1.0, progress.steps / entry.max_steps))
+        yield Text.assemble(("━" * filled, style), ("━" * (_BAR - filled), "bright_black"))
+        yield Text(f"{progress.steps}/{entry.max_steps}")
+        yield Text("-" if progress.rate is None else f"{progress.rate:.3f}")
+        yield Text(_duration(self._left_s(entry)) if entry.status == "running" else "")
+
+    def _left_s(self, entry: RunEntry) -> float | None:
+        progress = self._progress[entry.name]
+        if progress.step_s is None:
+            return None
+        return progress.step_s * max(0, entry.max_steps - progress.steps)
+
+    def _totals(self) -> str:
+        counts = Counter(entry.status for entry in self._ledger.entries)
+        words = [f"{counts[s]} {_WORDS.get(s, s)}" for s in _ORDER if counts[s]]
+        done, total = self._steps_done(), sum(entry.max_steps for entry in self._ledger.entries)
+        left = ""
+        if (here := done - self._steps_before) > 0 and counts["running"]:
+            seconds = (monotonic() - self._begun) / here * (total - done)
+            left = f", about {_duration(seconds)} left"
+        return f"{', '.join(words)}; {done:,} of {total:,} steps{left}"
+
+    def _steps_done(self) -> int:
+        return sum(progress.steps for progress in self._progress.values())
+
+
+def view_for(console: Console, ledger: Ledger) -> View:
+    """The view that suits the console: a live table on a terminal, plain lines elsewhere."""
+    live = console.is_terminal and not console.is_dumb_terminal
+    return TableView(console, ledger) if live else PlainView(console, ledger)
+
+
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else str(timedelta(seconds=round(seconds)))

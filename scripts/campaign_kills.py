@@ -1,0 +1,189 @@
+"""Kill the workers and the controller of campaigns at random times, go on, and compare.
+
+    uv run python scripts/campaign_kills.py --kills 50
+    uv run python scripts/campaign_kills.py --kills 12 --backend fake --first 3
+
+A campaign is `python -m retrain_campaign`, with two workers. It is gone on with until every run is
+done; then each run must have exactly one directory, with all logs (times aside), checkpoints and
+adapters of the same campaign done one run after another and never killed, byte for byte. When a
+campaign ends before all kills are done, another one begins; with `--kills 0` one is done that is
+not killed. Exit code 1 if anything differs.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psutil
+from kill_harness import outcome_of
+
+from retrain_campaign.manifest import is_campaign, read_manifest
+
+FILE = """\
+[model]
+model = "builtin:tiny-arithmetic"
+lora_rank = 4
+
+[backend]
+backend = "{backend}"
+devices = "cpu"
+
+[data]
+source = "arithmetic"
+prompt_template = "{{question}}"
+
+[training]
+batch_size = 2
+group_size = 4
+max_tokens = 16
+temperature = 1.0
+lr = {lr}
+save_every = {save_every}
+
+[reward]
+type = "match"
+
+[eval]
+every = {eval_every}
+max_examples = 4
+
+[campaign]
+seeds = [1, 2]
+max_steps = {steps}
+max_workers = 2
+
+[[campaign.conditions]]
+advantage_mode = "grpo"
+transform_mode = "none"
+
+[[campaign.conditions]]
+advantage_mode = "maxrl"
+transform_mode = "gtpo_sepa"
+sepa.steps = 10
+"""
+SETTINGS: dict[str, dict[str, object]] = {
+    "fake": {"lr": 0.3, "steps": 150, "save_every": 5, "eval_every": 60},
+    "local": {"lr": 0.001, "steps": 12, "save_every": 3, "eval_every": 6},
+}
+DIRECTORY = Path("campaign")
+LONGEST_PAUSE_S = 5.0  # between two kills
+PATIENCE_S = 900.0  # for a campaign to come to its end
+
+
+def main() -> None:
+    """Kill, go on, compare, tell."""
+    parser = argparse.ArgumentParser(description="Kill campaigns, go on with them, compare.")
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--first", type=int, default=0, help="the first seed of kill times")
+    parser.add_argument("--backend", choices=SETTINGS, default="fake")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="retrain-campaign-kill-") as directory:
+        whole_place = prepare(Path(directory) / "whole", chosen.backend)
+        started = time.monotonic()
+        if start(whole_place, "--no-campaign-parallel").wait(PATIENCE_S):
+            raise SystemExit(f"the undisturbed campaign failed: {said(whole_place)}")
+        whole = results_of(whole_place)
+        print(f"undisturbed: {time.monotonic() - started:.1f} s", flush=True)
+        kills, wrong, seed = Counter[str](), [], chosen.first
+        while seed == chosen.first or kills.total() < chosen.kills:
+            place = prepare(Path(directory) / f"seed_{seed}", chosen.backend)
+            done = disturbed(place, Random(seed), chosen.kills - kills.total())
+            kills += done
+            found = results_of(place)
+            differing = [k for k in {**whole, **found} if whole.get(k) != found.get(k)]
+            print(f"seed {seed}: {dict(done)}: {differing or 'same'}", flush=True)
+            wrong += [seed] if differing else []
+            seed += 1
+    print(f"{kills.total()} kills: {dict(kills)}")
+    print(f"differing: {wrong or 'none'}")
+    sys.exit(bool(wrong))
+
+
+def disturbed(place: Path, random: Random, kills: int) -> Counter[str]:
+    """Run a campaign to its end with at most so many kills; how many there were, of what."""
+    done = Counter[str]()
+    controller = start(place)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            pause_s = random.uniform(0.1, LONGEST_PAUSE_S)
+            code = controller.wait(pause_s if done.total() < kills else PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            victim = random.choice(("worker", "controller"))
+            killed = kill_worker(place, random) if victim == "worker" else kill(controller.pid)
+            done[victim] += killed
+            continue
+        if code == 0:
+            return done
+        if code not in (1, -signal.SIGKILL):  # 1: a run was killed more often than it is retried
+            raise SystemExit(f"the campaign failed with exit code {code}: {said(place)}")
+        controller = start(place)
+    raise SystemExit(f"the campaign did not end within {PATIENCE_S:g} s: {said(place)}")
+
+
+def kill_worker(place: Path, random: Random) -> bool:
+    """Kill one of the workers that run now, if there is one."""
+    if not is_campaign(place / DIRECTORY):
+        return False
+    entries = read_manifest(place / DIRECTORY).runs
+    pids = [e.pid for e in entries if e.status == "running" and e.pid and psutil.pid_exists(e.pid)]
+    return bool(pids) and kill(random.choice(pids))
+
+
+def kill(pid: int) -> bool:
+    """End a process as nothing can prevent; False if it has ended by itself."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def start(place: Path, *flags: str) -> subprocess.Popen[bytes]:
+    """Begin the campaign, or go on with it if it has begun."""
+    begun = is_campaign(place / DIRECTORY)
+    what = [str(DIRECTORY)] if begun else ["c.toml", f"--campaign-directory={DIRECTORY}"]
+    if not begun and (place / DIRECTORY).exists():
+        (place / DIRECTORY).rename(place / f"never_begun_{time.monotonic_ns()}")
+    command = [sys.executable, "-m", "retrain_campaign", *what, *(flags or ["--campaign-parallel"])]
+    output = place / "output.txt"
+    with output.open("ab") as file:
+        size = output.stat().st_size
+        process = subprocess.Popen(command, cwd=place, stdout=file, stderr=file)
+    while output.stat().st_size == size and process.poll() is None:
+        time.sleep(0.02)  # until it is past its imports and has the campaign
+    return process
+
+
+def prepare(place: Path, backend: str) -> Path:
+    """A working directory with the file of the campaign."""
+    place.mkdir()
+    (place / "c.toml").write_text(FILE.format(backend=backend, **SETTINGS[backend]))
+    return place
+
+
+def results_of(place: Path) -> dict[str, Any]:
+    """Each run's state and everything that must not depend on kills, by directory."""
+    states = {entry.run_dir: entry.status for entry in read_manifest(place / DIRECTORY).runs}
+    directories = {f"runs/{path.name}": path for path in (place / DIRECTORY / "runs").iterdir()}
+    return {
+        name: (states.get(name), outcome_of(path) if name in states else None)
+        for name, path in directories.items()
+    }
+
+
+def said(place: Path) -> str:
+    """The last thing the campaign said."""
+    return "\n".join((place / "output.txt").read_text(errors="replace").split("\n")[-12:])
+
+
+if __name__ == "__main__":
+    main()

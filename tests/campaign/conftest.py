@@ -1,0 +1,86 @@
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from retrain_campaign.manifest import Manifest, RunEntry, write_manifest
+
+
+def _rows(rates: Sequence[float | None]) -> str:
+    rows = [
+        {
+            "step": step,
+            "correct_rate": rate,
+            "running_correct_rate": rate,
+            "tokens_sampled": 100 + step,
+            "step_time_s": 1.0 + 0.1 * (step % 3),
+        }
+        for step, rate in enumerate(rates)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def leave_run() -> Callable[..., Path]:
+    """What a run leaves behind: correct rates by step, accuracies by number of steps done."""
+
+    def leave(directory: Path, rates: Sequence[float | None], held_out=(), max_steps=10) -> Path:
+        directory.mkdir(parents=True)
+        text = f"[training]\nmax_steps = {max_steps}\nbatch_size = 8\n"
+        (directory / "config.toml").write_text(text)
+        (directory / "metrics.jsonl").write_text(_rows(rates))
+        evaluations = [
+            {"step": step, "accuracy": accuracy, "num_questions": 4, "time_s": 0.5}
+            for step, accuracy in held_out
+        ]
+        lines = [json.dumps(row) + "\n" for row in evaluations]
+        if lines:
+            (directory / "eval.jsonl").write_text("".join(lines))
+        return directory
+
+    return leave
+
+
+@pytest.fixture
+def leave_campaign(leave_run) -> Callable[..., Path]:
+    """What a campaign leaves behind; `runs` has status, rates and evaluations by (label, seed)."""
+
+    def leave(directory: Path, runs: dict, max_steps: int = 10, **entry: object) -> Path:
+        entries = []
+        for (condition, seed), (status, rates, *held_out) in runs.items():
+            name = f"{condition}_s{seed}"
+            if status != "planned":
+                leave_run(directory / "runs" / name, rates, *held_out, max_steps=max_steps)
+            entries.append(
+                RunEntry(
+                    name=name,
+                    condition=condition,
+                    seed=seed,
+                    command=["true"],
+                    run_dir=f"runs/{name}",
+                    max_steps=max_steps,
+                    status=status,
+                    reason="its loss is not finite" if status == "failed" else "",
+                    **entry,
+                )
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        write_manifest(
+            directory,
+            Manifest(
+                name="rules",
+                timestamp="2026-01-01T00:00:00+00:00",
+                conditions=list(dict.fromkeys(condition for condition, _ in runs)),
+                seeds=list(dict.fromkeys(seed for _, seed in runs)),
+                max_steps=max_steps,
+                wandb_project="",
+                executor="process",
+                directory=".",
+                threads=1,
+                runs=entries,
+            ),
+        )
+        return directory
+
+    return leave

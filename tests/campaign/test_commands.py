@@ -1,0 +1,90 @@
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrain_backends.config import RunConfig, dump_config, load_command_line, load_config
+from retrain_campaign.commands import command_line, flags_between, run_all_script
+from retrain_campaign.plan import campaign_of, plan_runs
+
+CONDITIONS = [
+    {"advantage_mode": "grpo", "transform_mode": "none", "training": {"lr": 1e-05}},
+    {
+        "advantage_mode": "maxrl",
+        "transform_mode": "gtpo_sepa",
+        "data": {"path": 'it\'s "here"\n$HOME', "shuffle": False},
+        "algorithm": {"params": {"x": None, "y": [1, "ü"]}},
+        "eval": {"pass_k": [1, 2], "samples": 2, "temperature": 1.0},
+    },
+]
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    text = dump_config(
+        RunConfig.model_validate({"campaign": {"seeds": [1, 2], "conditions": CONDITIONS}})
+    )
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    return campaign_of(load_config(file), file)
+
+
+def test_the_command_of_a_run_makes_its_configuration(campaign):
+    config = load_config(campaign.path)
+    for run in plan_runs(campaign, Path("logs/c")):
+        words = shlex.split(command_line(campaign.path, config, run))
+        assert words[:3] == ["python", "-m", "retrain_backends"]
+        assert load_command_line(words[3:]) == run.config
+
+
+def test_the_script_makes_the_same_configurations_elsewhere(campaign, tmp_path):
+    """With `python` replaced by a program that notes what it was asked for."""
+    plan = plan_runs(campaign)
+    script = tmp_path / "run_all.sh"
+    script.write_text(run_all_script(campaign, plan))
+    noting = tmp_path / "noting"
+    noting.write_text(
+        f'#!/bin/sh\nprintf "%s\\0" "$@" >> {tmp_path}/asked\nprintf "\\0" >> {tmp_path}/asked\n'
+    )
+    noting.chmod(0o755)
+    environment = {"PYTHON": str(noting), "PATH": "/usr/bin:/bin"}
+    for _ in range(2):  # what is done is not done again
+        done = subprocess.run(
+            ["sh", script, "there"], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    asked = (tmp_path / "asked").read_text().removesuffix("\0\0").split("\0\0")
+    assert len(asked) == len(plan)
+    for run, words in zip(plan, asked, strict=True):
+        arguments = [
+            word.replace("there/base", f"{tmp_path}/there/base") for word in words.split("\0")
+        ]
+        logging = run.config.logging.model_copy(update={"log_dir": f"there/runs/{run.name}"})
+        expected = run.config.model_copy(update={"logging": logging})
+        assert load_command_line(arguments[2:]) == expected
+
+
+def test_a_script_tells_what_failed(campaign, tmp_path):
+    script = tmp_path / "run_all.sh"
+    script.write_text(run_all_script(campaign, plan_runs(campaign)))
+    environment = {"PYTHON": "false", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["sh", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("failed: rerun/runs/") == 4
+
+
+@given(st.floats(0, allow_infinity=False), st.booleans(), st.text().filter(str.isprintable))
+def test_flags_say_exactly_what_differs(tmp_path_factory, lr, shuffle, path):
+    file = tmp_path_factory.getbasetemp() / "empty.toml"
+    file.touch()
+    base = RunConfig()
+    other = RunConfig.model_validate(
+        {"training": {"lr": lr}, "data": {"shuffle": shuffle, "path": path}}
+    )
+    flags = list(flags_between(base, other))
+    assert load_command_line([str(file), *flags]) == other

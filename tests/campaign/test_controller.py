@@ -1,0 +1,283 @@
+"""The controller with an executor whose workers are words in a script."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from retrain_backends.config import RunConfig, SqueezeConfig
+from retrain_backends.errors import RunError
+from retrain_campaign.capacity import Capacity
+from retrain_campaign.conduct import jobs_of
+from retrain_campaign.controller import Controller, Orders
+from retrain_campaign.executors.protocol import Ended, Worker
+from retrain_campaign.ledger import Ledger
+from retrain_campaign.manifest import read_manifest
+from retrain_campaign.opening import create
+from retrain_campaign.plan import campaign_of
+
+RULES = [
+    {"advantage_mode": "grpo", "transform_mode": "none", "name": "a"},
+    {"advantage_mode": "maxrl", "transform_mode": "none", "name": "b"},
+]
+
+
+class Scripted:
+    """Each start of a run ends at once as its script says: an exit code, None if unseen."""
+
+    def __init__(self, script=None, adopts=(), retries=False):
+        self.script = {name: list(ends) for name, ends in (script or {}).items()}
+        self.adopts = adopts
+        self.retries = retries
+        self.started, self.living, self.most, self.killed = [], {}, 0, []
+
+    def start(self, job, on_end):
+        end = self.script[job.name].pop(0) if self.script.get(job.name) else 0
+        if isinstance(end, Exception):
+            raise end
+        self.started.append((job.name, dict(job.environment)))
+        self.living[job.name] = on_end
+        self.most = max(self.most, len(self.living))
+        job.output.write_text(f"saying {end}\n")
+        if end == "ctrl-c":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif end != "stays":
+            self._end(job.name, end)
+        return Worker(host="here", pid=1, pid_started=1.0)
+
+    def adopt(self, entry, job, on_end):  # noqa: ARG002
+        if entry.name not in self.adopts:
+            return None
+        self.living[entry.name] = on_end
+        self._end(entry.name, None)
+        return Worker(host="here", pid=entry.pid)
+
+    def interrupt(self, name):
+        if self.script.get("deaf"):
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            self._end(name, 130)
+
+    def kill(self, name):
+        self.killed.append(name)
+        self._end(name, -9)
+
+    def close(self):
+        self.closed = True
+
+    def _end(self, name, code):
+        self.living.pop(name)(Ended(name, code))
+
+
+class Heard:
+    """A view that remembers."""
+
+    def __init__(self):
+        self.lines, self.changes = [], []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def changed(self, entry):
+        self.changes.append((entry.name, entry.status))
+
+    def refresh(self):
+        return None
+
+
+@pytest.fixture
+def conduct(tmp_path):
+    """Run a campaign of two conditions under the seeds; (finished, ledger, view, directory)."""
+
+    def run(
+        executor, *, seeds=(1,), capacity=None, before=(), squeeze=None, analyse=None, retries=1
+    ):
+        tables = {"campaign": {"seeds": list(seeds), "conditions": RULES, "retries": retries}}
+        campaign = campaign_of(RunConfig.model_validate(tables), Path("c.toml"))
+        directory = tmp_path / "campaign"
+        capacity = capacity or Capacity(workers=1, threads=1)
+        with create(campaign, directory, threads=1) as opened:
+            ledger, view = Ledger(directory, opened.manifest), Heard()
+            for name, values in before:
+                ledger.change(name, **values)
+            orders = Orders(
+                plan={run.name: run for run in opened.plan},
+                jobs=jobs_of(opened, capacity),
+                settings=campaign.settings,
+                capacity=capacity,
+                squeeze=squeeze,
+                analyse=analyse or (lambda *_: pytest.fail("nothing is to be analysed")),
+            )
+            finished = Controller(ledger, orders, executor, view).run()
+        return finished, ledger, view, directory
+
+    return run
+
+
+def statuses(ledger):
+    return {entry.name: entry.status for entry in ledger.entries}
+
+
+def test_every_run_is_started_once_and_noted(conduct):
+    executor = Scripted()
+    finished, ledger, view, directory = conduct(executor, seeds=(1, 2))
+    names = ["a_s1", "b_s1", "a_s2", "b_s2"]
+    assert finished
+    assert [name for name, _ in executor.started] == names
+    assert view.changes == [(n, s) for n in names for s in ("running", "done")]
+    assert read_manifest(directory).runs == ledger.entries
+    assert statuses(ledger) == dict.fromkeys(names, "done")
+    entry = ledger["a_s1"]
+    assert (entry.attempts, entry.exit_code, entry.host, entry.pid) == (1, 0, "here", 1)
+    assert entry.started <= entry.ended
+
+
+def test_the_configuration_lies_in_the_directory_of_the_run(conduct):
+    _, ledger, _, directory = conduct(Scripted())
+    assert sorted(path.name for path in (directory / "runs").iterdir()) == ["a_s1", "b_s1"]
+    text = (directory / ledger["a_s1"].run_dir / "config.toml").read_text()
+    assert "seed = 1\n" in text
+    assert ledger["a_s1"].command[-2:] == ["--resume", str(directory / "runs/a_s1")]
+
+
+def test_no_more_at_once_than_there_are_workers(conduct):
+    class Slow(Scripted):
+        def start(self, job, on_end):
+            worker = super().start(job, on_end)
+            if len(self.living) == 2 or len(self.started) == 4:
+                for name in list(self.living):
+                    self._end(name, 0)
+            return worker
+
+    executor = Slow({f"{c}_s{s}": ["stays"] for c in "ab" for s in (1, 2)})
+    finished, *_ = conduct(executor, seeds=(1, 2), capacity=Capacity(workers=2, threads=1))
+    assert (finished, executor.most) == (True, 2)
+
+
+def test_gpus_come_from_a_pool(conduct):
+    executor = Scripted({"a_s1": ["stays"]})
+    executor.script["b_s1"] = ["ctrl-c"]
+    capacity = Capacity(workers=2, threads=1, gpus=("2", "5"), gpus_each=1)
+    _, ledger, *_ = conduct(executor, capacity=capacity)
+    assert [env["CUDA_VISIBLE_DEVICES"] for _, env in executor.started] == ["2", "5"]
+    assert ledger["b_s1"].gpus == ["5"]
+
+
+def test_what_died_is_tried_again_and_the_others_go_on(conduct):
+    executor = Scripted({"a_s1": [-9, 0]})
+    finished, ledger, view, _ = conduct(executor)
+    assert finished
+    assert statuses(ledger) == {"a_s1": "done", "b_s1": "done"}
+    assert ledger["a_s1"].attempts == 2
+    assert view.lines == ["a_s1: attempt 1 of 2 ended: killed by SIGKILL: saying -9"]
+
+
+@pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (1, 2), (2, 3)])
+def test_what_keeps_dying_has_failed_with_its_last_words(conduct, retries, attempts):
+    executor = Scripted({"a_s1": [1] * 9})
+    finished, ledger, _, directory = conduct(executor, retries=retries)
+    entry = ledger["a_s1"]
+    assert finished
+    assert (entry.status, entry.attempts, entry.exit_code) == ("failed", attempts, 1)
+    assert entry.reason == "exit code 1: saying 1"
+    assert ledger["b_s1"].status == "done"
+    assert read_manifest(directory).by_name()["a_s1"] == entry
+
+
+def test_an_executor_that_retries_itself_is_asked_once(conduct):
+    _, ledger, *_ = conduct(Scripted({"a_s1": [1] * 9}, retries=True))
+    assert (ledger["a_s1"].status, ledger["a_s1"].attempts) == ("failed", 1)
+
+
+def test_what_cannot_be_started_has_failed(conduct):
+    error = RunError("cannot start `python` (no memory)")
+    _, ledger, *_ = conduct(Scripted({"a_s1": [error, error]}))
+    assert (ledger["a_s1"].status, ledger["a_s1"].reason) == ("failed", str(error))
+    assert ledger["b_s1"].status == "done"
+
+
+def test_ctrl_c_stops_the_workers_after_their_checkpoint(conduct):
+    executor = Scripted({"a_s1": ["stays"], "b_s1": ["ctrl-c"]})
+    capacity = Capacity(workers=2, threads=1)
+    finished, ledger, view, _ = conduct(executor, seeds=(1, 2), capacity=capacity)
+    assert not finished
+    ended = {"a_s1": "stopped", "b_s1": "stopped", "a_s2": "planned", "b_s2": "planned"}
+    assert statuses(ledger) == ended
+    assert ledger["a_s1"].exit_code == 130
+    assert "waiting for 2 runs to save a checkpoint" in view.lines[0]
+
+
+def test_a_second_ctrl_c_kills_them(conduct):
+    executor = Scripted({"a_s1": ["ctrl-c"], "deaf": [True]})
+    finished, ledger, *_ = conduct(executor)
+    assert (finished, executor.killed) == (False, ["a_s1"])
+    assert ledger["a_s1"].status == "stopped"
+
+
+def test_a_run_that_stops_by_itself_is_not_tried_again(conduct):
+    finished, ledger, *_ = conduct(Scripted({"a_s1": [130]}))
+    assert finished
+    assert (ledger["a_s1"].status, ledger["a_s1"].reason) == (
+        "stopped",
+        "exit code 130: saying 130",
+    )
+
+
+RUNNING = {"status": "running", "pid": 7, "pid_started": 1.0, "attempts": 1}
+
+
+def test_a_worker_that_still_lives_is_not_started_twice(conduct):
+    executor = Scripted(adopts=["a_s1"])
+    finished, _, view, _ = conduct(executor, before=[("a_s1", RUNNING)])
+    assert finished
+    assert "a_s1: still running, process 7" in view.lines
+    # It ended with nobody to see how, and has left nothing whole: it goes on.
+    assert [name for name, _ in executor.started] == ["a_s1", "b_s1"]
+
+
+def test_a_worker_that_is_gone_goes_on(conduct):
+    executor = Scripted()
+    _, ledger, *_ = conduct(executor, before=[("a_s1", RUNNING), ("b_s1", {"status": "done"})])
+    assert [name for name, _ in executor.started] == ["a_s1"]
+    assert statuses(ledger) == {"a_s1": "done", "b_s1": "done"}
+
+
+SQUEEZE = SqueezeConfig(adapter_path="somewhere")
+
+
+def test_the_first_adapter_is_analysed_once(conduct):
+    asked = []
+
+    def analyse(adapter, squeeze):
+        asked.append((adapter, squeeze))
+        return {"recommended_rank": 32}, "rank 32"
+
+    _, _, view, directory = conduct(Scripted(), squeeze=SQUEEZE, analyse=analyse)
+    assert asked == [("somewhere", SQUEEZE)]
+    assert "rank 32" in view.lines
+    found = read_manifest(directory).squeeze
+    assert found["recommended_rank"] == 32
+    assert found["run"] in ("a_s1", "b_s1")
+
+
+def test_an_analysis_that_fails_is_told_and_stops_nothing(conduct):
+    def analyse(adapter, squeeze):
+        raise OSError("no such adapter")
+
+    finished, ledger, view, directory = conduct(Scripted(), squeeze=SQUEEZE, analyse=analyse)
+    assert finished
+    assert set(statuses(ledger).values()) == {"done"}
+    assert any("could not be analysed: OSError: no such adapter" in line for line in view.lines)
+    assert read_manifest(directory).squeeze["error"] == "OSError: no such adapter"
+
+
+def test_without_an_adapter_there_is_nothing_to_analyse(conduct):
+    finished, *_ = conduct(Scripted(), squeeze=SqueezeConfig())
+    assert finished

@@ -1,0 +1,89 @@
+import json
+from contextlib import closing
+
+import pytest
+
+from retrain_backends.errors import ConfigError
+from retrain_campaign.ledger import Ledger
+from retrain_campaign.manifest import CHANGES_FILE, MANIFEST_FILE, is_campaign, read_manifest
+
+
+@pytest.fixture
+def directory(tmp_path, leave_campaign):
+    return leave_campaign(tmp_path / "c", {("a", 1): ("planned", []), ("b", 1): ("planned", [])})
+
+
+@pytest.fixture
+def ledger(directory):
+    with closing(Ledger(directory, read_manifest(directory))) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def lazy(directory):
+    """Replaces the manifest once in a hundred years."""
+    with closing(Ledger(directory, read_manifest(directory), share=1e-12)) as ledger:
+        yield ledger
+
+
+def test_every_change_is_on_the_disk_at_once(ledger, directory):
+    for status in ("running", "failed", "planned", "done"):
+        ledger.change("b_s1", status=status)
+        assert read_manifest(directory).by_name()["b_s1"].status == status
+        assert read_manifest(directory) == ledger.manifest
+
+
+def test_a_change_is_a_line_when_the_manifest_was_written_just_now(lazy, directory):
+    before = (directory / MANIFEST_FILE).read_bytes()
+    lazy.change("a_s1", status="running", pid=7)
+    lazy.change("a_s1", status="done")
+    assert (directory / MANIFEST_FILE).read_bytes() == before
+    assert (directory / CHANGES_FILE).read_bytes().count(b"\n") == 2
+    entry = read_manifest(directory).by_name()["a_s1"]
+    assert (entry.status, entry.pid) == ("done", 7)
+    lazy.write()
+    assert not (directory / CHANGES_FILE).exists()
+    assert json.loads((directory / MANIFEST_FILE).read_text())["runs"][0]["status"] == "done"
+
+
+def test_a_line_that_a_kill_tore_off_does_not_count(lazy, directory):
+    lazy.change("a_s1", status="running")
+    lazy.change("a_s1", status="done")
+    path = directory / CHANGES_FILE
+    path.write_bytes(path.read_bytes()[:-5])
+    assert read_manifest(directory).by_name()["a_s1"].status == "running"
+
+
+def test_lines_that_the_manifest_holds_already_change_nothing(lazy, directory):
+    """As after a kill between the replacement of the manifest and the removal of its changes."""
+    lazy.change("a_s1", status="running")
+    lazy.change("a_s1", status="done")
+    changes = (directory / CHANGES_FILE).read_bytes()
+    lazy.write()
+    (directory / CHANGES_FILE).write_bytes(changes)
+    assert read_manifest(directory) == lazy.manifest
+
+
+def test_signs_of_life_are_written_with_the_next_manifest(ledger, directory):
+    ledger.beat(["a_s1"])
+    ledger.write()
+    assert read_manifest(directory).by_name()["a_s1"].heartbeat
+    assert read_manifest(directory).by_name()["b_s1"].heartbeat is None
+
+
+def test_what_an_analysis_found(ledger, directory):
+    ledger.set_squeeze({"recommended_rank": 32})
+    assert read_manifest(directory).squeeze == {"recommended_rank": 32}
+
+
+def test_not_a_campaign(tmp_path):
+    assert not is_campaign(tmp_path)
+    with pytest.raises(ConfigError, match=r"is no campaign \(it has no manifest.json\)"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"runs": 3}', "[]"])
+def test_a_manifest_that_is_damaged(directory, text):
+    (directory / MANIFEST_FILE).write_text(text)
+    with pytest.raises(ConfigError, match=r"manifest.json: is damaged "):
+        read_manifest(directory)

@@ -1,0 +1,214 @@
+import contextlib
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from retrain_backends.config import RunConfig, load_config
+from retrain_backends.errors import ConfigError
+from retrain_campaign.directory import new_directory, newest_campaign
+from retrain_campaign.ledger import Ledger
+from retrain_campaign.manifest import read_manifest
+from retrain_campaign.opening import create, reopen
+from retrain_campaign.plan import campaign_of
+
+RULE = {"advantage_mode": "grpo", "transform_mode": "none"}
+OTHER = {"advantage_mode": "maxrl", "transform_mode": "none"}
+NOON = datetime(2026, 1, 2, 12, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path):
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+
+
+def campaign(conditions=(RULE,), tables=None, name="c.toml", **settings):
+    settings = {"seeds": [1, 2], "conditions": list(conditions), **settings}
+    return campaign_of(
+        RunConfig.model_validate({**(tables or {}), "campaign": settings}), Path(name)
+    )
+
+
+def begin(made, directory=Path("logs/c"), **done):
+    """A campaign of which nothing has been run; `done` has values of entries by name."""
+    with (
+        create(made, directory, threads=1) as opened,
+        contextlib.closing(Ledger(directory, opened.manifest)) as ledger,
+    ):
+        for name, values in done.items():
+            ledger.change(name, **values)
+        ledger.write()
+    return directory
+
+
+def test_a_new_campaign_is_named_by_the_time_beside_the_logs():
+    assert new_directory(campaign(), NOON) == Path("logs/campaign_20260102_120000")
+    elsewhere = campaign(tables={"logging": {"log_dir": "a/b/train"}})
+    assert new_directory(elsewhere, NOON) == Path("a/b/campaign_20260102_120000")
+    Path("logs/campaign_20260102_120000").mkdir(parents=True)
+    assert new_directory(campaign(), NOON) == Path("logs/campaign_20260102_120000_2")
+
+
+def test_the_directory_can_be_named_if_it_is_free():
+    made = campaign(directory="mine")
+    assert new_directory(made, NOON) == Path("mine")
+    Path("mine").mkdir()
+    assert new_directory(made, NOON) == Path("mine")
+    begin(made, Path("mine/inside"))
+    with pytest.raises(ConfigError, match=r"campaign.directory: `mine` exists already; name ano"):
+        new_directory(made, NOON)
+    with pytest.raises(ConfigError, match=r"`retrain campaign mine/inside` goes on with it, or"):
+        new_directory(campaign(directory="mine/inside"), NOON)
+
+
+def test_a_directory_that_cannot_be_made():
+    Path("file").touch()
+    made = campaign()
+    with pytest.raises(ConfigError, match="cannot make the directory of the campaign, `file/c`"):
+        begin(made, Path("file/c"))
+
+
+def test_what_a_new_campaign_writes():
+    directory = begin(campaign(tables={"logging": {"wandb_project": "p"}}))
+    manifest = read_manifest(directory)
+    assert (manifest.name, manifest.conditions, manifest.seeds) == ("c", ["grpo+none"], [1, 2])
+    assert (manifest.max_steps, manifest.wandb_project, manifest.executor) == (500, "p", "process")
+    assert [entry.status for entry in manifest.runs] == ["planned", "planned"]
+    command = ["-m", "retrain_backends", "--resume", "logs/c/runs/grpo+none_s1"]
+    assert manifest.runs[0].command[1:] == command
+    assert os.access(directory / "run_all.sh", os.X_OK)
+    file = directory / "campaign.toml"
+    assert campaign_of(load_config(file), file).settings.seeds == (1, 2)
+
+
+def test_going_on_keeps_what_is_done_and_plans_the_rest_again():
+    ended = {
+        "grpo+none_s1": {"status": "done", "adapter": "here", "attempts": 1},
+        "grpo+none_s2": {"status": "failed", "reason": "exit code 1", "attempts": 2, "pid": 3},
+        "maxrl+none_s1": {"status": "running", "pid": 4, "attempts": 1},
+        "maxrl+none_s2": {"status": "stopped", "reason": "interrupted"},
+    }
+    made = campaign([RULE, OTHER])
+    directory = begin(made, **ended)
+    with reopen(directory, made) as opened:
+        known = opened.manifest.by_name()
+    assert {name: entry.status for name, entry in known.items()} == {
+        "grpo+none_s1": "done",
+        "grpo+none_s2": "planned",
+        "maxrl+none_s1": "running",
+        "maxrl+none_s2": "planned",
+    }
+    assert known["grpo+none_s1"].adapter == "here"
+    assert (known["grpo+none_s2"].attempts, known["grpo+none_s2"].pid) == (0, None)
+    assert known["maxrl+none_s1"].pid == 4
+
+
+def test_seeds_and_conditions_join():
+    directory = begin(campaign(), **{"grpo+none_s1": {"status": "done"}})
+    with reopen(directory, campaign([RULE, OTHER], seeds=[1, 2, 3])) as opened:
+        statuses = {entry.name: entry.status for entry in opened.manifest.runs}
+        assert (opened.manifest.conditions, opened.manifest.seeds) == (
+            ["grpo+none", "maxrl+none"],
+            [1, 2, 3],
+        )
+    assert len(statuses) == 6
+    assert statuses.pop("grpo+none_s1") == "done"
+    assert set(statuses.values()) == {"planned"}
+
+
+def test_a_longer_campaign_goes_on_with_what_was_done():
+    directory = begin(campaign(max_steps=5), **{"grpo+none_s1": {"status": "done"}})
+    with reopen(directory, campaign(max_steps=9)) as opened:
+        assert {(e.status, e.max_steps) for e in opened.manifest.runs} == {("planned", 9)}
+
+
+@pytest.mark.parametrize(
+    ("now", "lines"),
+    [
+        (
+            campaign(tables={"training": {"lr": 0.5}, "sepa": {"steps": 7}}),
+            [
+                "sepa.steps: the campaign has 500, not 7; set it back, or start a new campaign by "
+                "leaving out --resume logs/c",
+                "training.lr: the campaign has 4e-5, not 0.5; set it back, or start a new campaign "
+                "by leaving out --resume logs/c",
+            ],
+        ),
+        (
+            campaign([{**RULE, "gtpo": {"beta": 0.5}}, OTHER]),
+            [
+                "gtpo.beta: the campaign has 0.1, not 0.5 (grpo+none); set it back, or start a new "
+                "campaign by leaving out --resume logs/c"
+            ],
+        ),
+        (
+            campaign([RULE, OTHER], max_steps=3),
+            [
+                "training.max_steps: the campaign has 500, not 3; set it back, or start a new "
+                "campaign by leaving out --resume logs/c"
+            ],
+        ),
+        (
+            campaign([RULE, OTHER], seeds=[2]),
+            [
+                "[campaign] the campaign in logs/c has runs that the file has not: grpo+none_s1, "
+                "maxrl+none_s1; put their seeds and conditions back, or start a new campaign by "
+                "leaving out --resume"
+            ],
+        ),
+    ],
+)
+def test_another_campaign_is_refused_setting_by_setting(now, lines):
+    directory = begin(campaign([RULE, OTHER]))
+    if len(now.conditions) == 1:
+        directory = begin(campaign(), Path("logs/d"))
+        lines = [line.replace("logs/c", "logs/d") for line in lines]
+    before = (directory / "campaign.toml").read_bytes()
+    with pytest.raises(ConfigError) as refused, reopen(directory, now):
+        pass
+    assert list(refused.value.problems) == lines
+    assert (directory / "campaign.toml").read_bytes() == before
+
+
+def test_how_runs_are_carried_out_may_change():
+    directory = begin(campaign())
+    ways = {"parallel": True, "max_workers": 3, "retries": 5}
+    with reopen(directory, campaign(tables={"logging": {"wandb_project": "p"}}, **ways)) as opened:
+        assert opened.manifest.wandb_project == "p"
+        assert opened.plan[0].config.logging.wandb_group == "grpo+none"
+
+
+def test_one_process_at_a_time(here):
+    directory = begin(campaign())
+    told = pytest.raises(ConfigError, match="another process is running this campaign")
+    with FileLock(directory / ".lock"), told, reopen(directory, campaign()):
+        pass
+
+
+def test_a_campaign_that_has_moved_goes_on_where_it_is():
+    begin(campaign())
+    Path("logs/c").rename("moved")
+    with reopen(Path("moved"), campaign()) as opened:
+        assert opened.manifest.runs[0].command[-1] == "moved/runs/grpo+none_s1"
+
+
+def test_seen_from_another_directory_its_runs_work_where_they_did(here):
+    directory = begin(campaign()).resolve()
+    (here / "elsewhere").mkdir()
+    with contextlib.chdir("elsewhere"), reopen(directory, campaign()) as opened:
+        assert opened.work == here
+        assert opened.manifest.runs[0].command[-1] == "logs/c/runs/grpo+none_s1"
+
+
+def test_the_newest_campaign_of_a_file():
+    begin(campaign(), Path("logs/older"))
+    newer = begin(campaign(), Path("logs/newer"))
+    other = begin(campaign(name="d.toml"), Path("logs/other"))
+    os.utime(newer / "manifest.json", (2**31, 2**31))
+    os.utime(other / "manifest.json", (2**31 + 9, 2**31 + 9))
+    assert newest_campaign(Path("logs"), "c") == newer
+    with pytest.raises(ConfigError, match="there is no campaign of `e` below logs"):
+        newest_campaign(Path("logs"), "e")
