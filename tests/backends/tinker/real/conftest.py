@@ -88,10 +88,11 @@ def server_python():
 
 @pytest.fixture(scope="session")
 def client_python():
-    """`retrain-backends[tinker]` of this checkout, and nothing else."""
-    core, backends = (ROOT / "packages" / name for name in ("retrain-core", "retrain-backends"))
-    settings = [(path / "pyproject.toml").read_text("utf-8") for path in (core, backends)]
-    editable = ["-e", str(core), "-e", f"{backends}[tinker]"]
+    """What a machine needs that trains on a service only, from this checkout."""
+    parts = {"core": "", "backends": "[tinker]", "squeeze": "", "campaign": ""}
+    paths = {name: ROOT / "packages" / f"retrain-{name}" for name in parts}
+    settings = [(path / "pyproject.toml").read_text("utf-8") for path in paths.values()]
+    editable = [text for name, path in paths.items() for text in ("-e", f"{path}{parts[name]}")]
     return environment("client", [*editable, SDK], *settings)
 
 
