@@ -23,11 +23,12 @@ from rich.console import Console
 from retrain_campaign.capacity import Capacity
 from retrain_campaign.conduct import jobs_of
 from retrain_campaign.console import PlainView
-from retrain_campaign.controller import Controller, Orders
+from retrain_campaign.controller import Controller
 from retrain_campaign.executors.process import ProcessExecutor
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import RunEntry, read_manifest
 from retrain_campaign.opening import create
+from retrain_campaign.orders import Orders
 from retrain_campaign.plan import load_campaign
 from retrain_campaign.status import scan
 

@@ -10,11 +10,12 @@ from retrain_backends.config import RunConfig, SqueezeConfig
 from retrain_backends.errors import RunError
 from retrain_campaign.capacity import Capacity
 from retrain_campaign.conduct import jobs_of
-from retrain_campaign.controller import Controller, Orders
+from retrain_campaign.controller import Controller
 from retrain_campaign.executors.protocol import Ended, Worker
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import read_manifest
 from retrain_campaign.opening import create
+from retrain_campaign.orders import Orders
 from retrain_campaign.plan import campaign_of
 
 RULES = [

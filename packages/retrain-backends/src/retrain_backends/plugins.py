@@ -29,16 +29,18 @@ from retrain_backends.config.algorithm import ADVANTAGE_MODES, TRANSFORM_MODES
 from retrain_backends.config.section import PLUGIN_GROUP
 from retrain_backends.errors import NotAvailableError, PluginError, RetrainError, describe
 
-# Packages of an optional extra, by the name they are imported under.
+# What brings a package that is optional, by the name it is imported under.
 _EXTRAS = {
-    "datasets": "local",
-    "math_verify": "math",
-    "openai": "judge",
-    "peft": "local",
-    "safetensors": "local",
-    "tinker": "tinker",
-    "torch": "local",
-    "wandb": "wandb",
+    "datasets": "retrain-backends[local]",
+    "math_verify": "retrain-backends[math]",
+    "openai": "retrain-backends[judge]",
+    "peft": "retrain-backends[local]",
+    "ray": "retrain-campaign[ray]",
+    "safetensors": "retrain-backends[local]",
+    "submitit": "retrain-campaign[slurm]",
+    "tinker": "retrain-backends[tinker]",
+    "torch": "retrain-backends[local]",
+    "wandb": "retrain-backends[wandb]",
 }
 
 
@@ -243,7 +245,7 @@ def require(package: str, where: str) -> None:
 
 
 def _missing(package: str, where: str) -> PluginError:
-    fix = f": pip install 'retrain-backends[{_EXTRAS[package]}]'" if package in _EXTRAS else ""
+    fix = f": pip install '{_EXTRAS[package]}'" if package in _EXTRAS else ""
     return PluginError(f"{where} needs the package `{package}`, which is not installed{fix}")
 
 

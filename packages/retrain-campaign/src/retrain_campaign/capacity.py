@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from retrain_backends.config import BackendConfig
 from retrain_backends.errors import ConfigError
 from retrain_campaign.plan import Campaign
 
@@ -80,7 +81,7 @@ def capacity_of(campaign: Campaign, machine: Machine, runs: int) -> Capacity:
       ConfigError: the devices of a run cannot be counted from `gpu:0`.
     """
     settings, backend = campaign.settings, campaign.base.backend
-    indices = _gpu_indices(backend.devices) if backend.backend not in _NO_GPU else set()
+    indices = gpus_named(backend)
     on_gpu = bool(indices and machine.gpus) and settings.executor == "process"
     if not settings.parallel:
         threads = machine.cores if on_gpu else 1
@@ -126,8 +127,11 @@ class GpuPool:
             self._users[gpu] -= 1
 
 
-def _gpu_indices(devices: str) -> set[int]:
-    names = (name.strip() for name in devices.split(","))
+def gpus_named(backend: BackendConfig) -> set[int]:
+    """The numbers of the GPUs that `[backend] devices` names; none for a backend that uses none."""
+    if backend.backend in _NO_GPU:
+        return set()
+    names = (name.strip() for name in backend.devices.split(","))
     return {int(name.partition(":")[2]) for name in names if name.startswith("gpu:")}
 
 

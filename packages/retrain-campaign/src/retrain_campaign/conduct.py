@@ -22,11 +22,12 @@ from retrain_campaign.compare import (
     missing_lines,
 )
 from retrain_campaign.console import print_failures
-from retrain_campaign.controller import Controller, Orders
+from retrain_campaign.controller import Controller
 from retrain_campaign.directory import new_directory, newest_campaign
 from retrain_campaign.executors.protocol import Executor, Job
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.opening import Opened, create, reopen
+from retrain_campaign.orders import Orders
 from retrain_campaign.outcome import OUTPUT_FILE
 from retrain_campaign.plan import Campaign, plan_runs
 from retrain_campaign.preflight import check_plan, check_room, free_at
@@ -50,7 +51,9 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
     plan = plan_runs(campaign)
     check_plan(plan)
     capacity = capacity_of(campaign, this_machine(os.environ), len(plan))
-    executor: Executor = load_object(EXECUTORS[campaign.settings.executor]).from_campaign(campaign)
+    name = campaign.settings.executor
+    kind = load_object(EXECUTORS[name], f"campaign.executor: `{name}`")
+    executor: Executor = kind.from_campaign(campaign)
     console = Console(highlight=False)
     directory = _directory_to_reopen(campaign, asked) or new_directory(campaign, datetime.now())
     if not asked.goes_on:

@@ -4,25 +4,23 @@ Everything that happens comes through one queue, and is in the ledger before the
 """
 
 import contextlib
-import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from time import monotonic
-from typing import Any, TypeAlias
-
-from pydantic import JsonValue
+from typing import Any
 
 from retrain_backends.atomic import write_atomically
-from retrain_backends.config import CONFIG_FILE, CampaignConfig, SqueezeConfig, dump_config
-from retrain_backends.errors import RunError, describe
-from retrain_campaign.capacity import Capacity, GpuPool
+from retrain_backends.config import CONFIG_FILE, dump_config
+from retrain_backends.errors import RunError
+from retrain_campaign.capacity import GpuPool
 from retrain_campaign.events import Event, Events, Interrupted, Squeezed
-from retrain_campaign.executors.protocol import Ended, Executor, Job, Worker
+from retrain_campaign.executors.protocol import Ended, Executor, Placed, Worker
 from retrain_campaign.ledger import Ledger, now_utc
 from retrain_campaign.manifest import RunEntry
+from retrain_campaign.orders import Orders
 from retrain_campaign.outcome import adapter_of, final_metrics, is_whole, why_it_died
-from retrain_campaign.plan import PlannedRun
+from retrain_campaign.squeeze import analyse_beside
 from retrain_campaign.view import View
 
 _TICK_S = 0.5
@@ -42,25 +40,6 @@ _NOTHING: Mapping[str, Any] = {
     "final_metrics": None,
     "ended": None,
 }
-
-Analysis: TypeAlias = tuple[dict[str, JsonValue], str]
-Analyse: TypeAlias = Callable[[str, SqueezeConfig], Analysis]
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What is to be done, and with what.
-
-    `jobs` has, by name, what to start for each run, `plan` the run itself; `squeeze` is None unless
-    an adapter is to be analysed, with `analyse`, which returns what to note and a text to show.
-    """
-
-    plan: Mapping[str, PlannedRun]
-    jobs: Mapping[str, Job]
-    settings: CampaignConfig
-    capacity: Capacity
-    squeeze: SqueezeConfig | None
-    analyse: Analyse
 
 
 class Controller:
@@ -174,8 +153,10 @@ class Controller:
 
     def _happened(self, event: Event | None) -> None:
         match event:
-            case Ended(name=name, exit_code=exit_code):
-                self._ended(name, exit_code)
+            case Ended():
+                self._ended(event)
+            case Placed(name=name, worker=worker):
+                self._placed(name, worker)
             case Interrupted():
                 self._interrupted()
             case Squeezed():
@@ -183,10 +164,19 @@ class Controller:
             case None:
                 return
 
-    def _ended(self, name: str, exit_code: int | None) -> None:
+    def _placed(self, name: str, worker: Worker) -> None:
+        entry = self._ledger[name]
+        again = {"attempts": entry.attempts + 1} if entry.pid is not None else {}
+        self._ledger.change(name, **again)
+        self._view.changed(self._note_worker(name, worker, entry.gpus))
+
+    def _ended(self, ended: Ended) -> None:
+        name, exit_code = ended.name, ended.exit_code
         self._running.discard(name)
         self._gpus.give_back(self._ledger[name].gpus)
-        if exit_code is None:
+        if ended.reason and not self._stopping:
+            self._fail_or_retry(name, exit_code, ended.reason)
+        elif exit_code is None:
             self._settle_unseen(name)
             if self._ledger[name].status == "planned" and not self._stopping:
                 self._waiting.appendleft(name)
@@ -278,17 +268,7 @@ class Controller:
         if first is None or adapter is None:
             return
         self._analysing = True
-        name = first.name
-
-        def analyse() -> None:
-            # A border: whatever goes wrong in an analysis must not end the campaign.
-            try:
-                result, text = self._orders.analyse(adapter, squeeze)
-                self._events.put(Squeezed(name, result, text))
-            except Exception as error:  # noqa: BLE001
-                self._events.put(Squeezed(name, {}, "", describe(error)))
-
-        threading.Thread(target=analyse, name="analyses an adapter", daemon=True).start()
+        analyse_beside(lambda: self._orders.analyse(adapter, squeeze), first.name, self._events.put)
 
     def _squeezed(self, event: Squeezed) -> None:
         self._analysing = False

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue
 
-from retrain_campaign.executors.protocol import Ended
+from retrain_campaign.executors.protocol import Ended, Placed
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -30,7 +30,7 @@ class Squeezed:
     error: str = ""
 
 
-Event: TypeAlias = Ended | Interrupted | Squeezed
+Event: TypeAlias = Ended | Placed | Interrupted | Squeezed
 
 
 class Events:

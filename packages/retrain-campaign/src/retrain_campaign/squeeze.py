@@ -1,21 +1,27 @@
 """The analysis of a campaign's first adapter; `retrain_squeeze` is loaded when there is one."""
 
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import JsonValue
 
 from retrain_backends.config import LoggingConfig, SqueezeConfig
+from retrain_backends.errors import describe
 from retrain_backends.plugins import load_object
+from retrain_campaign.events import Event, Squeezed
+
+# What to note in the manifest, and a text to show.
+Analysis: TypeAlias = tuple[dict[str, JsonValue], str]
 
 ANALYSE = "retrain_squeeze:analyze_adapter"
 TRACK = "retrain_squeeze.tracking:track"
 
 
-def analysis_for(logging: LoggingConfig) -> Callable[[str, SqueezeConfig], Any]:
-    """`analyse`, recorded on Weights & Biases if the campaign is."""
+def analysis_for(logging: LoggingConfig) -> Callable[[str, SqueezeConfig], Analysis]:
+    """The analysis of an adapter, recorded on Weights & Biases if the campaign is."""
 
-    def analysed(adapter: str, squeeze: SqueezeConfig) -> tuple[dict[str, JsonValue], str]:
+    def analysed(adapter: str, squeeze: SqueezeConfig) -> Analysis:
         found = load_object(ANALYSE)(
             adapter,
             min_variance_retention=squeeze.min_variance_retention,
@@ -30,6 +36,22 @@ def analysis_for(logging: LoggingConfig) -> Callable[[str, SqueezeConfig], Any]:
         return note_of(found, adapter), text
 
     return analysed
+
+
+def analyse_beside(
+    analyse: Callable[[], Analysis], name: str, put: Callable[[Event], None]
+) -> None:
+    """Analyse the adapter of the run `name` in a thread, and put what comes of it."""
+
+    def analyse_it() -> None:
+        # A border: whatever goes wrong in an analysis must not end the campaign.
+        try:
+            result, text = analyse()
+            put(Squeezed(name, result, text))
+        except Exception as error:  # noqa: BLE001
+            put(Squeezed(name, {}, "", describe(error)))
+
+    threading.Thread(target=analyse_it, name="analyses an adapter", daemon=True).start()
 
 
 def note_of(analysis: Any, adapter: str) -> dict[str, JsonValue]:

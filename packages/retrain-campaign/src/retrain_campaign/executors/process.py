@@ -17,7 +17,7 @@ import psutil
 from retrain_backends.config import read_options
 from retrain_backends.config.section import Section
 from retrain_backends.errors import RunError
-from retrain_campaign.executors.protocol import Ended, Job, OnEnd, Worker
+from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.manifest import RunEntry
 from retrain_campaign.plan import Campaign
 
@@ -47,7 +47,7 @@ class ProcessExecutor:
         read_options("campaign.executor_options", NoOptions, options)
         return cls()
 
-    def start(self, job: Job, on_end: OnEnd) -> Worker:
+    def start(self, job: Job, tell: Tell) -> Worker:
         """Start a process; what it says is appended to the job's output."""
         try:
             with job.output.open("ab") as output:
@@ -63,16 +63,16 @@ class ProcessExecutor:
         # A border: there may be no room for a process, or no such program.
         except OSError as error:
             raise RunError(f"cannot start `{job.command[0]}` ({error.strerror})") from error
-        return self._watch(job.name, psutil.Process(child.pid), child.wait, on_end)
+        return self._watch(job.name, psutil.Process(child.pid), child.wait, tell)
 
-    def adopt(self, entry: RunEntry, job: Job, on_end: OnEnd) -> Worker | None:
+    def adopt(self, entry: RunEntry, job: Job, tell: Tell) -> Worker | None:
         """Find the process by number and start, or by its command if that was not noted in time."""
         if entry.host not in ("", socket.gethostname()):
             return None
         found = _process_of(entry) or _process_by_command(job)
         if found is None:
             return None
-        return self._watch(entry.name, found, lambda: _wait_for_stranger(found), on_end)
+        return self._watch(entry.name, found, lambda: _wait_for_stranger(found), tell)
 
     def interrupt(self, name: str) -> None:
         """Send SIGINT."""
@@ -90,14 +90,14 @@ class ProcessExecutor:
         name: str,
         process: psutil.Process,
         wait: Callable[[], int | None],
-        on_end: OnEnd,
+        tell: Tell,
     ) -> Worker:
         self._processes[name] = process
 
         def watch() -> None:
             exit_code = wait()
             self._processes.pop(name, None)
-            on_end(Ended(name, exit_code))
+            tell(Ended(name, exit_code))
 
         started = _started(process)
         threading.Thread(target=watch, name=f"waits for {name}", daemon=True).start()

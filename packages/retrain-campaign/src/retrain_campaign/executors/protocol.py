@@ -38,13 +38,25 @@ class Worker:
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker that has ended; the exit code is None when nobody could see it."""
+    """A worker that has ended; the exit code is None when nobody could see it.
+
+    `reason` is why the executor itself could not carry the job out; empty otherwise.
+    """
 
     name: str
     exit_code: int | None
+    reason: str = ""
 
 
-OnEnd: TypeAlias = Callable[[Ended], None]
+@dataclass(frozen=True)
+class Placed:
+    """A cluster has started the worker, or started it again, on one of its machines."""
+
+    name: str
+    worker: Worker
+
+
+Tell: TypeAlias = Callable[[Ended | Placed], None]
 
 
 class Executor(Protocol):
@@ -63,7 +75,7 @@ class Executor(Protocol):
         """
         ...
 
-    def start(self, job: Job, on_end: OnEnd) -> Worker:
+    def start(self, job: Job, tell: Tell) -> Worker:
         """Start a worker.
 
         Raises:
@@ -71,7 +83,7 @@ class Executor(Protocol):
         """
         ...
 
-    def adopt(self, entry: RunEntry, job: Job, on_end: OnEnd) -> Worker | None:
+    def adopt(self, entry: RunEntry, job: Job, tell: Tell) -> Worker | None:
         """Take over a worker of an earlier controller; None if it is gone."""
         ...
 
