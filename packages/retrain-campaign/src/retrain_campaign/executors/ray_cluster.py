@@ -9,7 +9,7 @@ from pydantic import Field
 
 from retrain_backends.config import read_options
 from retrain_backends.config.section import NonNegative, Section
-from retrain_backends.errors import RunError, describe
+from retrain_backends.errors import ConfigError, describe
 from retrain_campaign.capacity import gpus_named
 from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
@@ -62,13 +62,13 @@ class RayExecutor:
                     configure_logging=False,
                 )
             except Exception as error:
-                raise RunError(
+                raise ConfigError(
                     f"campaign.executor_options: no Ray at `{options.address}` ({describe(error)})"
                 ) from error
         available = ray.cluster_resources().get("GPU", 0)
         wanted = options.gpus if options.gpus >= 0 else min(gpus, available)
         if wanted > available:
-            raise RunError(
+            raise ConfigError(
                 f"campaign.executor_options: gpus = {wanted:g}, but the Ray cluster has "
                 f"{available:g}; a run would wait for ever"
             )
@@ -86,8 +86,7 @@ class RayExecutor:
         """Join the cluster, or start one.
 
         Raises:
-          ConfigError: a wrong option.
-          RunError: there is no such cluster, or it has not what a run asks for.
+          ConfigError: a wrong option, no such cluster, or it has not what a run asks for.
         """
         options = read_options(
             "campaign.executor_options", RayOptions, campaign.settings.executor_options

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from retrain_backends.config import read_options
 from retrain_backends.config.section import CountOrZero, FreeTable, Section
-from retrain_backends.errors import RunError, describe
+from retrain_backends.errors import ConfigError, RunError, describe
 from retrain_campaign.capacity import gpus_named
 from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
@@ -82,14 +82,13 @@ class SlurmExecutor:
         """Read the options.
 
         Raises:
-          ConfigError: a wrong option.
-          RunError: there is no Slurm here.
+          ConfigError: a wrong option, or there is no Slurm here.
         """
         options = read_options(
             "campaign.executor_options", SlurmOptions, campaign.settings.executor_options
         )
         if options.cluster == "slurm" and not shutil.which("sbatch"):
-            raise RunError(
+            raise ConfigError(
                 "campaign.executor: `slurm` needs the command sbatch, which this machine has not; "
                 'start the campaign where it is, or set executor_options.cluster = "local"'
             )
