@@ -16,6 +16,7 @@ from retrain_backends.config.describe import options_doc
 from retrain_backends.errors import ConfigError
 from retrain_backends.local.options import LocalOptions
 from retrain_backends.tinker.options import Prices, TinkerOptions
+from retrain_campaign.executors.options import RayOptions, SlurmOptions
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -39,11 +40,13 @@ def tables() -> str:
 
 
 def options() -> str:
-    """One table of keys for the options of each backend."""
+    """One table of keys for the options of each backend and of each executor."""
     docs = (
         options_doc("backend.options", LocalOptions),
         options_doc("backend.options", TinkerOptions),
         options_doc("backend.options.prices", Prices),
+        options_doc("campaign.executor_options", RayOptions),
+        options_doc("campaign.executor_options", SlurmOptions),
     )
     return "\n".join("\n".join(_options(doc)) for doc in docs)
 

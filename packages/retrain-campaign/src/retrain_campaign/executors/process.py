@@ -15,17 +15,13 @@ from typing import Self
 import psutil
 
 from retrain_backends.config import read_options
-from retrain_backends.config.section import Section
 from retrain_backends.errors import RunError
+from retrain_campaign.executors.options import NoOptions
 from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.manifest import RunEntry
 from retrain_campaign.plan import Campaign
 
 _SAME_START_S = 1.0  # two answers to when a process started differ by rounding only
-
-
-class NoOptions(Section):
-    """`[campaign.executor_options]` of processes: there is nothing to set."""
 
 
 class ProcessExecutor:

@@ -5,12 +5,11 @@ from typing import Any, Self
 
 import ray
 import ray.exceptions
-from pydantic import Field
 
 from retrain_backends.config import read_options
-from retrain_backends.config.section import NonNegative, Section
 from retrain_backends.errors import ConfigError, describe
 from retrain_campaign.capacity import gpus_named
+from retrain_campaign.executors.options import RayOptions
 from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
 from retrain_campaign.executors.watch import Watch, Watched
@@ -19,23 +18,6 @@ from retrain_campaign.plan import Campaign
 
 _LOOK_S = 0.5
 _INTERRUPTED = 130
-
-
-class RayOptions(Section):
-    """`[campaign.executor_options]` of `executor = "ray"`."""
-
-    address: str = Field(
-        default="",
-        description="Address of the cluster, as for `ray.init`. Empty: a cluster of this machine "
-        "alone, for the time of the campaign.",
-    )
-    cpus: NonNegative = Field(default=1.0, description="CPU cores that a run asks for.")
-    gpus: float = Field(
-        default=-1.0,
-        ge=-1,
-        description="GPUs that a run asks for, a fraction to share them. -1: as many as "
-        "`backend.devices` names, if the cluster has any.",
-    )
 
 
 class DiedError(Exception):

@@ -7,17 +7,16 @@ import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import psutil
 import submitit
 import submitit.core.utils
-from pydantic import Field
 
 from retrain_backends.config import read_options
-from retrain_backends.config.section import CountOrZero, FreeTable, Section
 from retrain_backends.errors import ConfigError, RunError, describe
 from retrain_campaign.capacity import gpus_named
+from retrain_campaign.executors.options import SlurmOptions
 from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
 from retrain_campaign.executors.watch import Watch, Watched
@@ -28,25 +27,6 @@ FOLDER = "submitit"
 _LOOK_S = 1.0
 _CHECKPOINT_S = 60.0  # of the 90 s that submitit has Slurm give before it ends a job
 _INTERRUPTED = 130
-
-
-class SlurmOptions(Section):
-    """`[campaign.executor_options]` of `executor = "slurm"`."""
-
-    cluster: Literal["slurm", "local"] = Field(
-        default="slurm", description="`local` starts the jobs on this machine, to try things out."
-    )
-    hours: float = Field(default=24.0, gt=0, description="Time limit of a job.")
-    partition: str = Field(default="", description="Partition. Empty: the cluster's own choice.")
-    account: str = Field(default="", description="Account that pays. Empty: the user's own.")
-    cpus: int = Field(default=1, ge=1, description="CPU cores of a run.")
-    gpus: int = Field(
-        default=-1, ge=-1, description="GPUs of a run. -1: as many as `backend.devices` names."
-    )
-    memory_gb: CountOrZero = Field(default=0, description="Memory. 0: the cluster's own choice.")
-    parameters: FreeTable = Field(
-        default_factory=dict, description="More of `sbatch`, such as `constraint`, `qos`, `time`."
-    )
 
 
 class SlurmRun:

@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+from retrain_backends.config import RunConfig
+from retrain_backends.train.control import Control
+from retrain_backends.train.place import describe_start
+from retrain_backends.train.saved_state import STATE_FILE, dump_train_state, write_state
+from retrain_backends.types import BackendFacts
+from retrain_campaign.outcome import (
+    OUTPUT_FILE,
+    adapter_of,
+    final_metrics,
+    is_whole,
+    last_lines,
+    why_it_died,
+)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "learning_curve.png").touch()
+    return tmp_path
+
+
+def leave_state(run_dir, steps, **values):
+    config = RunConfig()
+    start = Control.from_config(config).start()
+    begun = describe_start(config, start, "", BackendFacts("fake", (), "bitwise", ""))
+    state = {**dump_train_state(start), "steps_done": steps}
+    write_state(run_dir / STATE_FILE, begun.model_copy(update={"state": state, **values}))
+
+
+@pytest.mark.parametrize(("steps", "whole"), [(0, False), (4, False), (5, True), (6, True)])
+def test_a_run_is_whole_after_its_last_step(run_dir, steps, whole):
+    leave_state(run_dir, steps)
+    assert is_whole(run_dir, 5) is whole
+
+
+@pytest.mark.parametrize("missing", ["final", "learning_curve.png", STATE_FILE])
+def test_a_run_is_not_whole_without(run_dir, missing):
+    leave_state(run_dir, 5)
+    path = run_dir / missing
+    path.rmdir() if path.is_dir() else path.unlink()
+    assert not is_whole(run_dir, 5)
+
+
+def test_a_state_that_is_damaged_counts_as_none(run_dir):
+    (run_dir / STATE_FILE).write_text("{")
+    assert not is_whole(run_dir, 5)
+
+
+def test_the_adapter_is_a_directory_or_a_path_of_the_service(run_dir):
+    leave_state(run_dir, 5)
+    assert adapter_of(run_dir) == str(run_dir / "final")
+    leave_state(run_dir, 5, final="tinker://a/b")
+    assert adapter_of(run_dir) == "tinker://a/b"
+    (run_dir / "final").rmdir()
+    (run_dir / STATE_FILE).unlink()
+    assert adapter_of(run_dir) is None
+
+
+def test_final_metrics_are_of_the_last_rows(tmp_path, leave_run):
+    run = leave_run(tmp_path / "run", [0.25, 0.5], [(0, 0.1), (2, 0.75)])
+    found = final_metrics(run)
+    assert (found["step"], found["correct_rate"], found["eval_accuracy"]) == (1, 0.5, 0.75)
+    assert json.dumps(found)
+
+
+def test_without_a_step_there_are_no_metrics(tmp_path):
+    assert final_metrics(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (1, "exit code 1"),
+        (-9, "killed by SIGKILL"),
+        (-99, "killed by signal 99"),
+        (None, "its process is gone"),
+    ],
+)
+def test_why_it_died(tmp_path, code, why):
+    assert why_it_died(tmp_path, code) == why
+    (tmp_path / OUTPUT_FILE).write_text("one\n\ntwo\n")
+    assert why_it_died(tmp_path, code) == f"{why}: one\ntwo"
+
+
+def test_the_last_lines_are_few_and_short(tmp_path):
+    path = tmp_path / "output.log"
+    path.write_bytes(b"x" * 10**6 + b"\n" + b"".join(b"line %d\n" % i for i in range(9)) + b"\xff")
+    assert last_lines(path) == "line 5\nline 6\nline 7\nline 8\n\ufffd"
+    path.write_text("y" * 1000)
+    assert last_lines(path) == "y" * 300
