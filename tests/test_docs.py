@@ -1,9 +1,11 @@
-"""The Python in the documentation runs as it stands."""
+"""The Python in the documentation runs as it stands, and its generated parts are current."""
 
 import contextlib
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,9 @@ def test_python_block_runs(code, tmp_path):
     program.write_text(code, encoding="utf-8")
     with contextlib.chdir(tmp_path):
         runpy.run_path(str(program))
+
+
+def test_the_page_of_the_configuration_is_current():
+    command = [sys.executable, ROOT / "scripts" / "generate_docs.py", "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
