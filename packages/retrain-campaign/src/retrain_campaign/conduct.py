@@ -96,7 +96,7 @@ def _control(
         settings=campaign.settings,
         capacity=capacity,
         squeeze=campaign.squeeze,
-        analyse=analysis_for(campaign.base.logging),
+        analyse=analysis_for(campaign.base),
     )
     with view_for(console, ledger) as view:
         return Controller(ledger, orders, executor, view).run()

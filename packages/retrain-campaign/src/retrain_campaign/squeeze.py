@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from pydantic import JsonValue
 
-from retrain_backends.config import LoggingConfig, SqueezeConfig
+from retrain_backends.config import RunConfig, SqueezeConfig
 from retrain_backends.errors import describe
 from retrain_backends.plugins import load_object
 from retrain_campaign.events import Event, Squeezed
@@ -15,20 +17,26 @@ from retrain_campaign.events import Event, Squeezed
 Analysis: TypeAlias = tuple[dict[str, JsonValue], str]
 
 ANALYSE = "retrain_squeeze:analyze_adapter"
+FETCH = "retrain_squeeze.remote:fetch_adapter"
 TRACK = "retrain_squeeze.tracking:track"
 
 
-def analysis_for(logging: LoggingConfig) -> Callable[[str, SqueezeConfig], Analysis]:
-    """The analysis of an adapter, recorded on Weights & Biases if the campaign is."""
+def analysis_for(base: RunConfig) -> Callable[[str, SqueezeConfig], Analysis]:
+    """The analysis of an adapter, here or at a service; on Weights & Biases if the campaign is."""
+    logging = base.logging
 
     def analysed(adapter: str, squeeze: SqueezeConfig) -> Analysis:
-        found = load_object(ANALYSE)(
-            adapter,
-            min_variance_retention=squeeze.min_variance_retention,
-            target_ranks=squeeze.target_ranks,
-            source_rank=squeeze.source_rank,
-            device=squeeze.device,
-        )
+        with TemporaryDirectory() as passing:
+            local = adapter
+            if "://" in adapter:
+                local = load_object(FETCH)(adapter, base.model.base_url, Path(passing))
+            found = load_object(ANALYSE)(
+                local,
+                min_variance_retention=squeeze.min_variance_retention,
+                target_ranks=squeeze.target_ranks,
+                source_rank=squeeze.source_rank,
+                device=squeeze.device,
+            )
         text = describe_analysis(found, adapter)
         if logging.wandb_project:
             told = logging.model_copy(update={"wandb_run_name": ""})
