@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "kills"), [("fake", 12), ("local", 1)])
+@pytest.mark.parametrize(("backend", "kills"), [("fake", 12)])
 def test_killed_campaigns_end_as_the_undisturbed_one(backend, kills):
     command = [sys.executable, ROOT / "scripts/campaign_kills.py", "--backend", backend]
     command += ["--kills", str(kills)]

@@ -13,12 +13,6 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from retrain_backends.config import load_config
-from retrain_backends.testing.tinker_server import TinkerServer
-from retrain_backends.tokenizer import resolve_model
-from retrain_backends.tracking.journal import read_metrics
-from retrain_campaign.manifest import read_manifest
-
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]
 PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
@@ -213,66 +207,6 @@ def test_what_an_installation_brings(package, brings, lacks, constraints, tmp_pa
     brought = set(re.findall(r"^ \+ ([\w.-]+)(?:==| @ )", plan, re.M))
     assert brings <= brought
     assert lacks & brought == set()
-
-
-TINKER_CAMPAIGN = """\
-[backend]
-backend = "tinker"
-max_concurrent = 2
-[data]
-source = "arithmetic"
-prompt_template = "{question}"
-[training]
-batch_size = 2
-group_size = 4
-max_tokens = 8
-temperature = 1.0
-lr = 0.05
-[reward]
-type = "match"
-[campaign]
-seeds = [1, 2]
-max_steps = 3
-parallel = true
-max_workers = 2
-[[campaign.conditions]]
-advantage_mode = "grpo"
-transform_mode = "none"
-[[campaign.conditions]]
-advantage_mode = "maxrl"
-transform_mode = "gtpo"
-"""
-
-
-@pytest.mark.slow
-def test_a_campaign_on_tinker_needs_no_torch(install, constraints, tmp_path):
-    run = install("retrain-campaign")
-    python = str(tmp_path / "environment" / "bin" / "python")
-    extra = ["--python", python, "--no-config", "-c", constraints, "retrain-backends[tinker]"]
-    uv("pip", "install", *extra)
-    assert "ModuleNotFoundError" in run("-c", "import torch").stderr
-    (tmp_path / "c.toml").write_text(TINKER_CAMPAIGN)
-    model = resolve_model("builtin:tiny-arithmetic")
-    with TinkerServer(model) as server:
-        flags = [f"--model={model}", f"--base-url={server.url}", "--campaign-directory=c"]
-        done = subprocess.run(
-            [python, "-m", "retrain_campaign", "c.toml", *flags],
-            cwd=tmp_path,
-            env={**os.environ, "TINKER_API_KEY": "tml-none"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    entries = read_manifest(tmp_path / "c").runs
-    assert [entry.status for entry in entries] == ["done"] * 4
-    assert all(entry.adapter.startswith("tinker://") for entry in entries)
-    assert all(len(read_metrics(tmp_path / "c" / entry.run_dir)) == 3 for entry in entries)
-    throttles = {
-        load_config(path).backend.throttle_dir for path in tmp_path.glob("c/runs/*/config.toml")
-    }
-    assert throttles == {"c/tinker_throttle"}
-    assert (tmp_path / "c/tinker_throttle").is_dir()
 
 
 @pytest.mark.slow
