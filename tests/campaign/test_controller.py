@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retrain_backends.config import RunConfig, SqueezeConfig
+from retrain_backends.config import RunConfig
 from retrain_backends.errors import RunError
 from retrain_campaign.capacity import Capacity
 from retrain_campaign.conduct import jobs_of
@@ -27,10 +27,13 @@ RULES = [
 class Scripted:
     """Each start of a run ends at once as its script says: an exit code, None if unseen."""
 
-    def __init__(self, script=None, adopts=(), retries=False):
+    def __init__(
+        self, script=None, adopts=(), retries=False, leaves_adapter=False, adopted_end=None
+    ):
         self.script = {name: list(ends) for name, ends in (script or {}).items()}
-        self.adopts = adopts
+        self.adopts, self.adopted_end = adopts, adopted_end
         self.retries = retries
+        self.leaves_adapter = leaves_adapter
         self.started, self.living, self.most, self.killed = [], {}, 0, []
 
     def start(self, job, on_end):
@@ -41,6 +44,8 @@ class Scripted:
         self.living[job.name] = on_end
         self.most = max(self.most, len(self.living))
         job.output.write_text(f"saying {end}\n")
+        if self.leaves_adapter:
+            (job.output.parent / "final").mkdir()
         if end == "ctrl-c":
             os.kill(os.getpid(), signal.SIGINT)
         elif end != "stays":
@@ -51,7 +56,7 @@ class Scripted:
         if entry.name not in self.adopts:
             return None
         self.living[entry.name] = on_end
-        self._end(entry.name, None)
+        self._end(entry.name, self.adopted_end)
         return Worker(host="here", pid=entry.pid)
 
     def interrupt(self, name):
@@ -97,9 +102,7 @@ class Heard:
 def conduct(tmp_path):
     """Run a campaign of two conditions under the seeds; (finished, ledger, view, directory)."""
 
-    def run(
-        executor, *, seeds=(1,), capacity=None, before=(), squeeze=None, analyse=None, retries=1
-    ):
+    def run(executor, *, seeds=(1,), capacity=None, before=(), analyse=None, retries=1):
         tables = {"campaign": {"seeds": list(seeds), "conditions": RULES, "retries": retries}}
         campaign = campaign_of(RunConfig.model_validate(tables), Path("c.toml"))
         directory = tmp_path / "campaign"
@@ -113,8 +116,7 @@ def conduct(tmp_path):
                 jobs=jobs_of(opened, capacity),
                 settings=campaign.settings,
                 capacity=capacity,
-                squeeze=squeeze,
-                analyse=analyse or (lambda *_: pytest.fail("nothing is to be analysed")),
+                analyse=analyse,
             )
             finished = Controller(ledger, orders, executor, view).run()
         return finished, ledger, view, directory
@@ -243,6 +245,14 @@ def test_a_worker_that_still_lives_is_not_started_twice(conduct):
     assert [name for name, _ in executor.started] == ["a_s1", "b_s1"]
 
 
+@pytest.mark.parametrize("code", [None, 0])
+def test_an_adopted_worker_may_have_been_told_to_do_fewer_steps(conduct, code):
+    executor = Scripted(adopts=["a_s1"], adopted_end=code)
+    _, ledger, *_ = conduct(executor, before=[("a_s1", RUNNING)])
+    assert [name for name, _ in executor.started] == ["a_s1", "b_s1"]
+    assert statuses(ledger) == {"a_s1": "done", "b_s1": "done"}
+
+
 def test_a_worker_that_is_gone_goes_on(conduct):
     executor = Scripted()
     _, ledger, *_ = conduct(executor, before=[("a_s1", RUNNING), ("b_s1", {"status": "done"})])
@@ -250,29 +260,26 @@ def test_a_worker_that_is_gone_goes_on(conduct):
     assert statuses(ledger) == {"a_s1": "done", "b_s1": "done"}
 
 
-SQUEEZE = SqueezeConfig(adapter_path="somewhere")
-
-
 def test_the_first_adapter_is_analysed_once(conduct):
     asked = []
 
-    def analyse(adapter, squeeze):
-        asked.append((adapter, squeeze))
+    def analyse(adapter):
+        asked.append(adapter)
         return {"recommended_rank": 32}, "rank 32"
 
-    _, _, view, directory = conduct(Scripted(), squeeze=SQUEEZE, analyse=analyse)
-    assert asked == [("somewhere", SQUEEZE)]
+    _, ledger, view, directory = conduct(Scripted(leaves_adapter=True), analyse=analyse)
+    assert asked == [ledger["a_s1"].adapter]
     assert "rank 32" in view.lines
     found = read_manifest(directory).squeeze
     assert found["recommended_rank"] == 32
-    assert found["run"] in ("a_s1", "b_s1")
+    assert found["run"] == "a_s1"
 
 
 def test_an_analysis_that_fails_is_told_and_stops_nothing(conduct):
-    def analyse(adapter, squeeze):
+    def analyse(adapter):
         raise OSError("no such adapter")
 
-    finished, ledger, view, directory = conduct(Scripted(), squeeze=SQUEEZE, analyse=analyse)
+    finished, ledger, view, directory = conduct(Scripted(leaves_adapter=True), analyse=analyse)
     assert finished
     assert set(statuses(ledger).values()) == {"done"}
     assert any("could not be analysed: OSError: no such adapter" in line for line in view.lines)
@@ -280,5 +287,5 @@ def test_an_analysis_that_fails_is_told_and_stops_nothing(conduct):
 
 
 def test_without_an_adapter_there_is_nothing_to_analyse(conduct):
-    finished, *_ = conduct(Scripted(), squeeze=SqueezeConfig())
+    finished, *_ = conduct(Scripted(), analyse=lambda _: pytest.fail("there is no adapter"))
     assert finished

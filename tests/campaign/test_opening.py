@@ -8,9 +8,9 @@ from filelock import FileLock
 
 from retrain_backends.config import RunConfig, load_config
 from retrain_backends.errors import ConfigError
-from retrain_campaign.directory import new_directory, newest_campaign
+from retrain_campaign.directory import earlier_directory, new_directory
 from retrain_campaign.ledger import Ledger
-from retrain_campaign.manifest import read_manifest
+from retrain_campaign.manifest import read_manifest, write_manifest
 from retrain_campaign.opening import create, reopen
 from retrain_campaign.plan import campaign_of
 
@@ -209,6 +209,16 @@ def test_the_newest_campaign_of_a_file():
     other = begin(campaign(name="d.toml"), Path("logs/other"))
     os.utime(newer / "manifest.json", (2**31, 2**31))
     os.utime(other / "manifest.json", (2**31 + 9, 2**31 + 9))
-    assert newest_campaign(Path("logs"), "c") == newer
+    assert earlier_directory(campaign()) == newer
     with pytest.raises(ConfigError, match="there is no campaign of `e` below logs"):
-        newest_campaign(Path("logs"), "e")
+        earlier_directory(campaign(name="e.toml"))
+    assert earlier_directory(campaign(directory="mine")) == Path("mine")
+
+
+def test_an_analysis_that_failed_is_done_again():
+    directory = begin(campaign())
+    for found, kept in [({"error": "no room"}, None), ({"recommended_rank": 2},) * 2]:
+        manifest = read_manifest(directory).model_copy(update={"squeeze": found})
+        write_manifest(directory, manifest)
+        with reopen(directory, campaign()) as opened:
+            assert opened.manifest.squeeze == kept

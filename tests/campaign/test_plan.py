@@ -128,3 +128,10 @@ def test_runs_and_campaigns_survive_their_files(tmp_path_factory, tables, seeds)
     again = load_campaign(file)
     assert plan_runs(again) == plan_runs(made)
     assert dump_config(again.config) == dump_config(made.config)
+
+
+def test_an_analysis_of_a_given_adapter_is_no_campaign():
+    tables = {"campaign": {}, "squeeze": {"adapter_path": "somewhere"}}
+    with pytest.raises(ConfigError, match="adapter_path asks for an analysis") as caught:
+        campaign_of(RunConfig.model_validate(tables), Path("c.toml"))
+    assert len(caught.value.problems) == 1

@@ -1,46 +1,74 @@
-from dataclasses import dataclass
+import json
+from pathlib import Path
 from queue import SimpleQueue
 
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from retrain_backends.config import RunConfig
+from retrain_backends.errors import ConfigError
 from retrain_campaign.events import Squeezed
-from retrain_campaign.squeeze import analyse_beside, describe_analysis, note_of
+from retrain_campaign.squeeze import analyse_beside, analysis_for, job_after_training
+from retrain_squeeze.problems import Origin
 
 PATIENCE_S = 60
 
 
-@dataclass(frozen=True)
-class Row:
-    rank: int
-    mean: float
-    minimum: float
+def job(**squeeze):
+    config = RunConfig.model_validate({"model": {"lora_rank": 4}, "squeeze": squeeze})
+    return job_after_training(config, Origin("c.toml"))
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """What `retrain_squeeze.analyze_adapter` returns, as far as a campaign reads it."""
+@pytest.fixture
+def adapter(tmp_path):
+    """A PEFT adapter of rank 4 whose update has rank 2, as `final` in a run's directory."""
+    path = tmp_path / "run/final"
+    path.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(4, 8)), generator.normal(size=(8, 4))
+    a[2:] = 0
+    name = "base_model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    tensors = {name.format("A"): a.astype("f4"), name.format("B"): b.astype("f4")}
+    save_file(tensors, path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    return path
 
-    recommended_rank: int = 2
-    source_rank: int = 4
-    min_variance_retention: float = 0.95
-    table: tuple[Row, ...] = (Row(1, 0.5, 0.25), Row(2, 0.96, 0.9), Row(4, 1.0, 1.0))
 
-
-def test_the_note_has_the_recommendation():
-    assert note_of(Analysis(), "final") == {
+def test_an_adapter_is_analysed_shown_and_compressed(tmp_path, adapter):
+    small = tmp_path / "small"
+    analyse = analysis_for(job(target_ranks=[1, 2, 4], output_path=str(small)), tmp_path, tmp_path)
+    note, text = analyse("run/final")
+    assert note == {
         "recommended_rank": 2,
         "source_rank": 4,
         "min_variance_retention": 0.95,
-        "adapter": "final",
+        "adapter": "run/final",
+        "output": str(small),
     }
+    assert "Max Var%" in text
+    assert "recommended: rank 2 of 4" in text
+    assert json.loads((small / "adapter_config.json").read_text())["r"] == 2
+    assert (tmp_path / "squeeze.png").exists()
 
 
-def test_the_table():
-    assert describe_analysis(Analysis(), "final").splitlines() == [
-        "squeeze: final",
-        "    rank     mean   lowest",
-        "       1   50.00%   25.00%",
-        "       2   96.00%   90.00%  <- recommended",
-        "       4  100.00%  100.00%",
-    ]
+@pytest.mark.parametrize(
+    ("squeeze", "line"),
+    [
+        (
+            {"target_ranks": [2, 8]},
+            "squeeze.target_ranks: `[2, 8]`, but the adapter that is trained has rank 4 "
+            "(model.lora_rank)",
+        ),
+        ({"output_path": str(Path(__file__).parent)}, "which is a directory with files in it"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_there_is_an_adapter(squeeze, line):
+    with pytest.raises(ConfigError) as caught:
+        job(**squeeze)
+    (problem,) = caught.value.problems
+    assert line in problem
 
 
 def test_what_comes_of_it_is_put_and_so_is_what_goes_wrong():

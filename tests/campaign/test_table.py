@@ -40,9 +40,9 @@ def test_a_row_a_run_and_the_totals(ledger):
     assert lines[0].split() == ["run", "state", "step", "correct", "left"]
     cells = [line.replace("━", "").split() for line in lines[1:5]]
     assert cells == [
-        ["grpo+none_s2", "running", "2/10", "0.300", "0:00:09"],
-        ["maxrl+none_s1", "failed", "1/10", "0.500"],
-        ["grpo+none_s1", "done", "10/10", "0.200"],
+        ["grpo+none_s2", "running", "2/10", "30.0%", "0:00:09"],
+        ["maxrl+none_s1", "failed", "1/10", "50.0%"],
+        ["grpo+none_s1", "done", "10/10", "20.0%"],
         ["maxrl+none_s2", "waiting", "0/10", "-"],
     ]
     assert lines[-1] == "1 running, 1 failed, 1 done, 1 waiting; 13 of 40 steps"
@@ -104,7 +104,7 @@ def test_how_an_end_is_told():
     metrics = {"step": 8, "running_correct_rate": 0.5, "eval_accuracy": 0.25}
     times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:05+00:00"}
     done = entry(status="done", final_metrics=metrics, **times)
-    assert ending_line(done) == "a_s1: done, 9 steps, correct 0.500, held-out 0.250, in 0:01:05"
+    assert ending_line(done) == "a_s1: done, 9 steps, correct 50.0%, held-out 25.0%, in 0:01:05"
     assert ending_line(entry(status="done")) == "a_s1: done"
     assert ending_line(entry(status="failed", reason="why")) == "a_s1: failed: why"
 

@@ -81,7 +81,7 @@ def test_the_command_has_its_own_help(retrain):
         ),
         (
             ["train.toml", "--squeeze-compress-to", "40", "--squeeze-output-path", "out"],
-            "--squeeze-compress-to is `40`, but the run trains an adapter of rank 16",
+            "squeeze.compress_to: `40`, but the adapter that is trained has rank 16",
         ),
         (
             ["train.toml", "--squeeze-output-path", "adapter"],

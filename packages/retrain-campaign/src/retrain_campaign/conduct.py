@@ -23,16 +23,19 @@ from retrain_campaign.compare import (
 )
 from retrain_campaign.console import print_failures
 from retrain_campaign.controller import Controller
-from retrain_campaign.directory import new_directory, newest_campaign
+from retrain_campaign.directory import earlier_directory, new_directory
 from retrain_campaign.executors.protocol import Executor, Job
 from retrain_campaign.ledger import Ledger
+from retrain_campaign.manifest import read_manifest
 from retrain_campaign.opening import Opened, create, reopen
 from retrain_campaign.orders import Orders
 from retrain_campaign.outcome import OUTPUT_FILE
 from retrain_campaign.plan import Campaign, plan_runs
 from retrain_campaign.preflight import check_plan, check_room, free_at
-from retrain_campaign.squeeze import analysis_for
+from retrain_campaign.squeeze import analysis_for, job_after_training
 from retrain_campaign.table import view_for
+from retrain_squeeze.config import SqueezeJob
+from retrain_squeeze.problems import Origin
 
 EXECUTORS = {
     "process": "retrain_campaign.executors.process:ProcessExecutor",
@@ -56,6 +59,7 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
     executor: Executor = kind.from_campaign(campaign)
     console = Console(highlight=False)
     directory = _directory_to_reopen(campaign, asked) or new_directory(campaign, datetime.now())
+    squeeze = _squeeze_to_do(campaign, asked, directory)
     if not asked.goes_on:
         check_room(plan, directory, free_at(directory))
     with telling_full_disk(
@@ -69,37 +73,43 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
             else create(campaign, directory, capacity.threads)
         )
         with opening as opened:
-            return _run(opened, capacity, executor, console)
+            orders = _orders(opened, capacity, squeeze)
+            return _run(opened, orders, executor, console)
 
 
 def _directory_to_reopen(campaign: Campaign, asked: Asked) -> Path | None:
     if not asked.goes_on or asked.directory:
         return asked.directory
-    return newest_campaign(Path(campaign.base.logging.log_dir).parent, campaign.path.stem)
+    return earlier_directory(campaign)
 
 
-def _run(opened: Opened, capacity: Capacity, executor: Executor, console: Console) -> int:
-    with closing(Ledger(opened.directory, opened.manifest)) as ledger:
-        finished = _control(opened, capacity, executor, ledger, console)
-    return _conclude(ledger, console, finished)
+def _squeeze_to_do(campaign: Campaign, asked: Asked, directory: Path) -> SqueezeJob | None:
+    """What `[squeeze]` asks for, unless the campaign that is gone on with has done it."""
+    done = asked.goes_on and read_manifest(directory).is_squeezed
+    if campaign.squeeze is None or done:
+        return None
+    return job_after_training(campaign.config, Origin(str(campaign.path)))
 
 
-def _control(
-    opened: Opened, capacity: Capacity, executor: Executor, ledger: Ledger, console: Console
-) -> bool:
-    for line in _opening_lines(opened, capacity):
-        print_lines(console, line)
-    campaign = opened.campaign
-    orders = Orders(
+def _orders(opened: Opened, capacity: Capacity, squeeze: SqueezeJob | None) -> Orders:
+    return Orders(
         plan={run.name: run for run in opened.plan},
         jobs=jobs_of(opened, capacity),
-        settings=campaign.settings,
+        settings=opened.campaign.settings,
         capacity=capacity,
-        squeeze=campaign.squeeze,
-        analyse=analysis_for(campaign.base),
+        analyse=analysis_for(squeeze, opened.work, opened.directory) if squeeze else None,
     )
-    with view_for(console, ledger) as view:
-        return Controller(ledger, orders, executor, view).run()
+
+
+def _run(opened: Opened, orders: Orders, executor: Executor, console: Console) -> int:
+    for line in _opening_lines(opened, orders.capacity):
+        print_lines(console, line)
+    with (
+        closing(Ledger(opened.directory, opened.manifest)) as ledger,
+        view_for(console, ledger) as view,
+    ):
+        finished = Controller(ledger, orders, executor, view).run()
+    return _conclude(ledger, console, finished)
 
 
 def jobs_of(opened: Opened, capacity: Capacity) -> dict[str, Job]:

@@ -86,9 +86,9 @@ def _figures(entry: RunEntry) -> Iterator[str]:
     if isinstance(step := found.get("step"), int):
         yield f"{step + 1} steps"
     if isinstance(rate := found.get("running_correct_rate"), float):
-        yield f"correct {rate:.3f}"
+        yield f"correct {rate:.1%}"
     if isinstance(accuracy := found.get("eval_accuracy"), float):
-        yield f"held-out {accuracy:.3f}"
+        yield f"held-out {accuracy:.1%}"
 
 
 def _taken(entry: RunEntry) -> Iterator[str]:

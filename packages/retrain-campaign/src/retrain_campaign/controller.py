@@ -54,6 +54,7 @@ class Controller:
         self._gpus = GpuPool(orders.capacity.gpus, orders.capacity.gpus_each)
         self._waiting: deque[str] = deque()
         self._running: set[str] = set()
+        self._adopted: set[str] = set()  # may have been started for fewer steps than asked for now
         self._next_start = 0.0
         self._next_beat = 0.0
         self._next_tick = 0.0
@@ -85,6 +86,7 @@ class Controller:
             if entry.status == "running":
                 job = self._orders.jobs[entry.name]
                 if worker := self._executor.adopt(entry, job, self._events.put):
+                    self._adopted.add(entry.name)
                     gpus = self._gpus.take(entry.gpus)
                     self._note_worker(entry.name, worker, gpus)
                     self._view.say(f"{entry.name}: still running, process {worker.pid}")
@@ -172,11 +174,13 @@ class Controller:
 
     def _ended(self, ended: Ended) -> None:
         name, exit_code = ended.name, ended.exit_code
+        unseen = exit_code is None or (exit_code == 0 and name in self._adopted)
         self._running.discard(name)
+        self._adopted.discard(name)
         self._gpus.give_back(self._ledger[name].gpus)
         if ended.reason and not self._stopping:
             self._fail_or_retry(name, exit_code, ended.reason)
-        elif exit_code is None:
+        elif unseen:
             self._settle_unseen(name)
             if self._ledger[name].status == "planned" and not self._stopping:
                 self._waiting.appendleft(name)
@@ -190,7 +194,7 @@ class Controller:
             self._fail_or_retry(name, exit_code, why)
 
     def _settle_unseen(self, name: str) -> None:
-        """A run whose end nobody saw is done if it is whole; otherwise it goes on."""
+        """A run of which nobody saw begin and end is done if it is whole; otherwise it goes on."""
         entry = self._ledger[name]
         if is_whole(self._ledger.run_dir(name), entry.max_steps):
             self._done(name, None)
@@ -259,16 +263,16 @@ class Controller:
 
     def _analyse_first(self) -> None:
         """Have the adapter of the first finished run analysed beside the others, once."""
-        squeeze = self._orders.squeeze
-        if squeeze is None or self._analysing or self._ledger.manifest.squeeze is not None:
+        analyse = self._orders.analyse
+        if analyse is None or self._analysing or self._ledger.manifest.squeeze is not None:
             return
         done = (entry for entry in self._ledger.entries if entry.status == "done")
         first = min(done, key=lambda entry: entry.ended or "", default=None)
-        adapter = squeeze.adapter_path or (first.adapter if first else None)
-        if first is None or adapter is None:
+        if first is None or first.adapter is None:
             return
         self._analysing = True
-        analyse_beside(lambda: self._orders.analyse(adapter, squeeze), first.name, self._events.put)
+        adapter = first.adapter
+        analyse_beside(lambda: analyse(adapter), first.name, self._events.put)
 
     def _squeezed(self, event: Squeezed) -> None:
         self._analysing = False

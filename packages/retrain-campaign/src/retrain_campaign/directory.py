@@ -30,12 +30,17 @@ def new_directory(campaign: Campaign, now: datetime) -> Path:
     return path
 
 
-def newest_campaign(parent: Path, name: str) -> Path:
-    """The newest campaign below a directory that was started from a file of this name.
+def earlier_directory(campaign: Campaign) -> Path:
+    """Where the campaign is that was started before: where `[campaign]` says, or the newest.
+
+    That is the newest from a file of this name, beside `log_dir`.
 
     Raises:
       ConfigError: there is none.
     """
+    if named := campaign.settings.directory:
+        return Path(named)
+    parent, name = Path(campaign.base.logging.log_dir).parent, campaign.path.stem
     found = sorted(parent.glob(f"*/{MANIFEST_FILE}"), key=lambda path: path.stat().st_mtime)
     for path in reversed(found):
         if read_manifest(path.parent).name == name:

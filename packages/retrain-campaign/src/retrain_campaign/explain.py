@@ -16,6 +16,8 @@ from retrain_campaign.forecast import Forecast, Load, forecast
 from retrain_campaign.pilot import PilotRun, measure_pilot
 from retrain_campaign.plan import Campaign, PlannedRun, plan_runs
 from retrain_campaign.preflight import check_plan
+from retrain_campaign.squeeze import job_after_training
+from retrain_squeeze.problems import Origin
 
 T = TypeVar("T")
 Rows: TypeAlias = Iterator[tuple[str, str]]
@@ -42,14 +44,12 @@ def explain_campaign(
     problems: list[str] = []
     capacity = _asked(problems, lambda: capacity_of(campaign, this_machine(os.environ), len(plan)))
     _asked(problems, lambda: check_plan(plan))
+    if campaign.squeeze and directory is None:
+        origin = Origin(str(campaign.path))
+        _asked(problems, lambda: job_after_training(campaign.config, origin))
     directory = directory or _asked(problems, lambda: new_directory(campaign, datetime.now()))
     workers = capacity.workers if capacity else 1
-    stagger_s = campaign.settings.stagger_seconds if campaign.settings.parallel else 0.0
-    time = (
-        _forecast_rows(forecast(pilot, _loads(plan), workers, stagger_s), workers)
-        if pilot
-        else _formula_rows(campaign, plan, workers)
-    )
+    time = _time_rows(campaign, plan, pilot, workers)
     chapters = (
         Chapter("The campaign", tuple(_campaign_rows(campaign, plan, directory))),
         Chapter("The runs", tuple(_run_rows(campaign, plan))),
@@ -91,6 +91,8 @@ def _campaign_rows(campaign: Campaign, plan: Sequence[PlannedRun], directory: Pa
         yield "directory", f"{directory}, with the runs in runs/"
     if project := campaign.base.logging.wandb_project:
         yield "wandb", f"project {project}; a group for each condition"
+    if campaign.squeeze:
+        yield "squeeze", "the adapter of the first run that is done is analysed beside the others"
 
 
 def _run_rows(campaign: Campaign, plan: Sequence[PlannedRun]) -> Rows:
@@ -120,8 +122,8 @@ def _worker_rows(campaign: Campaign, capacity: Capacity | None) -> Rows:
         yield "GPUs", f"{each} each, of {', '.join(capacity.gpus)}"
     if campaign.base.backend.backend == "local":
         yield "CPU", f"{_count(capacity.threads, 'thread')} each"
-    if settings.parallel and settings.stagger_seconds:
-        yield "starts", f"{settings.stagger_seconds:g} s apart"
+    if settings.stagger_seconds:
+        yield "starts", f"at least {settings.stagger_seconds:g} s apart"
     yield "retries", f"{settings.retries}, each from the last checkpoint"
 
 
@@ -167,6 +169,15 @@ def _forecast_rows(found: Forecast, workers: int) -> Rows:
         yield "not in it", "starting and ending each run, which only a campaign measures"
     if not found.evaluations_known:
         yield "not in it", "evaluations, which the earlier runs did not have"
+
+
+def _time_rows(
+    campaign: Campaign, plan: Sequence[PlannedRun], pilot: Sequence[PilotRun], workers: int
+) -> Rows:
+    if not pilot:
+        return _formula_rows(campaign, plan, workers)
+    found = forecast(pilot, _loads(plan), workers, campaign.settings.stagger_seconds)
+    return _forecast_rows(found, workers)
 
 
 def _formula_rows(campaign: Campaign, plan: Sequence[PlannedRun], workers: int) -> Rows:

@@ -74,6 +74,11 @@ class Manifest(BaseModel):
     runs: list[RunEntry]
     squeeze: dict[str, JsonValue] | None = None
 
+    @property
+    def is_squeezed(self) -> bool:
+        """Whether an adapter has been analysed."""
+        return self.squeeze is not None and "error" not in self.squeeze
+
     def by_name(self) -> dict[str, RunEntry]:
         """The runs by their names."""
         return {run.name: run for run in self.runs}

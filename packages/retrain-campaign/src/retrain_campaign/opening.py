@@ -100,6 +100,7 @@ def reopen(directory: Path, campaign: Campaign) -> Iterator[Opened]:
                 "executor": campaign.settings.executor,
                 "directory": str(work),
                 "runs": [_continued(run, known.get(run.name)) for run in plan],
+                "squeeze": manifest.squeeze if manifest.is_squeezed else None,
             }
         )
         _write_files(campaign, directory, plan)

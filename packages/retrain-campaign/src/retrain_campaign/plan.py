@@ -118,7 +118,7 @@ def campaign_of(config: RunConfig, path: Path) -> Campaign:
     )
     settings = settings.model_copy(update={"max_steps": max_steps, "conditions": conditions})
     campaign = Campaign(path=path, base=base, settings=settings, squeeze=config.squeeze)
-    if problems := [*_one_rule(campaign), *_one_name(campaign)]:
+    if problems := [*_one_rule(campaign), *_one_name(campaign), *_one_purpose(campaign)]:
         raise ConfigError(*(f"{path}: {problem}" for problem in problems))
     return campaign
 
@@ -179,6 +179,15 @@ def _one_rule(campaign: Campaign) -> Iterator[str]:
         yield (
             f"[algorithm] algorithm_mode is `{mode}`, which replaces advantage and transform, so "
             "that conditions would not differ; set it in the conditions that it is for"
+        )
+
+
+def _one_purpose(campaign: Campaign) -> Iterator[str]:
+    if campaign.squeeze and campaign.squeeze.adapter_path:
+        yield (
+            "[squeeze] adapter_path asks for an analysis, which trains nothing, but there is also "
+            "[campaign]; leave out adapter_path to analyse the first adapter of the campaign, or "
+            "use `retrain squeeze ADAPTER`"
         )
 
 

@@ -121,7 +121,7 @@ class TableView:
         filled = round(_BAR * min(1.0, progress.steps / entry.max_steps))
         yield Text.assemble(("━" * filled, style), ("━" * (_BAR - filled), "bright_black"))
         yield Text(f"{progress.steps}/{entry.max_steps}")
-        yield Text("-" if progress.rate is None else f"{progress.rate:.3f}")
+        yield Text("-" if progress.rate is None else f"{progress.rate:.1%}")
         yield Text(_duration(self._left_s(entry)) if entry.status == "running" else "")
 
     def _left_s(self, entry: RunEntry) -> float | None:

@@ -5,13 +5,13 @@ from typing import Any
 
 from retrain_backends.config import RunConfig, SqueezeConfig, read_arguments
 from retrain_backends.errors import ConfigError
-from retrain_squeeze.config import LoggingConfig, ModelConfig, SqueezeJob
+from retrain_campaign.squeeze import job_after_training, job_for
+from retrain_squeeze.config import LoggingConfig, ModelConfig
 from retrain_squeeze.load import job_of
 from retrain_squeeze.problems import Origin
 
 # The tables that an analysis alone has a use for; all others ask for a training run.
 _READ = frozenset({"squeeze", "model", "logging"})
-_LATER = "the adapter of this run"
 
 
 class Squeezing:
@@ -31,10 +31,12 @@ class Squeezing:
         read = read_arguments(arguments)
         origin = Origin(read.paths[0] if read.paths else "retrain.toml", read.flags)
         self.alone = bool(told.adapter_path)
-        problems = _both(config, origin) if self.alone else _beyond(config, told, origin)
-        if lines := list(problems):
-            raise ConfigError(*lines)
-        self._job = job_of(_tables(config, told, alone=self.alone), origin)
+        if self.alone:
+            if problems := list(_both(config, origin)):
+                raise ConfigError(*problems)
+            self._job = job_of(_tables(config, told), origin)
+        else:
+            self._job = job_after_training(config, origin)
 
     def run(self, adapter: str = "", *, as_json: bool = False) -> None:
         """Do the analysis.
@@ -45,21 +47,17 @@ class Squeezing:
         """
         from retrain_squeeze.run import run_squeeze
 
-        run_squeeze(_with_adapter(self._job, adapter) if adapter else self._job, as_json=as_json)
+        run_squeeze(job_for(self._job, adapter) if adapter else self._job, as_json=as_json)
 
 
-def _tables(config: RunConfig, told: SqueezeConfig, *, alone: bool) -> dict[str, Any]:
-    """The tables of the job; after a training, the names in `[logging]` are those of that run."""
+def _tables(config: RunConfig, told: SqueezeConfig) -> dict[str, Any]:
     given = {"model": config.model, "logging": config.logging}
     kinds = {"model": ModelConfig, "logging": LoggingConfig}
     tables: dict[str, Any] = {
         name: section.model_dump(include=set(kinds[name].model_fields))
         for name, section in given.items()
     }
-    if not alone:
-        tables["logging"]["wandb_run_name"] = ""
-    squeeze = told.model_dump()
-    return {**tables, "squeeze": {**squeeze, "adapter_path": told.adapter_path or _LATER}}
+    return {**tables, "squeeze": told.model_dump()}
 
 
 def _both(config: RunConfig, origin: Origin) -> Iterator[str]:
@@ -72,21 +70,3 @@ def _both(config: RunConfig, origin: Origin) -> Iterator[str]:
             f"nothing, but there is also {', '.join(training)}; leave out adapter_path to analyse "
             "the adapter that the run trains, or use `retrain squeeze ADAPTER`"
         )
-
-
-def _beyond(config: RunConfig, told: SqueezeConfig, origin: Origin) -> Iterator[str]:
-    """Lines for ranks that the adapter of the run will not have."""
-    rank = config.model.lora_rank
-    for key in ("source_rank", "target_ranks", "compress_to"):
-        value = getattr(told, key)
-        if max(value if isinstance(value, tuple) else (value,), default=0) > rank:
-            shown = list(value) if isinstance(value, tuple) else value
-            yield (
-                f"{origin.place('squeeze', key)} is `{shown}`, but the run trains an adapter of "
-                f"rank {rank} (model.lora_rank)"
-            )
-
-
-def _with_adapter(job: SqueezeJob, adapter: str) -> SqueezeJob:
-    squeeze = job.squeeze.model_copy(update={"adapter_path": adapter})
-    return job.model_copy(update={"squeeze": squeeze})

@@ -1,6 +1,6 @@
 """One analysis from its job to its end: fetch, analyse, show, draw, compress, track."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ from retrain_squeeze.adapter import read_adapter
 from retrain_squeeze.analysis import SqueezeAnalysis, analyze_adapter
 from retrain_squeeze.command import REMOTE
 from retrain_squeeze.compression import compress_adapter
-from retrain_squeeze.config import SqueezeJob
+from retrain_squeeze.config import SqueezeConfig, SqueezeJob
 from retrain_squeeze.errors import SqueezeConfigError, describe
 from retrain_squeeze.extras import load_part
 from retrain_squeeze.report import Followed, Found, SqueezeReport, print_followed, print_found
@@ -20,7 +20,13 @@ from retrain_squeeze.report import Followed, Found, SqueezeReport, print_followe
 PICTURE_FILE = "squeeze.png"
 
 
-def run_squeeze(job: SqueezeJob, *, as_json: bool = False) -> SqueezeReport:
+def run_squeeze(
+    job: SqueezeJob,
+    *,
+    as_json: bool = False,
+    console: Console | None = None,
+    place: Path | None = None,
+) -> SqueezeReport:
     """Do an analysis, and show it on standard output; progress and warnings go to standard error.
 
     What was found is shown before anything is drawn, written or sent, so nothing of that can lose
@@ -29,11 +35,13 @@ def run_squeeze(job: SqueezeJob, *, as_json: bool = False) -> SqueezeReport:
     Args:
       job: what to do.
       as_json: print one JSON object and nothing else.
+      console: for all of it instead.
+      place: directory of the picture; unless it is given, that beside the adapter, if possible.
 
     Raises:
       SqueezeError: the adapter cannot be fetched, read or written.
     """
-    progress, output = Console(stderr=True), Console(highlight=False)
+    progress, output = console or Console(stderr=True), console or Console(highlight=False)
     if job.logging.wandb_project:  # an extra that is missing is told before, not after the work
         load_part("retrain_squeeze.tracking:track", "logging.wandb_project")
     with _local(job, progress) as directory:
@@ -49,7 +57,7 @@ def run_squeeze(job: SqueezeJob, *, as_json: bool = False) -> SqueezeReport:
     followed = Followed(
         output=Path(job.squeeze.output_path) if ranks else None,
         ranks=ranks,
-        picture=_draw(job, analysis, progress),
+        picture=_draw(analysis, job.squeeze, [place] if place else _folders(job), progress),
         wandb=_track(job, analysis, progress),
     )
     report = SqueezeReport(found, followed)
@@ -143,14 +151,16 @@ def _compress(
     )
 
 
-def _draw(job: SqueezeJob, analysis: SqueezeAnalysis, progress: Console) -> Path | None:
+def _draw(
+    analysis: SqueezeAnalysis, told: SqueezeConfig, folders: Iterable[Path], progress: Console
+) -> Path | None:
     draw = load_part("retrain_squeeze.picture:save_picture", PICTURE_FILE)
     # A border: the file system, where other people's adapters may be read-only.
     problem = ""
-    for folder in _folders(job):
+    for folder in folders:
         path = folder / PICTURE_FILE
         try:
-            draw(analysis, job.squeeze.adapter_path, path)
+            draw(analysis, told.adapter_path, path)
         except OSError as error:
             problem = problem or f"{path}: the picture cannot be written ({error.strerror})"
         else:

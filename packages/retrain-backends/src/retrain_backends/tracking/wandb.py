@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import wandb
 
+from retrain_backends.atomic import write_atomically
 from retrain_backends.errors import RunError
 from retrain_backends.tracking.trackers import TrackedRun
 
@@ -98,7 +99,7 @@ def _identity(directory: Path) -> str:
         return json.loads(path.read_text(encoding="utf-8"))["id"]
     except FileNotFoundError:
         identity = secrets.token_hex(8)
-    path.write_text(json.dumps({"id": identity}) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps({"id": identity}) + "\n")
     return identity
 
 

@@ -31,8 +31,22 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
             f"squeeze.adapter_path: `{config.squeeze.adapter_path}` is analysed, which trains "
             "nothing; leave it out to analyse the adapter that the run trains"
         )
+    problems += ranks_beyond(config)
     if problems:
         raise ConfigError(*problems)
+
+
+def ranks_beyond(config: RunConfig) -> Iterator[str]:
+    """A line for every rank of `[squeeze]` that the trained adapter will not have."""
+    rank = config.model.lora_rank
+    for key in ("source_rank", "target_ranks", "compress_to") if config.squeeze else ():
+        value = getattr(config.squeeze, key)
+        if max(value if isinstance(value, tuple) else (value,), default=0) > rank:
+            shown = list(value) if isinstance(value, tuple) else value
+            yield (
+                f"squeeze.{key}: `{shown}`, but the adapter that is trained has rank {rank} "
+                "(model.lora_rank)"
+            )
 
 
 def _parts(config: RunConfig) -> Iterator[str]:
