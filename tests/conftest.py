@@ -1,6 +1,7 @@
 """Settings of the whole suite, which must not depend on how busy the machine is."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -9,6 +10,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # The Tinker SDK would report what the tests do to its makers.
 os.environ.setdefault("TINKER_TELEMETRY", "0")
+
+# A shell that starts the suite in the background has Ctrl-C ignored, by what it starts too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, however long one takes.
 settings.register_profile(

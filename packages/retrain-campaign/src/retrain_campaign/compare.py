@@ -101,11 +101,13 @@ def compare(campaign_dir: Path) -> Comparison:
     return Comparison(manifest.name, tuple(results))
 
 
-def draw_campaign(comparison: Comparison, path: Path) -> None:
-    """Draw the learning curves with their bands, as a PNG; nothing when no run is done."""
-    if any(result.curve for result in comparison.conditions):
-        # By name, so that matplotlib is imported only where something is drawn.
-        load_object("retrain_campaign.curves:save_curves")(comparison, path)
+def draw_campaign(comparison: Comparison, path: Path) -> bool:
+    """Draw the learning curves with their bands, as a PNG; False when no run is done."""
+    if not any(result.curve for result in comparison.conditions):
+        return False
+    # By name, so that matplotlib is imported only where something is drawn.
+    load_object("retrain_campaign.curves:save_curves")(comparison, path)
+    return True
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -153,7 +153,8 @@ def _compare(directory: Path, console: Console) -> None:
     comparison = compare(directory)
     console.print(comparison_table(comparison))
     print_lines(console, *missing_lines(comparison))
-    draw_campaign(comparison, directory / CURVES_FILE)
+    if draw_campaign(comparison, directory / CURVES_FILE):
+        print_lines(console, f"curves: {directory / CURVES_FILE}")
 
 
 def _conclude(ledger: Ledger, console: Console, finished: bool) -> int:

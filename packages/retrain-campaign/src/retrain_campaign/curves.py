@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from retrain_campaign.compare import Comparison
 
@@ -51,6 +52,7 @@ def save_curves(comparison: Comparison, path: Path) -> None:
     missing = f"; {len(comparison.missing)} runs missing" if comparison.missing else ""
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"correct rate{smoothed}")
     axes.set_title(
         f"{comparison.name}: mean and standard deviation over seeds{missing}",

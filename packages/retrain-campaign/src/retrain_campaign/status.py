@@ -23,7 +23,7 @@ from retrain_backends.tracking.tail import last_rows
 from retrain_campaign.manifest import RunEntry, is_campaign, read_manifest
 
 STATES = ("running", "lost", "failed", "stopped", "done", "planned")
-_WINDOW = 10  # steps whose mean correct rate is shown
+WINDOW = 10  # steps whose mean correct rate is shown
 _RUN_FILE = "config.toml"
 _LOCK_FILE = ".lock"
 _MAX_STEPS = re.compile(r"^max_steps = (\d+)", re.MULTILINE)
@@ -177,7 +177,7 @@ def _entry_status(directory: Path, entry: RunEntry) -> RunStatus:
 
 def _progress(run_dir: Path) -> tuple[int, float | None, float | None]:
     """Steps done, mean correct rate of the last ones, accuracy of the last evaluation."""
-    rows = last_rows(run_dir / METRICS_FILE, _WINDOW)
+    rows = last_rows(run_dir / METRICS_FILE, WINDOW)
     rates = [rate for row in rows if (rate := row.get("correct_rate")) is not None]
     evaluations = last_rows(run_dir / EVALUATIONS_FILE, 1)
     return (

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from retrain_campaign.status import CampaignStatus, Findings, RunStatus
+from retrain_campaign.status import WINDOW, CampaignStatus, Findings, RunStatus
 
 _STYLES = {
     "running": "cyan",
@@ -19,6 +19,7 @@ _STYLES = {
     "planned": "dim",
 }
 _NOTEWORTHY = ("lost", "failed", "stopped", "running")  # in the order in which they are listed
+_CORRECT = f"correct, last {WINDOW}"
 _MOST = 20  # runs that are shown one by one, unless all are asked for
 
 
@@ -63,7 +64,7 @@ def _heading(campaign: CampaignStatus) -> Text:
 
 
 def _conditions(campaign: CampaignStatus) -> Table:
-    table = _table("condition", "done", "steps", "correct", "held-out")
+    table = _table("condition", "done", "steps", _CORRECT, "held-out")
     for condition, runs in campaign.by_condition().items():
         steps = sum(run.steps for run in runs) / max(1, sum(run.max_steps or 0 for run in runs))
         table.add_row(
@@ -77,7 +78,7 @@ def _conditions(campaign: CampaignStatus) -> Table:
 
 
 def _runs_table(runs: Sequence[RunStatus]) -> Table:
-    table = _table("run", "steps", "correct", "held-out", "state", left=("run", "state"))
+    table = _table("run", "steps", _CORRECT, "held-out", "state", left=("run", "state"))
     for run in runs:
         most = "?" if run.max_steps is None else f"{run.max_steps:,}"
         table.add_row(
