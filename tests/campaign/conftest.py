@@ -1,5 +1,8 @@
 import json
-from collections.abc import Callable, Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,46 @@ def leave_campaign(leave_run) -> Callable[..., Path]:
         return directory
 
     return leave
+
+
+@pytest.fixture
+def training_tables() -> str:
+    """What a run on the fake backend is told, with a reward `rewards.parity` of the test's own."""
+    return """\
+[model]
+model = "builtin:tiny-arithmetic"
+[backend]
+backend = "fake"
+[data]
+source = "arithmetic"
+prompt_template = "{question}"
+[training]
+batch_size = 2
+group_size = 4
+max_tokens = 8
+save_every = 5
+[reward]
+type = "rewards.parity"
+"""
+
+
+@pytest.fixture
+def start_campaign(tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `python -m retrain_campaign WORDS`, with variables in its environment."""
+    running = []
+
+    def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "retrain_campaign", *words],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()

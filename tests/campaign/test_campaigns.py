@@ -1,10 +1,7 @@
 """Whole campaigns: `python -m retrain_campaign` with real runs, on the fake backend."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -13,21 +10,7 @@ from retrain_backends.tracking.journal import read_metrics, without_times
 from retrain_campaign.manifest import is_campaign, read_manifest
 
 PATIENCE_S = 300
-FILE = """\
-[model]
-model = "builtin:tiny-arithmetic"
-[backend]
-backend = "fake"
-[data]
-source = "arithmetic"
-prompt_template = "{question}"
-[training]
-batch_size = 2
-group_size = 4
-max_tokens = 8
-save_every = 5
-[reward]
-type = "rewards.parity"
+CAMPAIGN = """\
 [campaign]
 seeds = [1]
 max_steps = 20
@@ -61,32 +44,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def place(tmp_path):
-    (tmp_path / "c.toml").write_text(FILE)
+def place(tmp_path, training_tables):
+    (tmp_path / "c.toml").write_text(training_tables + CAMPAIGN)
     (tmp_path / "rewards.py").write_text(PLUGINS)
     return tmp_path
-
-
-@pytest.fixture
-def campaign(place):
-    """Start `python -m retrain_campaign WORDS`, with variables in its environment."""
-    running = []
-
-    def start(*words, **environment):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "retrain_campaign", *words],
-            cwd=place,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
 
 
 def said_by(process):
@@ -100,11 +61,11 @@ def rows(directory):
     }
 
 
-def test_one_after_another_and_at_once_are_the_same(place, campaign):
-    one = campaign("c.toml", "--campaign-directory=one")
+def test_one_after_another_and_at_once_are_the_same(place, start_campaign):
+    one = start_campaign("c.toml", "--campaign-directory=one")
     assert "2 runs (2 conditions x 1 seeds), one after another, in one" in said_by(one)
     words = ("--campaign-directory=two", "--campaign-parallel", "--campaign-max-workers=2")
-    two = campaign("c.toml", *words, "--campaign-stagger-seconds=0.1")
+    two = start_campaign("c.toml", *words, "--campaign-stagger-seconds=0.1")
     said = said_by(two)
     assert "2 at once" in said
     assert "[2/2]" in said
@@ -129,9 +90,9 @@ def test_one_after_another_and_at_once_are_the_same(place, campaign):
     assert json.loads((place / "two/manifest.json").read_text())["runs"][0]["status"] == "done"
 
 
-def test_ctrl_c_and_resume(place, campaign):
+def test_ctrl_c_and_resume(place, start_campaign):
     words = ("c.toml", "--campaign-directory=c", "--campaign-parallel")
-    process = campaign(*words, "--campaign-max-workers=2", SLOW="1")
+    process = start_campaign(*words, "--campaign-max-workers=2", SLOW="1")
     deadline = time.monotonic() + PATIENCE_S
     while not any(read_metrics(p) for p in (place / "c/runs").glob("*")):
         assert time.monotonic() < deadline
@@ -143,14 +104,14 @@ def test_ctrl_c_and_resume(place, campaign):
     assert "waiting for 2 runs to save a checkpoint" in said
     assert "`retrain campaign c` goes on" in said
     assert {entry.status for entry in read_manifest(place / "c").runs} == {"stopped"}
-    again = campaign("c")
+    again = start_campaign("c")
     assert "2 done; c" in said_by(again)
     assert again.returncode == 0
     assert {len(found) for found in rows(place / "c").values()} == {20}
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(place, campaign):
-    process = campaign("c.toml", "--campaign-directory=c", BROKEN="1")
+def test_a_run_that_fails_is_told_and_the_others_go_on(place, start_campaign):
+    process = start_campaign("c.toml", "--campaign-directory=c", BROKEN="1")
     said = said_by(process)
     assert process.returncode == 1
     assert "mine_s1: attempt 1 of 2 ended: exit code 1: " in said
@@ -159,6 +120,6 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(place, campaign):
     assert "1 done, 1 failed; c" in said
     assert "1 of 2 runs are done and counted; missing:" in said
     assert is_campaign(place / "c")
-    repaired = campaign("c.toml", "--resume=c")
+    repaired = start_campaign("c.toml", "--resume=c")
     assert "2 done; c" in said_by(repaired)
     assert repaired.returncode == 0

@@ -1,11 +1,8 @@
 """Real campaigns on a real Ray of this machine, and on submitit's executor for one machine."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -19,21 +16,7 @@ from retrain_campaign.manifest import read_manifest
 from retrain_campaign.plan import campaign_of
 
 PATIENCE_S = 300
-FILE = """\
-[model]
-model = "builtin:tiny-arithmetic"
-[backend]
-backend = "fake"
-[data]
-source = "arithmetic"
-prompt_template = "{question}"
-[training]
-batch_size = 2
-group_size = 4
-max_tokens = 8
-save_every = 5
-[reward]
-type = "rewards.parity"
+CAMPAIGN = """\
 [campaign]
 seeds = [1]
 max_steps = 20
@@ -73,28 +56,16 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def campaign(place):
+def campaign(place, training_tables, start_campaign):
     """Start `python -m retrain_campaign WORDS` on a cluster."""
-    running = []
 
     def start(executor, *words):
         options = ", ".join(f"{k} = {json.dumps(v)}" for k, v in CLUSTERS[executor].items())
-        text = FILE.replace("EXECUTOR", executor).replace("OPTIONS", "{" + options + "}")
-        (place / "c.toml").write_text(text)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "retrain_campaign", *words],
-            cwd=place,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
+        told = CAMPAIGN.replace("EXECUTOR", executor).replace("OPTIONS", "{" + options + "}")
+        (place / "c.toml").write_text(training_tables + told)
+        return start_campaign(*words, RAY_AUTH_MODE="disabled")
 
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+    return start
 
 
 def said_by(process):
