@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -83,21 +84,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=50, help="how many seeds of kill times")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--backend", choices=SETTINGS, default="local")
+    parser.add_argument("--jobs", type=int, default=1, help="how many seeds at once")
     chosen = parser.parse_args()
+    wrong, kills = [], Counter[str]()
     with tempfile.TemporaryDirectory(prefix="retrain-kill-") as directory:
         whole = undisturbed(Path(directory) / "whole", chosen.backend)
         print(f"undisturbed: {whole.time_s:.1f} s, passages {whole.passages}", flush=True)
-        wrong, kills = [], Counter[str]()
-        for seed in range(chosen.first, chosen.first + chosen.seeds):
-            place = Path(directory) / f"seed_{seed}"
-            done, outcome = disturbed(place, chosen.backend, seed, whole)
-            differing = [
-                k for k in {**whole.outcome, **outcome} if outcome.get(k) != whole.outcome.get(k)
-            ]
-            print(f"seed {seed}: {'; '.join(done)}: {differing or 'same'}", flush=True)
-            kills.update(name.split(",")[0] for name in done)
-            wrong += [seed] if differing else []
-            shutil.rmtree(place)
+        seeds = range(chosen.first, chosen.first + chosen.seeds)
+        with ThreadPoolExecutor(chosen.jobs) as pool:
+            outcomes = pool.map(
+                lambda seed: disturbed(Path(directory), chosen.backend, seed, whole), seeds
+            )
+            for seed, (done, differing) in zip(seeds, outcomes, strict=True):
+                print(f"seed {seed}: {'; '.join(done)}: {differing or 'same'}", flush=True)
+                kills.update(name.split(",")[0] for name in done)
+                wrong += [seed] if differing else []
     print(f"{chosen.seeds} seeds, {sum(kills.values())} kills: {dict(kills)}")
     print(f"differing: {wrong or 'none'}")
     sys.exit(bool(wrong))
@@ -116,8 +117,11 @@ def undisturbed(place: Path, backend: str) -> Undisturbed:
     return Undisturbed(outcome_of(place / "run"), time.monotonic() - began, passages)
 
 
-def disturbed(place: Path, backend: str, seed: int, whole: Undisturbed) -> tuple[list[str], dict]:
-    """Do the run with kills; what they were, and what came of it."""
+def disturbed(
+    directory: Path, backend: str, seed: int, whole: Undisturbed
+) -> tuple[list[str], list[str]]:
+    """Do the run with kills; what they were, and in what it differs from the undisturbed one."""
+    place = directory / f"seed_{seed}"
     prepare(place)
     random = Random(seed)
     stages = [
@@ -127,8 +131,11 @@ def disturbed(place: Path, backend: str, seed: int, whole: Undisturbed) -> tuple
     tried = [(stage, kill_once(place, backend, draw(stage, random, whole))) for stage in stages]
     done = [f"{stage}, {how}" for stage, how in tried if how]
     if start(place, backend).wait():
-        return done, {"failed": said(place)}
-    return done, outcome_of(place / "run")
+        return done, [f"failed: {said(place)}"]
+    outcome = outcome_of(place / "run")
+    shutil.rmtree(place)
+    both = {**whole.outcome, **outcome}
+    return done, [key for key in both if outcome.get(key) != whole.outcome.get(key)]
 
 
 def draw(stage: str, random: Random, whole: Undisturbed) -> dict[str, Any]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(("backend", "seeds", "first"), [("fake", 12, 0), ("local", 1, 100)])
 def test_killed_runs_end_as_the_undisturbed_one(backend, seeds, first):
     command = [sys.executable, ROOT / "scripts/kill_harness.py", "--backend", backend]
-    command += ["--seeds", str(seeds), "--first", str(first)]
+    command += ["--seeds", str(seeds), "--first", str(first), "--jobs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "differing: none" in done.stdout
