@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 
+from retrain_backends.errors import describe
 from retrain_backends.rewards.guarded import GuardedReward
 from retrain_backends.types import Example, Scored, Verdict
 
@@ -11,6 +13,19 @@ class LengthReward:
         if any(item.response == "bad" for item in items):
             raise ZeroDivisionError("no such thing")
         return [Verdict(float(len(item.response))) for item in items]
+
+
+class Silent(Exception):  # noqa: N818
+    def __str__(self):
+        raise ValueError
+
+
+class Raising:
+    def __init__(self, error):
+        self.error = error
+
+    def score(self, _items):
+        raise self.error
 
 
 class Constant:
@@ -42,6 +57,18 @@ def test_a_wrong_answer_of_the_reward_is_no_verdict(verdicts):
     [verdict] = GuardedReward(Constant(*verdicts)).score(items("x"))
     assert verdict.value is None
     assert verdict.reason
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), Silent()])
+def test_a_reward_can_neither_leave_nor_fail_in_silence(error):
+    verdicts = GuardedReward(Raising(error)).score(items("one", "two"))
+    assert verdicts == [Verdict(None, describe(error))] * 2
+
+
+def test_a_number_of_numpy_becomes_one_of_python():
+    [verdict] = GuardedReward(Constant(Verdict(np.float32(0.5), text="so so"))).score(items("x"))
+    assert verdict == Verdict(0.5, text="so so")
+    assert type(verdict.value) is float
 
 
 def test_nothing_to_score():

@@ -69,5 +69,9 @@ class StoppedRunError(InterruptedRunError):
 
 def describe(error: BaseException, limit: int = 300) -> str:
     """An exception as one line: its type, and what it says in at most `limit` characters."""
-    text = " ".join(str(error).split())
+    # A border: an exception of the user's own may fail to say what it is.
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001
+        text = ""
     return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from retrain_backends.errors import describe
 from retrain_backends.protocols import Reward
@@ -20,19 +21,21 @@ class GuardedReward:
 
     def score(self, items: Sequence[Scored]) -> list[Verdict]:
         """One verdict for each item, in order."""
-        # A border: the reward may be the user's own.
+        # A border: the reward may be the user's own, and may try to leave.
         try:
             verdicts = self._reward.score(items)
             if len(verdicts) != len(items):
                 raise ValueError(f"{len(verdicts)} verdicts for {len(items)} completions")
             return [_finite(verdict) for verdict in verdicts]
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             if len(items) == 1:
                 return [Verdict(None, describe(error))]
             return [verdict for item in items for verdict in self.score([item])]
 
 
 def _finite(verdict: Verdict) -> Verdict:
-    if verdict.value is None or math.isfinite(verdict.value):
+    if verdict.value is None:
         return verdict
-    return Verdict(None, f"the reward is {verdict.value}")
+    if not math.isfinite(verdict.value):
+        return Verdict(None, f"the reward is {verdict.value}")
+    return replace(verdict, value=float(verdict.value))  # the logs hold no numbers of numpy
