@@ -62,6 +62,16 @@ GOOD = b'{"question": "1?", "answer": "1"}\n'
         (b'{"question": null, "answer": "1"}', r"line 1: the field `question` is empty$"),
         (b'{"question": "2?", "answer": ["1"]}', r"line 1: the field `answer` is a list; text or"),
         (b'{"question": "2?", "answer": true}', r"line 1: the field `answer` is a bool; text or"),
+        (GOOD + b'{"question": "2?", "answer": NaN}', r"line 2: the field `answer` is nan; text"),
+        (b'{"question": "2?", "answer": -1e999}', r"line 1: the field `answer` is -inf; text or"),
+        (
+            GOOD + rb'{"question": "a \ud83d b", "answer": "1"}',
+            r"line 2: the field `question` has half of a surrogate pair, '\\ud83d', which is no",
+        ),
+        (
+            b'{"question": "2?", "answer": "1", "answer": "2"}',
+            r"line 1 is not valid JSON: the key `answer` stands in it more than once$",
+        ),
     ],
 )
 def test_errors_are_one_line_and_name_the_place(load, content, problem):

@@ -33,9 +33,35 @@ class Dictionaries:
     def load(self):
         return [{"question": "1?", "reference": "1"}]
 
+class Numbers:
+    def load(self):
+        return [Example("1?", "1"), Example("2?", 2)]
+
+class HalfACharacter:
+    def load(self):
+        return [Example("\\ud83d?", "1")]
+
+class Generator:
+    def load(self):
+        yield Example("1?", "1")
+
+class Unreadable:
+    def load(self):
+        return self
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise OSError("the disk is gone")
+
 class Fails:
     def load(self):
         raise OSError("the disk\\nis gone")
+
+class Leaves:
+    def load(self):
+        raise SystemExit(0)
 """
 
 
@@ -46,9 +72,9 @@ def load(tmp_path_factory):
     module = f"data_of_{directory.name}"
     (directory / f"{module}.py").write_text(PLUGIN)
 
-    def load(name, seed=3):
+    def load(name, seed=3, max_examples=0):
         with chdir(directory):
-            return load_examples(DataConfig(source=f"{module}.{name}"), seed)
+            return load_examples(DataConfig(source=f"{module}.{name}"), seed, max_examples)
 
     return load
 
@@ -61,15 +87,21 @@ def test_a_source_of_the_users_own(load):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("NoReference", r"example 1 \(counted from 0\) has an empty reference answer$"),
-        ("NoQuestion", r"example 0 \(counted from 0\) has an empty question$"),
+        ("NoReference", r"the reference of example 1 \(counted from 0\) is empty$"),
+        ("NoQuestion", r"the question of example 0 \(counted from 0\) is empty$"),
+        ("Numbers", r"the reference of example 1 \(counted from 0\) is a int; text is expected$"),
+        ("HalfACharacter", r"the question of example 0 .* has half of a surrogate pair, '\\ud83d'"),
         ("Dictionaries", r"example 0 is a dict; a source gives retrain_backends.types.Example$"),
         ("Fails", r"^data.source: `data_of_plugin\d+.Fails` failed: OSError: the disk is gone$"),
+        ("Leaves", r"^data.source: `data_of_plugin\d+.Leaves` failed: SystemExit: 0$"),
+        ("Unreadable", r"^data.source: `.*Unreadable` failed: OSError: the disk is gone$"),
+        ("Generator", r"^data.source: `.*` gives a generator; a list or another sequence is exp"),
     ],
 )
-def test_a_source_of_the_users_own_that_goes_wrong(load, name, problem):
+@pytest.mark.parametrize("max_examples", [0, 2])
+def test_a_source_of_the_users_own_that_goes_wrong(load, name, problem, max_examples):
     with pytest.raises(DataError, match=problem):
-        load(name)
+        load(name, max_examples=max_examples)
 
 
 def test_no_rows(load):

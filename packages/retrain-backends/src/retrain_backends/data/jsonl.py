@@ -36,7 +36,8 @@ class JsonlSource:
         """All examples, in the file's order.
 
         Raises:
-          DataError: no such file, a line that is not a JSON object, or a row without its fields.
+          DataError: no such file, a line that is not a JSON object or has a key twice, or a row
+            without its fields.
         """
         if not self._path.is_file():
             raise DataError(f"data.path: there is no file `{self._path}`")
@@ -53,9 +54,19 @@ class JsonlSource:
 def _row(line: bytes, place: str) -> dict[str, object]:
     # A border: somebody's file. Bytes that are not UTF-8 are a ValueError too.
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is not valid JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"{place} is a {type(row).__name__}; a JSON object is expected")
+    return row
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object in which every key stands once: of two answers, nobody knows which is meant."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key `{twice}` stands in it more than once")
     return row

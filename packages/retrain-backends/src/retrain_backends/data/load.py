@@ -5,6 +5,7 @@ from typing import Self
 
 from retrain_backends.config import DataConfig
 from retrain_backends.data.arithmetic import ArithmeticExamples
+from retrain_backends.data.rows import fault
 from retrain_backends.data.stream import is_endless
 from retrain_backends.errors import DataError, RetrainError, describe
 from retrain_backends.plugins import build
@@ -20,20 +21,31 @@ def load_examples(config: DataConfig, seed: int, max_examples: int = 0) -> Seque
       max_examples: keep the first so many; 0 keeps all. An endless source then ends there.
 
     Returns:
-      At least one example, each with a question and a reference that are not blank.
+      At least one example, each with a question and a reference that are texts and not blank.
 
     Raises:
-      DataError: nothing to load, no rows, or a row without question or reference.
+      DataError: nothing to load, no rows, a row without question or reference, or a source that
+        fails or gives something else.
       PluginError: the source's name leads nowhere.
     """
     source = build("source", config.source, config, seed)
-    # A border: the source may be the user's own.
+    # A border: the source and what it gives may be the user's own, and it may try to leave.
     try:
-        examples = source.load()
+        return _checked(source.load(), config, max_examples)
     except RetrainError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"data.source: `{config.source}` failed: {describe(error)}") from error
+
+
+def _checked(
+    examples: Sequence[Example], config: DataConfig, max_examples: int
+) -> Sequence[Example]:
+    if not hasattr(examples, "__getitem__"):
+        raise DataError(
+            f"data.source: `{config.source}` gives a {type(examples).__name__};"
+            " a list or another sequence is expected: return list(...) from `load`"
+        )
     if is_endless(examples) and not max_examples:
         return examples
     if max_examples:
@@ -52,10 +64,9 @@ def _check(examples: Sequence[Example], config: DataConfig) -> None:
                 f"{place}: example {i} is a {type(example).__name__};"
                 " a source gives retrain_backends.types.Example"
             )
-        if not example.question.strip():
-            raise DataError(f"{place}: example {i} (counted from 0) has an empty question")
-        if not example.reference.strip():
-            raise DataError(f"{place}: example {i} (counted from 0) has an empty reference answer")
+        for name, text in (("question", example.question), ("reference", example.reference)):
+            if wrong := fault(text):
+                raise DataError(f"{place}: the {name} of example {i} (counted from 0) {wrong}")
 
 
 class ArithmeticSource:

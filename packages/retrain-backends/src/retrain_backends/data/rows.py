@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Self
 
 from retrain_backends.config import DataConfig, did_you_mean
@@ -29,7 +30,7 @@ class Fields:
           place: names the row in error messages.
 
         Raises:
-          DataError: a field is missing, is empty, or holds neither text nor a number.
+          DataError: a field is missing, is empty, or holds neither text nor a finite number.
         """
         question = self._text(row, self.question, "data.question_field", place)
         reference = self._text(row, self.answer, "data.answer_field", place)
@@ -48,11 +49,32 @@ class Fields:
                 + did_you_mean(name, list(row), "`{}`")
             )
         value = row[name]
-        if value is None or not str(value).strip():
-            raise DataError(f"{place}: the field `{name}` is empty")
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
             raise DataError(
                 f"{place}: the field `{name}` is a {type(value).__name__};"
                 f" text or a number is expected: set {setting}"
             )
-        return str(value)
+        if isinstance(value, float) and not isfinite(value):
+            raise DataError(
+                f"{place}: the field `{name}` is {value}; text or a finite number is expected"
+            )
+        text = "" if value is None else str(value)
+        if wrong := fault(text):
+            raise DataError(f"{place}: the field `{name}` {wrong}")
+        return text
+
+
+def fault(text: object) -> str:
+    """What keeps it from being a question or an answer, such as "is empty"; "" when nothing does.
+
+    JSON can spell half of a surrogate pair, which is in no text that a tokenizer takes.
+    """
+    if not isinstance(text, str):
+        return f"is a {type(text).__name__}; text is expected"
+    if not text.strip():
+        return "is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"has half of a surrogate pair, {text[error.start]!a}, which is no character"
+    return ""
