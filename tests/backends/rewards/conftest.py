@@ -10,7 +10,7 @@ from retrain_backends.rewards import build_reward
 from retrain_backends.types import Example, Scored
 
 USER_MODULE = """
-import asyncio, os, subprocess, sys, threading, time
+import asyncio, os, signal, subprocess, sys, threading, time
 
 kept = []
 
@@ -31,6 +31,8 @@ def misbehave(response, reference):
         case "closes": os.closerange(0, 100)
         case "allocates":
             while True: kept.append([0] * 10**6)
+        case "forks": os.fork()
+        case "stops": os.kill(os.getppid(), signal.SIGSTOP)
         case "hoards": kept.append([0] * (70 * 2**20 // 8))
         case "writes":
             for descriptor in range(3, 30):
@@ -77,12 +79,30 @@ def asks_for_much(response, subject, topic):
 number = 3
 """
 
+# A function with a time limit of its own.
+LIMITED_MODULE = """
+import signal, time
+
+def stop(number, frame):
+    raise TimeoutError
+
+signal.signal(signal.SIGALRM, stop)
+
+def score(response, reference):
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        time.sleep(10**6)
+    except TimeoutError:
+        return 0.5
+"""
+
 
 @pytest.fixture(scope="session")
 def user_module(tmp_path_factory):
     """The directory of `mine.py`, a module of the user's functions."""
     directory = tmp_path_factory.mktemp("user")
     (directory / "mine.py").write_text(USER_MODULE)
+    (directory / "limited.py").write_text(LIMITED_MODULE)
     (directory / "broken.py").write_text("1 / 0")
     (directory / "leaving.py").write_text("import os; os._exit(5)")
     return directory

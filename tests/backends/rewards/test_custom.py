@@ -45,6 +45,22 @@ def test_many_items_that_never_end_hold_up_nobody(reward, to_items):
     assert [v.value for v in verdicts] == [None] * 5 + [len(text) for text in OTHERS]
 
 
+def test_a_process_that_forks_answers_once(reward, to_items):
+    verdicts = reward(**CUSTOM, workers=1).score(to_items("forks", *OTHERS))
+    assert [verdict.value for verdict in verdicts] == [5.0, *(len(text) for text in OTHERS)]
+
+
+def test_who_stops_the_program_that_makes_processes_holds_nobody_up_for_ever(reward, to_items):
+    service = reward(**CUSTOM, timeout_s=1.0, workers=1)
+    verdicts = service.score(to_items("stops", "sleeps", "ab"))
+    assert [verdict.value for verdict in verdicts] == [5.0, None, 2.0]
+
+
+def test_a_function_may_keep_a_time_limit_of_its_own(reward, to_items):
+    service = reward(**{**CUSTOM, "custom_module": "limited", "custom_function": "score"})
+    assert service.score(to_items("a", "b", "c")) == [Verdict(0.5)] * 3
+
+
 def test_what_it_prints_reaches_neither_the_console_nor_the_verdicts(reward, to_items, capfd):
     verdicts = reward(**CUSTOM, workers=1).score(to_items("prints", "ab", "prints"))
     assert [v.value for v in verdicts] == [6.0, 2.0, 6.0]

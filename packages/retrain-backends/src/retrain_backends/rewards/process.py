@@ -17,6 +17,7 @@ from typing import Any, Self, TypeGuard
 from retrain_backends.types import Verdict
 
 _START_S = 60.0  # longest that loading the judging code may take
+_ANSWER_S = 5.0  # longest that making or killing a process may take; it takes milliseconds
 _CLOSE_S = 2.0  # longest that killing its processes may take
 _LONGEST_REPLY = 2**20
 _PROGRAM = (
@@ -45,7 +46,10 @@ class StartError(Exception):
 
 
 class Nursery:
-    """A running `nursery.py`. Its coroutines are never cancelled: each answer is waited for."""
+    """A running `nursery.py`. Its coroutines are never cancelled: each answer is waited for.
+
+    One that does not come in time ends the program: a late one would be taken for the next.
+    """
 
     def __init__(self, program: Process, control: socket.socket, work: Work) -> None:
         self._program = program
@@ -125,17 +129,27 @@ class Nursery:
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await self._program.wait()
-        except TimeoutError:  # it is still loading
-            with suppress(ProcessLookupError):
-                os.killpg(self._program.pid, signal.SIGKILL)
+        except TimeoutError:  # it is still loading, or stopped
+            self._kill()
             await self._program.wait()
         async with self._turn:  # who waits for an answer learns that there will be none
             self._control.close()
 
     async def _ask(self, request: bytes, *descriptors: int) -> dict[str, Any]:
         async with self._turn:
-            socket.send_fds(self._control, [request], descriptors)
-            return await self._receive()
+            # A border: judging code can stop the program, whose child it is.
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    socket.send_fds(self._control, [request], descriptors)
+                    return await self._receive()
+            except TimeoutError:
+                self._kill()
+                self._control.close()
+                raise
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._program.pid, signal.SIGKILL)
 
     async def _receive(self) -> dict[str, Any]:
         loop, line = asyncio.get_running_loop(), b""
