@@ -4,6 +4,7 @@ import pytest
 
 from retrain_backends.config import RunConfig
 from retrain_backends.train.control import Control
+from retrain_backends.train.material import Material
 from retrain_backends.train.place import describe_start
 from retrain_backends.train.saved_state import STATE_FILE, dump_train_state, write_state
 from retrain_backends.types import BackendFacts
@@ -27,7 +28,9 @@ def run_dir(tmp_path):
 def leave_state(run_dir, steps, **values):
     config = RunConfig()
     start = Control.from_config(config).start()
-    begun = describe_start(config, start, "", BackendFacts("fake", (), "bitwise", ""))
+    begun = describe_start(
+        config, start, Material(examples=""), BackendFacts("fake", (), "bitwise", "")
+    )
     state = {**dump_train_state(start), "steps_done": steps}
     write_state(run_dir / STATE_FILE, begun.model_copy(update={"state": state, **values}))
 

@@ -8,6 +8,7 @@ from retrain_backends.errors import RunError
 from retrain_backends.fake import STATE_FILE, FakeBackend, FakeOptions, FakeTraining
 from retrain_backends.train.checkpoint import Checkpoints
 from retrain_backends.train.control import Control, TrainState
+from retrain_backends.train.material import Material
 from retrain_backends.train.place import describe_start
 from retrain_backends.train.saved_state import DamagedError, read_state, write_state
 from retrain_core import RunningCount, SepaState
@@ -37,6 +38,9 @@ class Remote(FakeBackend):
         return "service://adapter/7"
 
 
+ROW = '{"step": 0}\n'
+
+
 def after(steps: int) -> TrainState:
     return TrainState(steps, 8 * steps, RunningCount(3, 4), SepaState(var_ema=0.1 + 0.2))
 
@@ -47,7 +51,7 @@ def make(tmp_path):
         backend = backend_class(FakeOptions(), FakeTraining(lr=0.1), seed=1)
         config = RunConfig()
         start = Control.from_config(config).start()
-        begun = describe_start(config, start, "data", backend.describe())
+        begun = describe_start(config, start, Material(examples="data"), backend.describe())
         return backend, Checkpoints(backend, tmp_path, begun, TrainingConfig(**training))
 
     return build
@@ -67,12 +71,12 @@ def test_saves_on_schedule_and_each_step_once(make, tmp_path):
 
 
 def test_state_is_read_back_as_it_was(make, tmp_path):
-    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / "metrics.jsonl").write_text(ROW)
     make()[1].save(after(7), score=0.25)
     saved = read_state(tmp_path / "trainer_state.json")
     assert saved == read_state(tmp_path / "checkpoints/step_000007/state.json")
     assert saved.train_state == after(7)
-    assert (saved.score, saved.logs) == (0.25, {"metrics.jsonl": 3})
+    assert (saved.score, saved.logs) == (0.25, {"metrics.jsonl": len(ROW)})
     assert saved.files.keys() == {"policy.npy", "trainer/state.npz"}
     saved.check(tmp_path)
 
@@ -104,10 +108,10 @@ def test_a_new_best_is_saved_off_schedule(make, tmp_path, keep_best, kept):
 def test_a_score_that_comes_later_is_noted(make, tmp_path):
     backend, checkpoints = make(Counting, save_every=2)
     checkpoints.save(after(4))
-    (tmp_path / "eval.jsonl").write_text("{}\n")
+    (tmp_path / "eval.jsonl").write_text(ROW)
     checkpoints.save_if_due(after(4), 0.5)
     saved = read_state(tmp_path / "trainer_state.json")
-    assert (saved.score, saved.logs, backend.exports) == (0.5, {"eval.jsonl": 3}, 1)
+    assert (saved.score, saved.logs, backend.exports) == (0.5, {"eval.jsonl": len(ROW)}, 1)
     assert read_state(tmp_path / "checkpoints/step_000004/state.json") == saved
 
 

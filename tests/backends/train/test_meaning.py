@@ -34,18 +34,18 @@ def test_what_may_change(setting, effect):
 def test_changes_are_found_key_by_key():
     before = settings(backend__options={"threads": 1}, training__lr=1e-3)
     now = settings(backend__options={"threads": 2}, training__lr=2e-3, resume__from="logs/train")
-    assert list(map(str, changes_between(before, now))) == [
+    assert list(map(str, changes_between(before, now, evaluated=True))) == [
         "backend.options.threads: 1 -> 2",
         "training.lr: 0.001 -> 0.002",
     ]
-    assert changes_between(before, before) == []
+    assert changes_between(before, before, evaluated=True) == []
 
 
 def test_a_key_that_was_not_there_had_its_default():
     before = settings()
     del before["training.lr"]
-    assert changes_between(before, settings()) == []
-    [change] = changes_between(before, settings(training__lr=1.0))
+    assert changes_between(before, settings(), evaluated=True) == []
+    [change] = changes_between(before, settings(training__lr=1.0), evaluated=True)
     assert (change.before, change.now, change.effect) == ("4e-5", "1.0", "refused")
 
 

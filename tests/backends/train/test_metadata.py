@@ -12,7 +12,6 @@ from retrain_backends.train.metadata import (
     adapter_digest,
     determinism_of,
     git_commit,
-    model_digests,
     text_digest,
 )
 from retrain_backends.types import BackendFacts, Verdict
@@ -155,10 +154,6 @@ def test_an_adapter_kept_elsewhere_has_no_digest(tmp_path):
 def test_lists_of_texts_have_their_own_digest():
     lists = [[], [""], ["ab"], ["a", "b"], ["b", "a"], ["\udc80"]]
     assert len({text_digest(texts) for texts in lists}) == len(lists)
-
-
-def test_a_model_in_the_cache_is_known_by_its_blobs(tmp_path):
-    assert model_digests("nobody/has-this-model") == {}
 
 
 def test_the_commit_of_a_checkout(tmp_path):

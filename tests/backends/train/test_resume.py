@@ -9,6 +9,7 @@ import pytest
 from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError, InterruptedRunError, RunError
 from retrain_backends.fake import STATE_FILE, FakeBackend
+from retrain_backends.tokenizer import resolve_model
 from retrain_backends.train import train
 from retrain_backends.train.resume import find_resume_point
 from retrain_backends.types import Verdict
@@ -196,6 +197,58 @@ def test_other_data_are_refused(make_run, stopped, tmp_path):
     (tmp_path / "digits.jsonl").write_text('{"question": "1", "answer": "2"}\n')
     with pytest.raises(ConfigError, match=r"data\.source: the examples are not those"):
         resume(make_run, stopped)
+
+
+def test_another_model_of_the_same_name_is_refused(make_run, tmp_path):
+    model = shutil.copytree(resolve_model("builtin:tiny-arithmetic"), tmp_path / "model")
+    mine = {"model.model": str(model), "training.max_steps": 4}
+    first = train(make_run(**mine))
+    flip(model / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"model\.model: model\.safetensors is not the file"):
+        resume(make_run, first.run_dir, **{"model.model": str(model)})
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    """Settings of an evaluation, with a file of its questions."""
+    (tmp_path / "test.jsonl").write_text('{"question": "3", "answer": "1"}\n')
+    return {"eval.every": 2, "eval.path": str(tmp_path / "test.jsonl"), "eval.max_examples": 0}
+
+
+@pytest.fixture
+def evaluated(make_run, evaluation):
+    """A run of four steps that was evaluated."""
+    return train(make_run(**evaluation, **{"training.max_steps": 4}))
+
+
+def test_other_held_out_questions_are_refused(make_run, evaluation, evaluated):
+    Path(evaluation["eval.path"]).write_text('{"question": "4", "answer": "1"}\n')
+    with pytest.raises(ConfigError, match="eval: the held-out questions are not those"):
+        resume(make_run, evaluated.run_dir, **evaluation)
+
+
+def test_an_evaluation_that_was_switched_off_stays_what_it_was(make_run, evaluation, evaluated):
+    off = {**evaluation, "eval.every": 0, "training.max_steps": 6}
+    resume(make_run, evaluated.run_dir, **off)
+    with pytest.raises(ConfigError, match=r"eval\.samples: the run in"):
+        resume(make_run, evaluated.run_dir, **evaluation, **{"eval.samples": 4})
+    assert resume(make_run, evaluated.run_dir, **evaluation).steps == 9
+
+
+def test_the_last_checkpoint_knows_its_score(make_run, evaluation, evaluated):
+    resume(make_run, evaluated.run_dir, **evaluation)  # to step 9, which is not on schedule
+    state = json.loads((evaluated.run_dir / "trainer_state.json").read_text())
+    rows = (evaluated.run_dir / "eval.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["step"] == 9
+    assert state["score"] == json.loads(rows[-1])["mean_reward"]
+
+
+def test_a_longer_run_has_no_last_adapter_before_its_end(make_run):
+    ctrl_c = {"reward.type": plugin(CtrlC)}
+    first = train(make_run(**ctrl_c, **{"training.max_steps": 2}))
+    with pytest.raises(InterruptedRunError):
+        resume(make_run, first.run_dir, **ctrl_c, **{"training.max_steps": 20})
+    assert not (first.run_dir / "final").exists()
 
 
 def test_changes_of_what_is_free_are_told(make_run, stopped, capsys):

@@ -174,7 +174,9 @@ def _changed(
         if old == run.config:
             continue
         fewer = run.config.training.max_steps < old.training.max_steps
-        for change in changes_between(settings_of(old), settings_of(run.config)):
+        evaluated = bool(old.eval.every)
+        changes = changes_between(settings_of(old), settings_of(run.config), evaluated=evaluated)
+        for change in changes:
             if change.effect == "refused" or (fewer and change.setting == "training.max_steps"):
                 line = f"{change.setting}: the campaign has {change.before}, not {change.now}"
                 labels.setdefault(line, set()).add(run.label)

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
 from retrain_backends.tracking.tail import last_rows
-from retrain_backends.train.conclude import CURVE_FILE
+from retrain_backends.train.checkpoint import CURVE_FILE
 from retrain_backends.train.saved_state import STATE_FILE, DamagedError, SavedState, read_state
 
 OUTPUT_FILE = "output.log"

@@ -1,10 +1,11 @@
 """Taking back the rows that a run logged after the checkpoint it goes on from."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from retrain_backends.tracking.journal import JOURNAL_FILES, METRICS_FILE
+from retrain_backends.tracking.journal import EVALUATIONS_FILE, JOURNAL_FILES, METRICS_FILE
 
 
 def log_lengths(directory: Path) -> dict[str, int]:
@@ -16,14 +17,19 @@ def log_lengths(directory: Path) -> dict[str, int]:
 def problem_with_logs(directory: Path, lengths: Mapping[str, int]) -> str:
     """Why the logs cannot be cut to these lengths, or an empty string.
 
-    A log that is too short has lost rows; one that has no line end there is another log.
+    A log that is too short has lost rows; one that has no line end there is another log. Those that
+    the run itself reads must have nothing but rows.
     """
     for name, length in lengths.items():
         try:
             if length and not _ends_a_line(directory / name, length):
                 return f"{name} has no row that ends at byte {length}"
+            if name in (METRICS_FILE, EVALUATIONS_FILE):
+                _read_rows(directory / name, length)
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
+        except ValueError as error:
+            return f"{name} has a line that is no row of a log ({error})"
     return ""
 
 
@@ -43,6 +49,13 @@ def cut_logs(directory: Path, lengths: Mapping[str, int]) -> None:
         path = directory / name
         if path.exists():
             os.truncate(path, lengths.get(name, 0))
+
+
+def _read_rows(path: Path, length: int) -> None:
+    with path.open("rb") as file:
+        for line in file.read(length).splitlines():
+            if "step" not in json.loads(line):
+                raise ValueError("it has no step")
 
 
 def _ends_a_line(path: Path, length: int) -> bool:

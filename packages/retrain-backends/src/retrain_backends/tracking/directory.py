@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from retrain_backends.atomic import flush
 from retrain_backends.config import CONFIG_FILE
 from retrain_backends.errors import ConfigError
 
@@ -12,8 +13,8 @@ def claim_directory(wanted: Path, config_text: str, *, setting: str) -> Path:
     """Make a directory for a new run and write its `config.toml` there.
 
     A run never writes among the files of another one: when `wanted` already holds something, the
-    first free of `wanted-2`, `wanted-3`, ... is taken. `config.toml` is created exclusively, so of
-    two runs that start at the same moment each gets its own directory.
+    first free of `wanted-2`, `wanted-3`, ... is taken. Of two runs that start at the same moment
+    each gets its own directory.
 
     Args:
       wanted: the directory asked for, e.g. `logs/train`.
@@ -54,9 +55,16 @@ def _claim(path: Path, config_text: str) -> bool:
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
         return False
+    # Whoever makes the partial file may go on; a kill leaves it, and never half a config.toml.
+    partial = path / f".{CONFIG_FILE}.partial"
     try:
-        with (path / CONFIG_FILE).open("x", encoding="utf-8") as file:
+        with partial.open("x", encoding="utf-8") as file:
             file.write(config_text)
-    except FileExistsError:  # another run claimed it a moment ago
+    except FileExistsError:  # another run claims it at this moment
         return False
+    if (path / CONFIG_FILE).exists():  # or did so a moment ago
+        partial.unlink()
+        return False
+    flush(partial)
+    partial.replace(path / CONFIG_FILE)
     return True

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
 
+from retrain_backends.atomic import flush
+
 Row: TypeAlias = Mapping[str, object]
 
 METRICS_FILE = "metrics.jsonl"
@@ -87,6 +89,7 @@ class Journal:
         path.parent.mkdir(exist_ok=True)
         with _open(path, "w") as file:
             _append(file, questions)
+        flush(path)
         with _open(self._directory / EVALUATIONS_FILE) as file:
             _append(file, [summary])
         for reader in self._readers:

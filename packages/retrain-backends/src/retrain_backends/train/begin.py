@@ -32,7 +32,7 @@ class Record:
         known = read_metadata(run.directory) if state.steps_done else None
         if known is None:
             prompts = run.prompts.batch(0, FIRST_PROMPTS)
-            known = run_metadata(run.config, run.backend, prompts, run.directory)
+            known = run_metadata(run.config, run.backend, prompts, run.model_digests, run.directory)
             if state.steps_done:  # the file is lost, and so is the adapter that the run began with
                 known["digests"]["initial_adapter"] = None
             self._section = known

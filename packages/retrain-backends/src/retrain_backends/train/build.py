@@ -1,6 +1,6 @@
 """From the configuration to the parts of a run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,17 @@ from retrain_backends.train.batches import BatchOrigin
 from retrain_backends.train.checkpoint import Checkpoints
 from retrain_backends.train.control import Control, TrainState
 from retrain_backends.train.forecast import evaluation_steps
-from retrain_backends.train.place import Place, claim_place, describe_start, reopen_place
+from retrain_backends.train.material import material_of
+from retrain_backends.train.place import (
+    Place,
+    claim_place,
+    describe_start,
+    earlier_run,
+    reopen_place,
+)
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
-from retrain_backends.train.resume import ResumePoint, find_resume_point
+from retrain_backends.train.resume import ResumePoint
 from retrain_backends.train.rule import Rule, build_rule, condition
 from retrain_backends.types import Capabilities, Prompt, Restored, SamplingParams
 
@@ -40,8 +47,8 @@ class Run:
     """The parts of one run. Leaving it as a context closes its files, its view and its backend.
 
     `start` is the state to begin or go on with, and `restored` how exactly the backend goes on, or
-    None if it begins; `held_out` are the questions of the evaluations, each with its number in its
-    source; `background` does work beside the loop.
+    None if it begins; `model_digests` are those of the model's files; `held_out` are the questions
+    of the evaluations, each with its number in its source; `background` does work beside the loop.
     """
 
     config: RunConfig
@@ -49,6 +56,7 @@ class Run:
     directory: Path
     start: TrainState
     restored: Restored | None
+    model_digests: Mapping[str, str]
     prompts: PromptStream
     held_out: Sequence[tuple[int, Prompt]]
     tokenizer: Tokenizer
@@ -101,8 +109,15 @@ def build(config: RunConfig) -> Run:
       RetrainError: a part that cannot be made.
     """
     refuse_unavailable(config)
-    point = find_resume_point(config) if config.resume.from_ else None
-    config = point.config if point else with_drawn_seed(config)
+    with ExitStack() as stack:
+        background = stack.enter_context(closing(Background()))  # closed last
+        point = stack.enter_context(earlier_run(config))
+        return _build(point, point.config if point else with_drawn_seed(config), background, stack)
+
+
+def _build(
+    point: ResumePoint | None, config: RunConfig, background: Background, stack: ExitStack
+) -> Run:
     refuse_clashes(config, declared_capabilities(config.backend.backend))
     if point:
         point.refuse()
@@ -114,44 +129,41 @@ def build(config: RunConfig) -> Run:
     held_out = held_out_prompts(config, render)
     console = Console(highlight=False)
     print_lines(console, _title(config))
-    with ExitStack() as stack:
-        background = stack.enter_context(closing(Background()))  # closed last
-        reward = stack.enter_context(closing(build_reward(config.reward)))
-        backend: Backend = build_part("backend", config.backend.backend, config)
-        stack.enter_context(closing(backend))
-        control = Control.from_config(config)
-        begun = describe_start(
-            config, control.start(), prompts.fingerprint(), facts=backend.describe()
-        )
-        place = stack.enter_context(
-            reopen_place(point, begun) if point else claim_place(config, begun)
-        )
-        print_lines(console, *_opening_lines(config, place, point))
-        restored = _restore(backend, place, console)
-        saved = place.saved.resumed(restored)
-        journal = stack.enter_context(_journal(config, place, console))
-        view = stack.enter_context(step_view(console, config.training.max_steps))
-        return Run(
-            config=config,
-            condition=condition(config.algorithm),
-            directory=place.directory,
-            start=place.saved.train_state,
-            restored=restored,
-            prompts=prompts,
-            held_out=held_out,
-            tokenizer=tokenizer,
-            backend=backend,
-            reward=reward,
-            detector=detector,
-            rule=rule,
-            control=control,
-            checkpoints=Checkpoints(backend, place.directory, saved, config.training),
-            journal=journal,
-            background=background,
-            console=console,
-            view=view,
-            closing=stack.pop_all(),
-        )
+    reward = stack.enter_context(closing(build_reward(config.reward)))
+    backend: Backend = build_part("backend", config.backend.backend, config)
+    stack.enter_context(closing(backend))
+    control = Control.from_config(config)
+    questions = [prompt.example for _, prompt in held_out]
+    material = material_of(config.model.model, prompts.fingerprint(), questions)
+    begun = describe_start(config, control.start(), material, backend.describe())
+    place = reopen_place(point, begun) if point else stack.enter_context(claim_place(config, begun))
+    print_lines(console, *_opening_lines(config, place, point))
+    restored = _restore(backend, place, console)
+    saved = place.saved.resumed(restored)
+    journal = stack.enter_context(_journal(config, place, console))
+    view = stack.enter_context(step_view(console, config.training.max_steps))
+    return Run(
+        config=config,
+        condition=condition(config.algorithm),
+        directory=place.directory,
+        start=place.saved.train_state,
+        restored=restored,
+        model_digests=saved.material.model,
+        prompts=prompts,
+        held_out=held_out,
+        tokenizer=tokenizer,
+        backend=backend,
+        reward=reward,
+        detector=detector,
+        rule=rule,
+        control=control,
+        checkpoints=Checkpoints(backend, place.directory, saved, config.training),
+        journal=journal,
+        background=background,
+        console=console,
+        view=view,
+        closing=stack.pop_all(),
+    )
 
 
 def declared_capabilities(name: str) -> Capabilities:

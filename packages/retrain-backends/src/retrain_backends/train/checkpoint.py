@@ -30,6 +30,8 @@ from retrain_backends.train.saved_state import (
     write_state,
 )
 
+FINAL_DIR = "final"
+CURVE_FILE = "learning_curve.png"
 _NAME = re.compile(r"step_(\d{6,})")
 
 
@@ -81,7 +83,7 @@ class Checkpoints:
 
     def save_final(self) -> str:
         """Save the adapter as `final` and say where it is; a service's own path is kept."""
-        target = self._adapters / "final"
+        target = self._adapters / FINAL_DIR
         with new_directory(target) as partial:
             where = self._backend.export_adapter(partial)
         if where == str(partial):
@@ -183,10 +185,18 @@ class Checkpoints:
         return [path for path in step_directories(self._adapters) if step_of(path) <= newest]
 
 
+def discard_results(run_dir: Path, adapters: Path) -> None:
+    """Delete what a finished run has left in the end; its checkpoints stay."""
+    if (adapters / FINAL_DIR).exists():
+        remove(adapters / FINAL_DIR)
+    (run_dir / CURVE_FILE).unlink(missing_ok=True)
+
+
 def step_directories(adapters: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
     found = (adapters / "checkpoints").glob("step_*")
-    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=step_of, reverse=True)
+    named = (path for path in found if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(named, key=step_of, reverse=True)
 
 
 def step_of(directory: Path) -> int:

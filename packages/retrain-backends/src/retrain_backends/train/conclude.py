@@ -8,22 +8,23 @@ from retrain_backends.tracking.console import print_summary
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.tracking.summary import RunSummary, learning_curve
 from retrain_backends.train.build import Run
+from retrain_backends.train.checkpoint import CURVE_FILE
 from retrain_backends.train.control import TrainState
 from retrain_backends.train.interrupt import finish_first
 from retrain_backends.types import Usage
-
-CURVE_FILE = "learning_curve.png"
 
 
 @dataclass(frozen=True)
 class Ending:
     """How the steps of a run ended.
 
-    `state` is that after the last full step. `finished`: all has been done, the last evaluation
-    too. `stopped` is why the backend had the run end before; empty after Ctrl-C.
+    `state` is that after the last full step, `score` how it was evaluated. `finished`: all has been
+    done, the last evaluation too. `stopped` is why the backend had the run end before; empty after
+    Ctrl-C.
     """
 
     state: TrainState
+    score: float | None = None
     finished: bool = False
     stopped: str = ""
 
@@ -44,7 +45,8 @@ def save_adapter(run: Run, ending: Ending) -> str | None:
     a run that ended before, a checkpoint of the last full step, or nothing (None) without any.
     """
     with finish_first():
-        saved = run.checkpoints.save(ending.state) if ending.state.steps_done else None
+        begun = ending.state.steps_done
+        saved = run.checkpoints.save(ending.state, ending.score) if begun else None
         return run.checkpoints.save_final() if ending.finished else saved
 
 

@@ -63,7 +63,7 @@ def run_steps(run: Run) -> Ending:
     one.
     """
     settings = run.config.training
-    state, finished = run.start, False
+    state, score, finished = run.start, None, False
     with suppress(KeyboardInterrupt), Ahead(run) as ahead:
         guard = begin(run, state)
         score = evaluate_if_due(run, state.steps_done)
@@ -92,6 +92,7 @@ def run_steps(run: Run) -> Ending:
                     result = optimise(run.backend, batch, run.directory / "nonfinite")
                 usage = run.backend.usage()
                 state = run.control.advance(state, len(prompts), counts, entropy, result)
+                score = None
                 with clock("health"):
                     health = guard.examine(samples, result, state)
                 record = StepRecord(
@@ -107,4 +108,4 @@ def run_steps(run: Run) -> Ending:
         with finish_first():
             run.checkpoints.save_if_due(state, score)
             finished = True
-    return Ending(state, finished)
+    return Ending(state, score, finished)

@@ -96,19 +96,18 @@ def meaning_hash(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(bearing, sort_keys=True).encode()).hexdigest()
 
 
-def changes_between(before: Settings, now: Settings) -> list[Change]:
+def changes_between(before: Settings, now: Settings, *, evaluated: bool) -> list[Change]:
     """Every setting that differs; one that `before` does not know had its default.
 
     How a run evaluates may be set as long as it has not evaluated: `eval.jsonl` and the scores of
     the checkpoints are of one kind of evaluation.
     """
     default = settings_of(RunConfig())
-    unevaluated = not before.get("eval.every")
     found = []
     for name in sorted({*before, *now}):
         old, new = (side.get(name, default.get(name)) for side in (before, now))
         if old != new:
-            first = unevaluated and name.startswith("eval.")
+            first = not evaluated and name.startswith("eval.")
             found.append(
                 Change(name, _shown(old), _shown(new), "free" if first else effect_of(name))
             )

@@ -15,13 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-
 from retrain_backends.atomic import write_atomically
 from retrain_backends.config import RunConfig
 from retrain_backends.protocols import Backend
-from retrain_backends.tokenizer import BUILTIN, resolve_model
-from retrain_backends.train.durable import digest_of, digests_of
+from retrain_backends.train.durable import digests_of
 from retrain_backends.train.saved_state import versions
 from retrain_backends.types import BackendFacts, Determinism, Prompt
 
@@ -32,7 +29,11 @@ _OWN_REWARDS = ("match", "math")  # whose verdicts depend on the completion alon
 
 
 def run_metadata(
-    config: RunConfig, backend: Backend, prompts: Sequence[Prompt], directory: Path
+    config: RunConfig,
+    backend: Backend,
+    prompts: Sequence[Prompt],
+    model: Mapping[str, str],
+    directory: Path,
 ) -> dict[str, Any]:
     """Everything that `metadata.json` says of the start of a run, but for the probe.
 
@@ -40,6 +41,7 @@ def run_metadata(
       config: with its seed drawn.
       backend: in its initial state.
       prompts: the first prompts of the run, in its order.
+      model: a digest of each of the model's files, by name.
       directory: of the run; the adapter passes through it.
     """
     facts = backend.describe()
@@ -51,7 +53,7 @@ def run_metadata(
             "initial_adapter": adapter_digest(backend, directory),
             "prompts": text_digest(prompt.text for prompt in prompts),
             "prompts_counted": len(prompts),
-            "model": model_digests(config.model.model),
+            "model": dict(model),
         },
         **surroundings(facts),
         "determinism": {"level": level, "reason": reason},
@@ -86,7 +88,8 @@ def read_metadata(directory: Path) -> dict[str, Any] | None:
     """What the file says; None when there is none that can be read."""
     try:
         found = json.loads((directory / METADATA_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a border: the file may be damaged, and is no part of the state
+    # A border: the file may be damaged, and is no part of the state.
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -118,29 +121,6 @@ def text_digest(texts: Iterable[str]) -> str:
         digest.update(f"{len(data)}:".encode())
         digest.update(data)
     return digest.hexdigest()
-
-
-def model_digests(model: str) -> dict[str, str]:
-    """A digest of each of the model's files, by its name.
-
-    SHA-256 of local files. A file in the hub's cache is stored under the hub's own digest of it
-    (SHA-256 of weights, git's SHA-1 of small files), which saves reading gigabytes again. Empty for
-    a model whose files are not on this machine.
-    """
-    local = Path(resolve_model(model)).expanduser()
-    if model.startswith(BUILTIN) or local.is_dir():
-        return digests_of(local)
-    cached = try_to_load_from_cache(model, "config.json")
-    if not isinstance(cached, str):
-        return {}
-    files = sorted(path for path in Path(cached).parent.rglob("*") if path.is_file())
-    root = Path(cached).parent
-    return {path.relative_to(root).as_posix(): _hub_digest(path) for path in files}
-
-
-def _hub_digest(path: Path) -> str:
-    """The name of the blob that the cache's link leads to; without links, the file is read."""
-    return path.resolve().name if path.is_symlink() else digest_of(path)
 
 
 def git_commit(directory: Path) -> str | None:

@@ -12,8 +12,10 @@ from retrain_backends.config import CONFIG_FILE, RunConfig, dump_config
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.directory import claim_directory
 from retrain_backends.train.control import TrainState
+from retrain_backends.train.material import Material
 from retrain_backends.train.meaning import meaning_hash, settings_of
-from retrain_backends.train.resume import ResumePoint
+from retrain_backends.train.metadata import determinism_of
+from retrain_backends.train.resume import ResumePoint, find_resume_point, run_to_resume
 from retrain_backends.train.saved_state import (
     STATE_FILE,
     SavedState,
@@ -36,22 +38,23 @@ class Place:
 
 
 def describe_start(
-    config: RunConfig, start: TrainState, examples: str, facts: BackendFacts
+    config: RunConfig, start: TrainState, material: Material, facts: BackendFacts
 ) -> SavedState:
     """What a run's checkpoints say about it, with the state before its first step.
 
     Args:
       config: of the run.
       start: the state before the first step.
-      examples: fingerprint of the data.
+      material: what it works on.
       facts: what the backend says about itself.
     """
     settings = settings_of(config)
+    determinism, reason = determinism_of(config, facts)
     return SavedState(
         state=dump_train_state(start),
-        examples=examples,
-        determinism=facts.determinism,
-        determinism_reason=facts.reason,
+        material=material,
+        determinism=determinism,
+        determinism_reason=reason,
         versions=versions(),
         configuration_hash=meaning_hash(settings),
         configuration=settings,
@@ -68,7 +71,23 @@ def claim_place(config: RunConfig, begun: SavedState) -> Iterator[Place]:
 
 
 @contextmanager
-def reopen_place(point: ResumePoint, begun: SavedState) -> Iterator[Place]:
+def earlier_run(config: RunConfig) -> Iterator[ResumePoint | None]:
+    """Where the run goes on that `[resume] from` names, and which is this process's meanwhile.
+
+    None when it names none. What has been read here stays true: no other process trains there.
+
+    Raises:
+      ConfigError: there is no run, or another process is at work on it.
+      RunError: none of its checkpoints is intact.
+    """
+    if not config.resume.from_:
+        yield None
+        return
+    with _sole_owner(run_to_resume(config)):
+        yield find_resume_point(config)
+
+
+def reopen_place(point: ResumePoint, begun: SavedState) -> Place:
     """The directory of the run to go on with, set back to where it goes on.
 
     Args:
@@ -76,23 +95,24 @@ def reopen_place(point: ResumePoint, begun: SavedState) -> Iterator[Place]:
       begun: what `describe_start` says about the run as it is now.
 
     Raises:
-      ConfigError: another process is at work there, or the data are not those of the run.
+      ConfigError: questions or model are not those of the run.
     """
     directory, saved = point.directory, point.saved
-    if saved and saved.examples != begun.examples:
-        raise ConfigError(
-            f"data.source: the examples are not those that the run in {directory} has trained on; "
-            "put them back, or start a new run by leaving out --resume"
-        )
-    with _sole_owner(directory):
-        config = point.config.model_copy(update={"resume": type(point.config.resume)()})
-        write_atomically(directory / CONFIG_FILE, dump_config(config))
-        point.rewind()
-        if saved is None:
-            yield _begin(directory, point.config, begun)
-            return
-        now = {name: getattr(begun, name) for name in _OF_THE_PROCESS}
-        yield Place(directory, saved.model_copy(update=now))
+    problems = saved.material.differences(begun.material) if saved else ()
+    if lines := [
+        f"{problem} (the run in {directory}); put it back, or start a new run by leaving out "
+        "--resume"
+        for problem in problems
+    ]:
+        raise ConfigError(*lines)
+    config = point.config.model_copy(update={"resume": type(point.config.resume)()})
+    write_atomically(directory / CONFIG_FILE, dump_config(config))
+    point.rewind()
+    if saved is None:
+        return _begin(directory, point.config, begun)
+    now = {name: getattr(begun, name) for name in _OF_THE_PROCESS}
+    now["material"] = saved.material.renewed(begun.material)
+    return Place(directory, saved.model_copy(update=now))
 
 
 # What a later checkpoint says of the process that wrote it, and not of the one before.

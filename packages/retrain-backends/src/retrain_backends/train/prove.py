@@ -82,11 +82,12 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
 
 
 def _copy(point: ResumePoint, target: Path) -> Path:
-    """A run of its own that goes on where the original would."""
+    """A run of its own that goes on where the original would; nobody tracks it."""
     target.mkdir()
     (target / "emergence").mkdir()
     backend = point.config.backend.model_copy(update={"adapter_path": ""})
-    config = point.config.model_copy(update={"backend": backend})
+    logging = point.config.logging.model_copy(update={"wandb_project": ""})
+    config = point.config.model_copy(update={"backend": backend, "logging": logging})
     (target / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
     if point.saved is None:
         return target

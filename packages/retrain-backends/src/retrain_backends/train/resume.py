@@ -7,7 +7,8 @@ from pathlib import Path
 from retrain_backends.config import CONFIG_FILE, RunConfig, with_drawn_seed
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.tracking.cut import cut_logs, rows_after
-from retrain_backends.train.checkpoint import step_directories, step_of
+from retrain_backends.tracking.journal import EVALUATIONS_FILE
+from retrain_backends.train.checkpoint import discard_results, step_directories, step_of
 from retrain_backends.train.meaning import Change, changes_between, settings_of
 from retrain_backends.train.saved_state import (
     CHECKPOINT_STATE_FILE,
@@ -83,9 +84,14 @@ class ResumePoint:
             yield f"changed: {update} (may change roundings)"
 
     def rewind(self) -> None:
-        """Make the point the run's newest, and cut what was logged after it."""
+        """Make the point the run's newest, and cut what was logged after it.
+
+        What a finished run has left is not that of a longer one.
+        """
         if self.saved:
             write_state(self.directory / STATE_FILE, self.saved)
+            if self.config.training.max_steps > self.steps_done:
+                discard_results(self.directory, self.saved.adapters_in(self.directory))
         cut_logs(self.directory, self.saved.logs if self.saved else {})
 
 
@@ -96,12 +102,7 @@ def find_resume_point(config: RunConfig) -> ResumePoint:
       ConfigError: there is no run.
       RunError: none of its checkpoints is intact.
     """
-    directory = Path(config.resume.from_)
-    if not (directory / CONFIG_FILE).is_file():
-        raise ConfigError(
-            f"resume.from: `{directory}` holds no run (it has no {CONFIG_FILE}); name the "
-            "directory that the run called `logs`"
-        )
+    directory = run_to_resume(config)
     saved, damages = _newest_intact(directory)
     config = _in_place(config, directory, saved)
     now = versions()
@@ -110,7 +111,7 @@ def find_resume_point(config: RunConfig) -> ResumePoint:
         saved=saved,
         config=config,
         damages=tuple(damages),
-        changes=tuple(changes_between(saved.configuration, settings_of(config)) if saved else ()),
+        changes=_changes(saved, config) if saved else (),
         updates=tuple(
             f"{name} {version} -> {now.get(name, 'none')}"
             for name, version in (saved.versions.items() if saved else ())
@@ -118,6 +119,21 @@ def find_resume_point(config: RunConfig) -> ResumePoint:
         ),
         rows_cut=rows_after(directory, saved.logs if saved else {}),
     )
+
+
+def run_to_resume(config: RunConfig) -> Path:
+    """The directory that `[resume] from` names.
+
+    Raises:
+      ConfigError: there is no run.
+    """
+    directory = Path(config.resume.from_)
+    if not (directory / CONFIG_FILE).is_file():
+        raise ConfigError(
+            f"resume.from: `{directory}` holds no run (it has no {CONFIG_FILE}); name the "
+            "directory that the run called `logs`"
+        )
+    return directory
 
 
 def _newest_intact(run_dir: Path) -> tuple[SavedState | None, list[str]]:
@@ -136,6 +152,11 @@ def _newest_intact(run_dir: Path) -> tuple[SavedState | None, list[str]]:
         f"{run_dir}: no intact checkpoint is left to go on from ({'; '.join(damages)}); start a "
         "new run by leaving out --resume"
     )
+
+
+def _changes(saved: SavedState, config: RunConfig) -> tuple[Change, ...]:
+    evaluated = bool(saved.logs.get(EVALUATIONS_FILE))
+    return tuple(changes_between(saved.configuration, settings_of(config), evaluated=evaluated))
 
 
 def _candidates(run_dir: Path) -> Iterator[Path]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrain_backends.config import CONFIG_FILE, load_config
-from retrain_backends.data import fingerprint, load_examples
+from retrain_backends.data import fingerprint, load_examples, load_held_out
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.train.build import declared_capabilities
+from retrain_backends.train.material import material_of
 from retrain_backends.train.resume import ResumePoint, find_resume_point
 
 
@@ -51,11 +52,11 @@ def _refusals(point: ResumePoint) -> list[str]:
         point.refuse()
     except ConfigError as error:
         return list(error.problems)
-    training, saved = point.config.training, point.saved
-    examples = load_examples(point.config.data, training.seed, training.max_examples)
-    if saved and saved.examples != fingerprint(examples):
-        return ["data.source: the examples are not those that it has trained on"]
-    return []
+    config, saved = point.config, point.saved
+    examples = load_examples(config.data, config.training.seed, config.training.max_examples)
+    held_out = load_held_out(config.data, config.eval) if config.eval.every else ()
+    now = material_of(config.model.model, fingerprint(examples), [e for _, e in held_out])
+    return list(saved.material.differences(now)) if saved else []
 
 
 def _verdict(point: ResumePoint) -> tuple[bool, str]:

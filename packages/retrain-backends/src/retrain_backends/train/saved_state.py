@@ -8,12 +8,13 @@ from pathlib import Path
 from platform import machine, python_version
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from retrain_backends.atomic import write_atomically
 from retrain_backends.tracking.cut import problem_with_logs
 from retrain_backends.train.control import TrainState
 from retrain_backends.train.durable import digests_of
+from retrain_backends.train.material import Material
 from retrain_backends.types import CheckpointRef, Determinism, Fidelity, Restored
 
 STATE_FILE = "trainer_state.json"  # in the run's directory: the checkpoint to go on from
@@ -21,6 +22,7 @@ CHECKPOINT_STATE_FILE = "state.json"  # the same, in that checkpoint
 TRAINER_DIR = "trainer"  # in a checkpoint: what `Backend.save` wrote
 _PACKAGES = ("retrain-backends", "retrain-core", "numpy", "transformers", "torch", "peft")
 _TRAIN_STATE = TypeAdapter(TrainState)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class DamagedError(Exception):
@@ -35,7 +37,7 @@ class SavedState(BaseModel):
     of the state and of the adapter, if it keeps them, `final` that of the adapter after the last
     step. `resume_fidelity` is how exactly the run was last resumed, empty before the first time.
     `files` has the SHA-256 of each file of the checkpoint, `logs` the length of each log at that
-    step.
+    step, `material` fingerprints of the questions and of the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +54,7 @@ class SavedState(BaseModel):
     bytes: int = 0
     files: dict[str, str] = {}
     logs: dict[str, int] = {}
-    examples: str = ""
+    material: Material
     determinism: Determinism
     determinism_reason: str
     versions: dict[str, str]
@@ -136,7 +138,7 @@ def read_state(path: Path) -> SavedState:
         assert isinstance(saved.train_state, TrainState)
     except FileNotFoundError:
         raise DamagedError(f"{path.name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+    except _UNREADABLE as error:
         raise DamagedError(f"{path.name} cannot be read") from error
     if not intact:
         raise DamagedError(f"{path.name} is not as it was written (its digest differs)")
