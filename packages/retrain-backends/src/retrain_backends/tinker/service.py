@@ -6,11 +6,12 @@ end, and whatever comes out of it becomes one line that names the endpoint.
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from logging import ERROR, getLogger
+from threading import Thread
 from typing import Any, Self, TypeAlias
 
 import httpx
@@ -95,7 +96,7 @@ class Service:
         """Names of the models that can be trained."""
         asked = self._rest_client() if _HAS_REST_CLIENT else self._client
         with _telling(self.endpoint, "asking for its models"):
-            found = resolved(asked.get_server_capabilities(), self._options.timeout_s)
+            found = resolved(asked.get_server_capabilities, self._options.timeout_s)
         return sorted(model.model_name for model in found.supported_models if model.model_name)
 
     def new_trainer(self, model: str, rank: int, seed: int) -> Trainer:
@@ -114,7 +115,7 @@ class Service:
         options = self._options
         with _telling(self.endpoint, f"creating an adapter on {model}"):
             return resolved(
-                self._client.create_lora_training_client(
+                lambda: self._client.create_lora_training_client(
                     base_model=model,
                     rank=rank,
                     seed=seed,
@@ -134,7 +135,7 @@ class Service:
             else client.create_training_client_from_state
         )
         with _telling(self.endpoint, f"restoring {path}"):
-            return resolved(create(path), self._options.timeout_s)
+            return resolved(lambda: create(path), self._options.timeout_s)
 
     def wait(self, future: Any, doing: str) -> Any:
         """The result of a call.
@@ -147,13 +148,12 @@ class Service:
           RunError: the call failed, or took too long.
         """
         with _telling(self.endpoint, doing, GO_ON):
-            return resolved(future, self._options.timeout_s)
+            return future.result(self._options.timeout_s)
 
     def new_sampler(self, trainer: Trainer) -> Sampler:
         """Samples with the trainer's weights as they are now."""
         with _telling(self.endpoint, "making the new weights ready to sample", GO_ON):
-            saving = trainer.save_weights_and_get_sampling_client()
-            return resolved(saving, self._options.timeout_s)
+            return resolved(trainer.save_weights_and_get_sampling_client, self._options.timeout_s)
 
     def score(
         self, trainer: Trainer, prompts: Sequence[Tokens], completions: Sequence[Tokens]
@@ -184,9 +184,9 @@ class Service:
                 # Not by the whole path: SkyRL's has no `sampler_weights/`, and the SDK insists.
                 run, _, checkpoint = path.removeprefix("tinker://").partition("/")
                 archive = rest.get_checkpoint_archive_url(run, checkpoint)
-                return {"": resolved(archive, timeout_s).url}
-            saved = resolved(trainer.save_weights_external(name), timeout_s)
-            return resolved(rest.get_external_weights_urls(saved.path), timeout_s).urls
+                return {"": archive.result(timeout_s).url}
+            saved = trainer.save_weights_external(name).result(timeout_s)
+            return rest.get_external_weights_urls(saved.path).result(timeout_s).urls
 
     def close(self) -> None:
         """End the session, where the SDK can (newer ones)."""
@@ -201,9 +201,29 @@ class Service:
         return self._client.create_rest_client()
 
 
-def resolved(answer: Any, timeout_s: float) -> Any:
-    """What a call comes to: newer SDKs answer with a future where older ones wait themselves."""
-    return answer.result(timeout_s) if hasattr(answer, "result") else answer
+def resolved(call: Callable[[], Any], timeout_s: float) -> Any:
+    """What a call comes to: newer SDKs answer with a future where older ones wait themselves.
+
+    Older ones would wait for ever. So this is done in a thread, which a call that does not come
+    back keeps until the process ends.
+
+    Raises:
+      TimeoutError: there is no answer in time.
+    """
+    outcome: Future[Any] = Future()
+
+    def work() -> None:
+        # A border between threads: nothing may be lost on the way to the one that asks.
+        try:
+            answer = call()
+            found = answer.result(timeout_s) if hasattr(answer, "result") else answer
+        except BaseException as error:  # noqa: BLE001
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(found)
+
+    Thread(target=work, name="tinker", daemon=True).start()
+    return outcome.result(timeout_s)
 
 
 def plain_future(answer: Any) -> Future[Any]:
