@@ -9,6 +9,7 @@ from retrain_campaign.capacity import (
     GpuPool,
     Machine,
     capacity_of,
+    gpus_of_runs,
     this_machine,
     visible_gpus,
 )
@@ -18,9 +19,23 @@ TWO_GPUS = Machine(gpus=("0", "1"), cores=8)
 NO_GPU = Machine(gpus=(), cores=8)
 
 
-def capacity(machine, runs=15, backend="local", devices="gpu:0", **settings):
+ONE_GPU = Machine(gpus=("0",), cores=8)
+
+
+def campaign(backend="local", devices="gpu:0", **settings):
     tables = {"backend": {"backend": backend, "devices": devices}, "campaign": settings}
-    return capacity_of(campaign_of(RunConfig.model_validate(tables), Path("c.toml")), machine, runs)
+    return campaign_of(RunConfig.model_validate(tables), Path("c.toml"))
+
+
+def capacity(machine, runs=15, **settings):
+    return capacity_of(campaign(**settings), machine, runs)
+
+
+def with_devices(*devices):
+    """A condition for each, called `a`, `b`, and so on; None for one without devices of its own."""
+    rule = {"advantage_mode": "grpo", "transform_mode": "none"}
+    tables = [{} if names is None else {"backend": {"devices": names}} for names in devices]
+    return [{**rule, "name": name, **own} for name, own in zip("abc", tables, strict=False)]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +79,34 @@ def test_gpus_are_counted_from_the_first():
         capacity(TWO_GPUS, parallel=True, devices="gpu:1")
 
 
+def test_what_conditions_say_of_devices_counts():
+    both = with_devices("gpu:0,gpu:1", "gpu:1,gpu:0")
+    found = capacity(TWO_GPUS, parallel=True, devices="cpu", conditions=both)
+    assert found == Capacity(1, 8, ("0", "1"), 2)
+
+
+@pytest.mark.parametrize(
+    ("devices", "line"),
+    [
+        ((None, "gpu:0,gpu:1"), "`a` uses `gpu:0`, `b` `gpu:0`, `gpu:1`; the runs of a campaign"),
+        (("cpu", None), "`a` uses no GPU, `b` `gpu:0`; the runs of a campaign get the same"),
+    ],
+)
+def test_conditions_on_different_devices_do_not_go_at_once(devices, line):
+    conditions = with_devices(*devices)
+    with pytest.raises(ConfigError, match=f"^backend.devices: {line}"):
+        capacity(TWO_GPUS, parallel=True, conditions=conditions)
+    with pytest.raises(ConfigError, match=line):
+        gpus_of_runs(campaign(executor="slurm", conditions=conditions))
+    assert capacity(NO_GPU, parallel=True, conditions=conditions) == Capacity(8, 1)
+    assert capacity(TWO_GPUS, conditions=conditions).workers == 1
+
+
+def test_a_run_cannot_have_more_gpus_than_there_are():
+    with pytest.raises(ConfigError, match=r"devices: `gpu:0`, `gpu:1`, but this machine has 1 GPU"):
+        capacity(ONE_GPU, parallel=True, devices="gpu:0,gpu:1")
+
+
 @pytest.mark.parametrize(
     ("visible", "gpus"), [("", ()), ("-1", ()), ("3", ("3",)), ("0, GPU-a1", ("0", "GPU-a1"))]
 )
@@ -86,6 +129,13 @@ def test_the_pool_gives_what_the_fewest_use():
     assert pool.take() == ["0"]
     assert pool.take(["1"]) == ["1"]
     assert pool.take() == ["0"]
+
+
+def test_the_pool_gives_nothing_that_is_not_in_it():
+    """As after an adopted worker that was started when other GPUs were visible."""
+    pool = GpuPool(("2", "3"), each=1)
+    pool.give_back(pool.take(["0"]))
+    assert [pool.take(), pool.take(), pool.take()] == [["2"], ["3"], ["2"]]
 
 
 def test_without_gpus_the_pool_gives_none():

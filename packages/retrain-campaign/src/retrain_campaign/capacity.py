@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from retrain_backends.config import BackendConfig
+from retrain_backends.config import BackendConfig, label_of, with_condition
 from retrain_backends.errors import ConfigError
 from retrain_campaign.plan import Campaign
 
@@ -78,32 +78,29 @@ def capacity_of(campaign: Campaign, machine: Machine, runs: int) -> Capacity:
       runs: how many there are.
 
     Raises:
-      ConfigError: the devices of a run cannot be counted from `gpu:0`.
+      ConfigError: the runs of a parallel campaign name different GPUs, more than the machine has,
+        or others than those from `gpu:0`.
     """
-    settings, backend = campaign.settings, campaign.base.backend
-    indices = gpus_named(backend)
-    on_gpu = bool(indices and machine.gpus) and settings.executor == "process"
+    settings = campaign.settings
+    shares_gpus = settings.executor == "process" and bool(machine.gpus)
     if not settings.parallel:
-        threads = machine.cores if on_gpu else 1
+        all_on_gpu = shares_gpus and all(map(gpus_named, _backends(campaign).values()))
+        threads = machine.cores if all_on_gpu else 1
         return Capacity(workers=1, threads=machine.threads or threads)
-    if on_gpu and indices != set(range(len(indices))):
-        raise ConfigError(
-            f"backend.devices: `{backend.devices}`; runs of a parallel campaign have GPUs of their "
-            "own, which each counts from gpu:0"
-        )
+    each = _gpus_to_share(campaign, machine) if shares_gpus else 0
     if settings.max_workers:
         workers = settings.max_workers
-    elif backend.backend == "tinker" or settings.executor != "process":
+    elif campaign.base.backend.backend == "tinker" or settings.executor != "process":
         workers = runs
     else:
-        workers = max(1, len(machine.gpus) // len(indices)) if on_gpu else machine.cores
+        workers = len(machine.gpus) // each if each else machine.cores
     workers = max(1, min(workers, runs))
-    threads = max(1, machine.cores // workers) if on_gpu else 1
+    threads = max(1, machine.cores // workers) if each else 1
     return Capacity(
         workers=workers,
         threads=machine.threads or threads,
-        gpus=machine.gpus if on_gpu else (),
-        gpus_each=min(len(indices), len(machine.gpus)) if on_gpu else 0,
+        gpus=machine.gpus if each else (),
+        gpus_each=each,
     )
 
 
@@ -118,13 +115,62 @@ class GpuPool:
         """GPUs for a run, or `mine` again for one that has some already."""
         chosen = list(mine) or sorted(self._users, key=self._users.__getitem__)[: self._each]
         for gpu in chosen:
-            self._users[gpu] = self._users.get(gpu, 0) + 1
+            # A worker that was adopted may have GPUs that are not this campaign's to give.
+            if gpu in self._users:
+                self._users[gpu] += 1
         return chosen
 
     def give_back(self, gpus: Iterable[str]) -> None:
         """The run that had them has ended."""
         for gpu in gpus:
-            self._users[gpu] -= 1
+            if gpu in self._users:
+                self._users[gpu] -= 1
+
+
+def gpus_of_runs(campaign: Campaign) -> set[int]:
+    """The numbers of the GPUs that each run of a campaign names.
+
+    Raises:
+      ConfigError: the conditions do not name the same.
+    """
+    named = {label: gpus_named(backend) for label, backend in _backends(campaign).items()}
+    first, *others = named.items()
+    for label, gpus in others:
+        if gpus != first[1]:
+            raise ConfigError(
+                f"backend.devices: `{first[0]}` uses {_gpu_names(first[1])}, `{label}` "
+                f"{_gpu_names(gpus)}; the runs of a campaign get the same GPUs each: let all "
+                "conditions name the same, or start a campaign for each kind"
+            )
+    return first[1]
+
+
+def _gpus_to_share(campaign: Campaign, machine: Machine) -> int:
+    """How many of the machine's GPUs each run of a parallel campaign gets."""
+    indices = gpus_of_runs(campaign)
+    if indices != set(range(len(indices))):
+        raise ConfigError(
+            f"backend.devices: {_gpu_names(indices)}; runs of a parallel campaign have GPUs of "
+            "their own, which each counts from gpu:0"
+        )
+    if len(indices) > len(machine.gpus):
+        raise ConfigError(
+            f"backend.devices: {_gpu_names(indices)}, but this machine has "
+            f"{len(machine.gpus)} GPU{'s' * (len(machine.gpus) != 1)}; name no more than that"
+        )
+    return len(indices)
+
+
+def _backends(campaign: Campaign) -> dict[str, BackendConfig]:
+    """`[backend]` of each condition, by its label."""
+    return {
+        label_of(condition): with_condition(campaign.base, condition).backend
+        for condition in campaign.conditions
+    }
+
+
+def _gpu_names(indices: Iterable[int]) -> str:
+    return ", ".join(f"`gpu:{index}`" for index in sorted(indices)) or "no GPU"
 
 
 def gpus_named(backend: BackendConfig) -> set[int]:

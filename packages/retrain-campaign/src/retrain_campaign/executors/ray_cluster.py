@@ -8,7 +8,7 @@ import ray.exceptions
 
 from retrain_backends.config import read_options
 from retrain_backends.errors import ConfigError, describe
-from retrain_campaign.capacity import gpus_named
+from retrain_campaign.capacity import gpus_of_runs
 from retrain_campaign.executors.options import RayOptions
 from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
@@ -73,7 +73,8 @@ class RayExecutor:
         options = read_options(
             "campaign.executor_options", RayOptions, campaign.settings.executor_options
         )
-        return cls(options, len(gpus_named(campaign.base.backend)), campaign.settings.retries)
+        gpus = len(gpus_of_runs(campaign)) if options.gpus < 0 else 0
+        return cls(options, gpus, campaign.settings.retries)
 
     def start(self, job: Job, tell: Tell) -> Worker:
         """Hand the task in; where it runs is told later."""

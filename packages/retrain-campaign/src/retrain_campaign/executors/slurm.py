@@ -15,7 +15,7 @@ import submitit.core.utils
 
 from retrain_backends.config import read_options
 from retrain_backends.errors import ConfigError, RunError, describe
-from retrain_campaign.capacity import gpus_named
+from retrain_campaign.capacity import gpus_of_runs
 from retrain_campaign.executors.options import SlurmOptions
 from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
@@ -72,7 +72,7 @@ class SlurmExecutor:
                 "campaign.executor: `slurm` needs the command sbatch, which this machine has not; "
                 'start the campaign where it is, or set executor_options.cluster = "local"'
             )
-        return cls(options, len(gpus_named(campaign.base.backend)))
+        return cls(options, len(gpus_of_runs(campaign)) if options.gpus < 0 else 0)
 
     def start(self, job: Job, tell: Tell) -> Worker:
         """Hand the job in; where it runs is told later."""
