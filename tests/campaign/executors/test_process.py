@@ -2,6 +2,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from queue import SimpleQueue
 
 import psutil
@@ -93,6 +94,18 @@ def test_a_stranger_is_adopted_by_number_or_by_command(ended, make_job, noted):
         executor.kill("a_s1")
         stranger.wait(PATIENCE_S)
     assert ended.get(timeout=PATIENCE_S) == Ended("a_s1", None)
+
+
+@pytest.mark.parametrize("other", ["command", "directory"])
+def test_the_process_of_a_campaign_that_this_is_a_copy_of_is_left_alone(ended, make_job, other):
+    job = make_job(sys.executable, "-c", WAITING)
+    copied = replace(job, command=(*job.command, "copy"))
+    if other == "directory":
+        copied = replace(job, directory=job.directory.parent)
+    with subprocess.Popen(job.command, cwd=job.directory, stdout=subprocess.DEVNULL) as stranger:
+        known = {"pid": stranger.pid, "pid_started": psutil.Process(stranger.pid).create_time()}
+        assert ProcessExecutor().adopt(entry(**known), copied, ended.put) is None
+        stranger.kill()
 
 
 def test_a_process_of_the_same_number_that_started_later_is_another_one(ended, make_job):

@@ -22,6 +22,7 @@ from retrain_campaign.manifest import RunEntry
 from retrain_campaign.plan import Campaign
 
 _SAME_START_S = 1.0  # two answers to when a process started differ by rounding only
+_LOOKED_AT = ["cmdline", "cwd", "status"]  # of a process, to tell which job it does
 
 
 class ProcessExecutor:
@@ -65,7 +66,7 @@ class ProcessExecutor:
         """Find the process by number and start, or by its command if that was not noted in time."""
         if entry.host not in ("", socket.gethostname()):
             return None
-        found = _process_of(entry) or _process_by_command(job)
+        found = _process_of(entry, job) or _process_by_command(job)
         if found is None:
             return None
         return self._watch(entry.name, found, lambda: _wait_for_stranger(found), tell)
@@ -120,26 +121,28 @@ def _wait_for_stranger(process: psutil.Process) -> None:
     process.wait()
 
 
-def _process_of(entry: RunEntry) -> psutil.Process | None:
+def _process_of(entry: RunEntry, job: Job) -> psutil.Process | None:
+    """The noted process, if it does this job: a copy of a campaign notes the original's."""
     if entry.pid is None or entry.pid_started is None:
         return None
     try:
         process = psutil.Process(entry.pid)
         same = abs(process.create_time() - entry.pid_started) < _SAME_START_S
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same and _is_of(process.as_dict(_LOOKED_AT), job) else None
     except psutil.NoSuchProcess:
         return None
 
 
 def _process_by_command(job: Job) -> psutil.Process | None:
     """A process that was started a moment before the campaign was killed, its number not noted."""
-    found = psutil.process_iter(["cmdline", "cwd", "status"])
+    found = psutil.process_iter(_LOOKED_AT)
     return next((process for process in found if _is_of(process.info, job)), None)
 
 
 def _is_of(info: dict[str, Iterable[str] | str | None], job: Job) -> bool:
+    command = tuple(info["cmdline"] or ())
     return (
-        tuple(info["cmdline"] or ()) == job.command
+        command[1:] == job.command[1:]  # whichever Python it is
         and info["cwd"] == str(job.directory.resolve())
         and info["status"] != psutil.STATUS_ZOMBIE
     )
