@@ -8,7 +8,7 @@ from retrain_backends.errors import InterruptedRunError, RunError
 from retrain_backends.testing.tinker_failures import Kind
 from retrain_backends.testing.tinker_server import TinkerServer
 from retrain_backends.tokenizer import resolve_model
-from retrain_backends.tracking.journal import read_metrics
+from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.loop import train
 from retrain_backends.types import Verdict
 
@@ -99,11 +99,21 @@ def test_with_a_third_of_the_calls_failing_every_step_is_trained_once(server, ru
     failures.retry_after_s = 0.01
     failures.kinds = frozenset({Kind.TRAIN, Kind.SAMPLE, Kind.RETRIEVE})
     odd = {"reward.type": f"{__name__}:OddDigits"}
-    summary = train(run_config({"training.max_steps": 3, "health.probe": "off", **odd}))
+    summary = train(run_config({"training.max_steps": 3, **odd}))
     assert steps_of(summary.run_dir) == list(range(3))
     assert trained(server) == sum(row["loss"] is not None for row in read_metrics(summary.run_dir))
     assert trained(server) == 3
     assert sum(failures.counts.values()) > 10
+
+
+def test_prompts_of_probe_and_evaluation_may_fail(server, run_config):
+    server.failures.failed_samples = 5  # all 4 of the probe, and one of the first 2 questions
+    sizes = {"training.max_steps": 1, "training.batch_size": 1, "training.group_size": 2}
+    summary = train(run_config({**sizes, "eval.every": 1, "eval.max_examples": 10}))
+    metadata = json.loads((summary.run_dir / "metadata.json").read_text())
+    assert metadata["probe"]["logprobs"] == "undecided"
+    assert metadata["probe"]["defects"] == []
+    assert [row["failed_questions"] for row in read_evaluations(summary.run_dir)] == [1, 0]
 
 
 def test_a_run_that_broke_goes_on(server, run_config, tmp_path):

@@ -85,6 +85,25 @@ def test_too_many_failed_prompts_end_the_run(server, backend, prompts, params):
         backend().sample(prompts, params)
 
 
+def test_an_evaluation_is_judged_by_all_its_questions(server, backend, params):
+    policy = backend()
+    asked = replace(params, purpose=Purpose.EVALUATE, num_prompts=10)
+    question = [np.array([1])]
+    for first in (0, 1):
+        server.failures.failed_samples = 1
+        assert policy.sample(question, replace(asked, first_prompt=first)) == [[]]
+    server.failures.failed_samples = 1
+    with pytest.raises(RunError, match=r"3 of 10 prompts got no completions.*made to fail"):
+        policy.sample(question, replace(asked, first_prompt=2))
+    server.failures.failed_samples = 1
+    assert policy.sample(question, asked) == [[]]
+
+
+def test_a_probe_does_without_answers(server, backend, prompts, params):
+    server.failures.failed_samples = 2
+    assert backend().sample(prompts, replace(params, purpose=Purpose.PROBE)) == [[], []]
+
+
 def test_no_answer_in_time_is_no_completion(server, backend, prompts, params):
     server.failures.sample_delay_s = 1.0
     slow = backend({"backend.options": {"timeout_s": 0.2}})

@@ -47,7 +47,9 @@ class SamplingParams:
 
     `(seed, purpose, step)` names the streams; prompt `i` of the call and completion `j` of its
     group use stream `(seed, purpose, step, first_prompt + i, j)`, one uniform number per token:
-    prompts may be asked in several calls, each with its own `first_prompt`, to the same result.
+    prompts may be asked in several calls, each with its own `first_prompt`, to the same result;
+    `num_prompts` is then how many they ask together (None: this call asks all), so that a backend
+    can judge how many of them failed. A probe can do without any of its prompts.
     `temperature = 0` is greedy decoding (log-probs are then those at temperature 1).
     """
 
@@ -60,6 +62,7 @@ class SamplingParams:
     purpose: Purpose = Purpose.SAMPLE
     entropy: bool = False
     first_prompt: int = 0
+    num_prompts: int | None = None
 
 
 @dataclass(frozen=True)

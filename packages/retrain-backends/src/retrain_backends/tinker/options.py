@@ -37,8 +37,8 @@ class TinkerOptions(Section):
     )
     max_failed_prompts: Share = Field(
         default=0.2,
-        description="Largest share of a step's prompts that may stay without an answer after the "
-        "SDK's own retries; above it the run ends.",
+        description="Largest share of the prompts of a step or an evaluation that may stay without "
+        "an answer after the SDK's own retries; above it the run ends.",
     )
     step_tokens: Count = Field(
         default=65536,

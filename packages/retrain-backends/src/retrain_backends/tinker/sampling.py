@@ -12,7 +12,7 @@ import numpy as np
 import tinker
 
 from retrain_backends.errors import ConfigError, RunError, describe
-from retrain_backends.randomness import stream
+from retrain_backends.randomness import Purpose, stream
 from retrain_backends.tinker.ledger import Ledger
 from retrain_backends.tinker.service import GO_ON, Sampler, plain_future, told
 from retrain_backends.tinker.throttle import Throttle
@@ -26,7 +26,8 @@ class Limits:
     """What bounds the calls.
 
     `at_once` in this process, `throttle` over all of them; `timeout_s` is the longest wait for one
-    answer, `max_failed` the largest share of prompts that may stay without one.
+    answer, `max_failed` the largest share of a step's or an evaluation's prompts that may stay
+    without one.
     """
 
     at_once: int
@@ -56,6 +57,8 @@ class GroupSampler:
         self._endpoint = endpoint
         self._limits = limits
         self._ledger = ledger
+        # Why prompts of the step or evaluation got no completions, over all its calls.
+        self._failures: dict[Purpose, list[str]] = {}
 
     def sample(
         self,
@@ -93,7 +96,7 @@ class GroupSampler:
         finally:
             for future in running:
                 future.cancel()
-        self._refuse(answers.failures, len(prompts))
+        self._refuse(answers.failures, len(prompts), params)
         return [answers.groups.get(index, []) for index in range(len(prompts))]
 
     def _submit(
@@ -151,12 +154,17 @@ class GroupSampler:
         answers.groups[index] = group
         self._ledger.add(prompt=len(prompt), sampled=sum(len(row.tokens_T) for row in group))
 
-    def _refuse(self, failures: dict[int, str], prompts: int) -> None:
-        if len(failures) <= self._limits.max_failed * prompts:
+    def _refuse(self, failures: dict[int, str], asked: int, params: SamplingParams) -> None:
+        if params.purpose is Purpose.PROBE:
             return
-        reasons = list(dict.fromkeys(failures.values()))
+        before = self._failures.get(params.purpose, []) if params.first_prompt else []
+        missing = self._failures[params.purpose] = [*before, *failures.values()]
+        prompts = params.num_prompts or asked
+        if len(missing) <= self._limits.max_failed * prompts:
+            return
+        reasons = list(dict.fromkeys(missing))
         raise RunError(
-            f"{self._endpoint}: {len(failures)} of {prompts} prompts got no completions, more than"
+            f"{self._endpoint}: {len(missing)} of {prompts} prompts got no completions, more than"
             f" backend.options.max_failed_prompts = {self._limits.max_failed:g} allows:"
             f" {'; '.join(reasons[:_EXAMPLES])}; {GO_ON}"
         )

@@ -115,6 +115,7 @@ def _sampling(run: Run, first_prompt: int = 0) -> SamplingParams:
         step=0,
         purpose=Purpose.EVALUATE,
         first_prompt=first_prompt,
+        num_prompts=len(run.held_out),
     )
 
 
