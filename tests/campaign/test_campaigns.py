@@ -84,7 +84,7 @@ def test_one_after_another_and_at_once_are_the_same(place, start_campaign):
     assert {(entry.status, entry.attempts, entry.exit_code) for entry in manifest.runs} == {
         ("done", 1, 0)
     }
-    assert manifest.runs[0].adapter == "two/runs/grpo+none_s1/final"
+    assert manifest.runs[0].adapter == "runs/grpo+none_s1/final"
     assert manifest.runs[0].final_metrics["step"] == 19
     assert (place / "two/campaign.png").stat().st_size
     assert json.loads((place / "two/manifest.json").read_text())["runs"][0]["status"] == "done"

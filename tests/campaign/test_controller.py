@@ -268,7 +268,7 @@ def test_the_first_adapter_is_analysed_once(conduct):
         return {"recommended_rank": 32}, "rank 32"
 
     _, ledger, view, directory = conduct(Scripted(leaves_adapter=True), analyse=analyse)
-    assert asked == [ledger["a_s1"].adapter]
+    assert asked == [ledger["a_s1"].adapter] == ["runs/a_s1/final"]
     assert "rank 32" in view.lines
     found = read_manifest(directory).squeeze
     assert found["recommended_rank"] == 32

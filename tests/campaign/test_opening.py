@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from retrain_backends.config import RunConfig, load_config
 from retrain_backends.errors import ConfigError
-from retrain_campaign.directory import earlier_directory, new_directory
+from retrain_campaign.directory import earlier_directory, new_directory, where_its_runs_work
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import read_manifest, write_manifest
 from retrain_campaign.opening import create, reopen
@@ -200,6 +200,24 @@ def test_seen_from_another_directory_its_runs_work_where_they_did(here):
     (here / "elsewhere").mkdir()
     with contextlib.chdir("elsewhere"), reopen(directory, campaign()) as opened:
         assert opened.work == here
+        assert opened.manifest.runs[0].command[-1] == "logs/c/runs/grpo+none_s1"
+
+
+def test_plugins_and_paths_are_found_where_its_runs_work(here):
+    directory = begin(campaign())
+    with where_its_runs_work(directory) as seen:
+        assert (seen, Path.cwd()) == (directory, here)
+    (here / "elsewhere").mkdir()
+    with contextlib.chdir("elsewhere"):
+        with where_its_runs_work(Path("../logs/c")) as seen:
+            assert (seen, Path.cwd()) == (here / "logs/c", here)
+        assert Path.cwd() == here / "elsewhere"
+
+
+def test_its_runs_have_one_command_from_wherever_it_is_looked_at(here):
+    directory = begin(campaign())
+    (here / "link").symlink_to(here)
+    with reopen(here / "link" / directory, campaign()) as opened:
         assert opened.manifest.runs[0].command[-1] == "logs/c/runs/grpo+none_s1"
 
 

@@ -56,12 +56,12 @@ def test_a_state_that_is_damaged_counts_as_none(run_dir):
 
 def test_the_adapter_is_a_directory_or_a_path_of_the_service(run_dir):
     leave_state(run_dir, 5)
-    assert adapter_of(run_dir) == str(run_dir / "final")
+    assert adapter_of(run_dir, run_dir.parent) == f"{run_dir.name}/final"
     leave_state(run_dir, 5, final="tinker://a/b")
-    assert adapter_of(run_dir) == "tinker://a/b"
+    assert adapter_of(run_dir, run_dir.parent) == "tinker://a/b"
     (run_dir / "final").rmdir()
     (run_dir / STATE_FILE).unlink()
-    assert adapter_of(run_dir) is None
+    assert adapter_of(run_dir, run_dir.parent) is None
 
 
 def test_final_metrics_are_of_the_last_rows(tmp_path, leave_run):

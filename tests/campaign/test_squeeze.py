@@ -38,7 +38,7 @@ def adapter(tmp_path):
 
 def test_an_adapter_is_analysed_shown_and_compressed(tmp_path, adapter):
     small = tmp_path / "small"
-    analyse = analysis_for(job(target_ranks=[1, 2, 4], output_path=str(small)), tmp_path, tmp_path)
+    analyse = analysis_for(job(target_ranks=[1, 2, 4], output_path=str(small)), tmp_path)
     note, text = analyse("run/final")
     assert note == {
         "recommended_rank": 2,

@@ -23,7 +23,7 @@ from retrain_campaign.compare import (
 )
 from retrain_campaign.console import print_failures
 from retrain_campaign.controller import Controller
-from retrain_campaign.directory import earlier_directory, new_directory
+from retrain_campaign.directory import earlier_directory, new_directory, where_its_runs_work
 from retrain_campaign.executors.protocol import Executor, Job
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import read_manifest
@@ -51,6 +51,13 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
     Raises:
       RetrainError: something is wrong that can be known before a run starts, or the disk is full.
     """
+    if not asked.goes_on:
+        return _conduct(campaign, new_directory(campaign, datetime.now()), goes_on=False)
+    with where_its_runs_work(asked.directory or earlier_directory(campaign)) as directory:
+        return _conduct(campaign, directory, goes_on=True)
+
+
+def _conduct(campaign: Campaign, directory: Path, *, goes_on: bool) -> int:
     plan = plan_runs(campaign)
     check_plan(plan)
     capacity = capacity_of(campaign, this_machine(os.environ), len(plan))
@@ -58,9 +65,8 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
     kind = load_object(EXECUTORS[name], f"campaign.executor: `{name}`")
     executor: Executor = kind.from_campaign(campaign)
     console = Console(highlight=False)
-    directory = _directory_to_reopen(campaign, asked) or new_directory(campaign, datetime.now())
-    squeeze = _squeeze_to_do(campaign, asked, directory)
-    if not asked.goes_on:
+    squeeze = _squeeze_to_do(campaign, directory, goes_on=goes_on)
+    if not goes_on:
         check_room(plan, directory, free_at(directory))
     with telling_full_disk(
         lambda: (
@@ -69,7 +75,7 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
     ):
         opening = (
             reopen(directory, campaign)
-            if asked.goes_on
+            if goes_on
             else create(campaign, directory, capacity.threads)
         )
         with opening as opened:
@@ -77,15 +83,9 @@ def conduct(campaign: Campaign, asked: Asked) -> int:
             return _run(opened, orders, executor, console)
 
 
-def _directory_to_reopen(campaign: Campaign, asked: Asked) -> Path | None:
-    if not asked.goes_on or asked.directory:
-        return asked.directory
-    return earlier_directory(campaign)
-
-
-def _squeeze_to_do(campaign: Campaign, asked: Asked, directory: Path) -> SqueezeJob | None:
+def _squeeze_to_do(campaign: Campaign, directory: Path, *, goes_on: bool) -> SqueezeJob | None:
     """What `[squeeze]` asks for, unless the campaign that is gone on with has done it."""
-    done = asked.goes_on and read_manifest(directory).is_squeezed
+    done = goes_on and read_manifest(directory).is_squeezed
     if campaign.squeeze is None or done:
         return None
     return job_after_training(campaign.config, Origin(str(campaign.path)))
@@ -97,7 +97,7 @@ def _orders(opened: Opened, capacity: Capacity, squeeze: SqueezeJob | None) -> O
         jobs=jobs_of(opened, capacity),
         settings=opened.campaign.settings,
         capacity=capacity,
-        analyse=analysis_for(squeeze, opened.work, opened.directory) if squeeze else None,
+        analyse=analysis_for(squeeze, opened.directory) if squeeze else None,
     )
 
 

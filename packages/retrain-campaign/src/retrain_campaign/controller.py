@@ -209,7 +209,7 @@ class Controller:
             name,
             status="done",
             exit_code=exit_code,
-            adapter=adapter_of(run_dir),
+            adapter=adapter_of(run_dir, self._ledger.directory),
             final_metrics=final_metrics(run_dir),
         )
         self._analyse_first()

@@ -1,11 +1,13 @@
 """Which directory a campaign has."""
 
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 from retrain_backends.errors import ConfigError
-from retrain_campaign.manifest import MANIFEST_FILE, is_campaign, read_manifest
+from retrain_campaign.manifest import MANIFEST_FILE, Manifest, is_campaign, read_manifest
 from retrain_campaign.plan import Campaign
 
 CAMPAIGN_FILE = "campaign.toml"  # in a campaign's directory: its file as it was resolved
@@ -49,3 +51,28 @@ def earlier_directory(campaign: Campaign) -> Path:
         f"--resume: there is no campaign of `{name}` below {parent}; name its directory, or leave "
         "--resume out to start one"
     )
+
+
+def work_of(manifest: Manifest) -> Path:
+    """Where the runs of an earlier campaign work: where it was started, or here if that is gone."""
+    work = Path(manifest.directory)
+    return work if work.is_dir() else Path.cwd()
+
+
+@contextmanager
+def where_its_runs_work(directory: Path) -> Iterator[Path]:
+    """Work where the runs of a campaign do, so that plugins and paths are found as they find them.
+
+    Args:
+      directory: of the campaign.
+
+    Yields:
+      The directory as it is called from there.
+
+    Raises:
+      ConfigError: it is no campaign.
+    """
+    work = work_of(read_manifest(directory))
+    seen = directory if work == Path.cwd() else directory.resolve()
+    with chdir(work):
+        yield seen

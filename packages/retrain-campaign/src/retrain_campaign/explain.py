@@ -10,7 +10,7 @@ from retrain_backends.errors import ConfigError
 from retrain_backends.train.explain import Chapter, Explanation
 from retrain_backends.train.forecast import evaluation_steps
 from retrain_campaign.capacity import Capacity, capacity_of, this_machine
-from retrain_campaign.directory import new_directory
+from retrain_campaign.directory import new_directory, where_its_runs_work
 from retrain_campaign.disk import Room, room_of
 from retrain_campaign.forecast import Forecast, Load, forecast
 from retrain_campaign.pilot import PilotRun, measure_pilot
@@ -40,6 +40,16 @@ def explain_campaign(
       ConfigError: no run there has finished a step.
     """
     pilot = measure_pilot(pilot_dir) if pilot_dir else ()
+    title = f"Time, judged by {pilot_dir}" if pilot else "Time"
+    if directory is None:
+        return _explained(campaign, pilot, title, None)
+    with where_its_runs_work(directory) as seen:
+        return _explained(campaign, pilot, title, seen)
+
+
+def _explained(
+    campaign: Campaign, pilot: Sequence[PilotRun], title: str, directory: Path | None
+) -> Explanation:
     plan = plan_runs(campaign)
     problems: list[str] = []
     capacity = _asked(problems, lambda: capacity_of(campaign, this_machine(os.environ), len(plan)))
@@ -57,7 +67,7 @@ def explain_campaign(
         Chapter(
             "Room on the disk", tuple(_disk_rows([room_of(run.config, pilot) for run in plan]))
         ),
-        Chapter(f"Time, judged by {pilot_dir}" if pilot else "Time", tuple(time)),
+        Chapter(title, tuple(time)),
     )
     return Explanation(chapters, (), tuple(_notes(plan, pilot)), tuple(dict.fromkeys(problems)))
 

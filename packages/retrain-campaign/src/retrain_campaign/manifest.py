@@ -24,9 +24,9 @@ Status: TypeAlias = Literal["planned", "running", "done", "failed", "stopped"]
 class RunEntry(BaseModel):
     """One run. `run_dir` is relative to the campaign; times are UTC, in ISO 8601.
 
-    `attempts` counts its starts since it was last planned; `reason` says why it failed or stopped;
-    `pid_started` tells its process from a later one of the same number, and `job` is the name that
-    a cluster has for it.
+    So is `adapter`, unless a service has it (`tinker://…`). `attempts` counts its starts since it
+    was last planned; `reason` says why it failed or stopped; `pid_started` tells its process from a
+    later one of the same number, and `job` is the name that a cluster has for it.
     """
 
     model_config = ConfigDict(extra="forbid")

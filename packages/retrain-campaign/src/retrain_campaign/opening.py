@@ -1,6 +1,5 @@
 """The directory of a campaign: a new one, or that of a campaign that is gone on with."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from retrain_backends.config import dump_config, label_of, load_config
 from retrain_backends.errors import ConfigError
 from retrain_backends.train.meaning import changes_between, settings_of
 from retrain_campaign.commands import SCRIPT_FILE, run_all_script
-from retrain_campaign.directory import CAMPAIGN_FILE
+from retrain_campaign.directory import CAMPAIGN_FILE, work_of
 from retrain_campaign.manifest import Manifest, RunEntry, read_manifest
 from retrain_campaign.plan import RUNS, Campaign, PlannedRun, campaign_of, plan_runs
 
@@ -85,8 +84,7 @@ def reopen(directory: Path, campaign: Campaign) -> Iterator[Opened]:
         manifest = read_manifest(directory)  # what a campaign that has just ended wrote
         file = directory / CAMPAIGN_FILE
         before = campaign_of(load_config(file), file)
-        work = Path(manifest.directory)
-        work = work if work.is_dir() else Path.cwd()
+        work = work_of(manifest)
         where = _seen_from(work, directory)
         plan = plan_runs(campaign, where)
         _refuse_changes(directory, plan_runs(before, where), plan)
@@ -108,9 +106,12 @@ def reopen(directory: Path, campaign: Campaign) -> Iterator[Opened]:
 
 
 def _seen_from(work: Path, directory: Path) -> Path:
-    """The directory as its runs call it: relative to where they work if it is inside."""
-    inside = directory.resolve().is_relative_to(work.resolve())
-    return Path(os.path.relpath(directory, work)) if inside else directory.resolve()
+    """The directory as its runs call it: relative to where they work if it is inside.
+
+    It is the same from wherever the campaign is looked at, since workers are known by commands.
+    """
+    directory, work = directory.resolve(), work.resolve()
+    return directory.relative_to(work) if directory.is_relative_to(work) else directory
 
 
 def _entry(run: PlannedRun) -> RunEntry:

@@ -35,16 +35,16 @@ def is_whole(run_dir: Path, max_steps: int) -> bool:
     state = _state(run_dir)
     if state is None or state.steps_done < max_steps:
         return False
-    return adapter_of(run_dir) is not None and (run_dir / CURVE_FILE).is_file()
+    return adapter_of(run_dir, run_dir) is not None and (run_dir / CURVE_FILE).is_file()
 
 
-def adapter_of(run_dir: Path) -> str | None:
-    """Where the adapter of a finished run is: a service's path, or its directory."""
+def adapter_of(run_dir: Path, campaign: Path) -> str | None:
+    """Where the adapter of a finished run is: a service's path, or relative to the campaign."""
     state = _state(run_dir)
     if state and state.final:
         return state.final
     final = run_dir / "final"
-    return str(final) if final.is_dir() else None
+    return final.relative_to(campaign).as_posix() if final.is_dir() else None
 
 
 def why_it_died(run_dir: Path, exit_code: int | None) -> str:

@@ -66,20 +66,19 @@ def job_for(job: SqueezeJob, adapter: str) -> SqueezeJob:
     return job.model_copy(update={"squeeze": squeeze})
 
 
-def analysis_for(job: SqueezeJob, work: Path, directory: Path) -> Analyse:
+def analysis_for(job: SqueezeJob, directory: Path) -> Analyse:
     """What does the analysis of an adapter, here or at a service.
 
     Args:
       job: without the adapter.
-      work: from where an adapter's path is seen.
-      directory: of the campaign, for the picture.
+      directory: of the campaign, from where an adapter's path is seen, and for the picture.
     """
 
     def analysed(adapter: str) -> Analysis:
         # By name, since few campaigns have a use for it.
         run_squeeze = load_object("retrain_squeeze.run:run_squeeze")
         shown = StringIO()
-        path = adapter if "://" in adapter else str(work / adapter)
+        path = adapter if "://" in adapter else str(directory / adapter)
         console = Console(file=shown, width=_WIDTH)
         report = run_squeeze(job_for(job, path), console=console, place=directory)
         note: dict[str, JsonValue] = {

@@ -1,0 +1,56 @@
+"""Campaigns of which nothing is left to be run."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from retrain_campaign.arguments import read_campaign_arguments
+from retrain_campaign.conduct import conduct
+from retrain_campaign.ledger import Ledger
+from retrain_campaign.opening import create
+from retrain_campaign.plan import campaign_of
+
+FILE = """\
+[backend]
+backend = "fake"
+[reward]
+type = "match"
+[campaign]
+seeds = [1]
+[[campaign.conditions]]
+advantage_mode = "rule_beside_the_file.own"
+transform_mode = "none"
+"""
+
+
+@pytest.fixture
+def done(tmp_path):
+    """A campaign whose runs are done, in `logs/c` of the working directory."""
+    (tmp_path / "c.toml").write_text(FILE)
+    (tmp_path / "rule_beside_the_file.py").write_text("def own(rewards):\n    return rewards\n")
+    with contextlib.chdir(tmp_path):
+        asked = read_campaign_arguments(["c.toml"])
+        campaign = campaign_of(asked.config, asked.file)
+        with (
+            create(campaign, Path("logs/c"), threads=1) as opened,
+            contextlib.closing(Ledger(opened.directory, opened.manifest)) as ledger,
+        ):
+            for entry in list(ledger.entries):
+                ledger.change(entry.name, status="done")
+            ledger.write()
+        yield tmp_path
+
+
+def go_on(*words):
+    asked = read_campaign_arguments(words)
+    return conduct(campaign_of(asked.config, asked.file), asked)
+
+
+def test_a_plugin_is_found_from_another_directory(done, capsys):
+    (done / "sub").mkdir()
+    with contextlib.chdir("sub"):
+        assert go_on("../logs/c") == 0
+    assert f"1 done; {done}/logs/c" in capsys.readouterr().out
+    assert go_on("logs/c") == 0
+    assert "1 done; logs/c" in capsys.readouterr().out
