@@ -1,10 +1,12 @@
 import contextlib
 import shlex
+from pathlib import Path
 
 import pytest
 
 from retrain_backends.config import load_command_line
 from retrain_campaign.__main__ import main
+from retrain_campaign.plan import campaign_of, plan_runs
 
 
 @pytest.fixture
@@ -19,10 +21,21 @@ def test_without_execute_the_commands_are_printed_and_nothing_is_written(here, c
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
     assert [path.name for path in here.iterdir()] == ["c.toml"]
-    config = load_command_line(shlex.split(lines[-1])[3:])
+    config = load_command_line(shlex.split(lines[-1])[4:])
     assert (config.training.seed, config.training.max_steps) == (2, 3)
     assert config.logging.wandb_run_name == "maxrl+gtpo_sepa_s2"
     assert config.logging.log_dir.endswith("/runs/maxrl+gtpo_sepa_s2")
+
+
+def test_the_printed_commands_are_the_runs_of_the_campaign(here, capsys):
+    words = ["--seeds=1", "--wandb-project=mine", "--lr=5e-5", "--data-path=it's"]
+    assert main(["--config", "c.toml", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    printed = [load_command_line(shlex.split(line)[4:]) for line in lines]
+    asked = load_command_line(["c.toml", "--campaign-seeds=1", *words[1:]])
+    place = Path(printed[0].logging.log_dir).parents[1]
+    planned = plan_runs(campaign_of(asked, Path("c.toml")), place)
+    assert printed == [run.config for run in planned]
 
 
 @pytest.mark.parametrize(

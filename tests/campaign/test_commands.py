@@ -35,16 +35,16 @@ def campaign(tmp_path):
 def test_the_command_of_a_run_makes_its_configuration(campaign):
     config = load_config(campaign.path)
     for run in plan_runs(campaign, Path("logs/c")):
-        words = shlex.split(command_line(campaign.path, config, run))
-        assert words[:3] == ["python", "-m", "retrain_backends"]
-        assert load_command_line(words[3:]) == run.config
+        words = shlex.split(command_line(campaign.path, config, run, threads=2))
+        assert words[:4] == ["OMP_NUM_THREADS=2", "python", "-m", "retrain_backends"]
+        assert load_command_line(words[4:]) == run.config
 
 
 def test_the_script_makes_the_same_configurations_elsewhere(campaign, tmp_path):
     """With `python` replaced by a program that notes what it was asked for."""
     plan = plan_runs(campaign)
     script = tmp_path / "run_all.sh"
-    script.write_text(run_all_script(campaign, plan))
+    script.write_text(run_all_script(campaign, plan, threads=1))
     noting = tmp_path / "noting"
     noting.write_text(
         f'#!/bin/sh\nprintf "%s\\0" "$@" >> {tmp_path}/asked\nprintf "\\0" >> {tmp_path}/asked\n'
@@ -67,15 +67,44 @@ def test_the_script_makes_the_same_configurations_elsewhere(campaign, tmp_path):
         assert load_command_line(arguments[2:]) == expected
 
 
-def test_a_script_tells_what_failed(campaign, tmp_path):
-    script = tmp_path / "run_all.sh"
-    script.write_text(run_all_script(campaign, plan_runs(campaign)))
-    environment = {"PYTHON": "false", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        ["sh", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+def do_all(campaign, tmp_path, program, shell="sh", **environment):
+    """The script of the campaign with a program in the place of `python`."""
+    script, python = tmp_path / "run_all.sh", tmp_path / "python"
+    script.write_text(run_all_script(campaign, plan_runs(campaign), threads=3))
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    return subprocess.run(
+        [shell, script],
+        cwd=tmp_path,
+        env={"PYTHON": str(python), "PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+
+
+def test_a_script_tells_what_failed(campaign, tmp_path):
+    done = do_all(campaign, tmp_path, "false")
     assert done.returncode == 1
     assert done.stderr.count("failed: rerun/runs/") == 4
+
+
+@pytest.mark.parametrize("given", [{}, {"OMP_NUM_THREADS": "5"}])
+def test_a_script_gives_runs_the_threads_of_the_campaign(campaign, tmp_path, given):
+    done = do_all(campaign, tmp_path, 'echo "$OMP_NUM_THREADS"', **given)
+    assert done.stdout.split() == [given.get("OMP_NUM_THREADS", "3")] * 4
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_script_that_is_interrupted_begins_no_other_run(campaign, tmp_path, shell):
+    done = do_all(campaign, tmp_path, "echo begun; kill -INT $PPID; exit 130", shell)
+    assert (done.returncode, done.stdout) == (130, "begun\n")
+    assert done.stderr == "interrupted; the same command goes on\n"
+
+
+def test_a_run_that_its_backend_ends_does_not_end_the_others(campaign, tmp_path):
+    done = do_all(campaign, tmp_path, "echo begun; exit 130")
+    assert (done.returncode, done.stdout.split()) == (1, ["begun"] * 4)
 
 
 @given(st.floats(0, allow_infinity=False), st.booleans(), st.text().filter(str.isprintable))

@@ -1,13 +1,16 @@
 """`retrain campaign` and `python -m retrain_campaign`: many runs from one file."""
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Console
 
+from retrain_backends.config import load_config
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_lines
 from retrain_campaign.arguments import read_campaign_arguments
+from retrain_campaign.capacity import capacity_of, this_machine
 from retrain_campaign.commands import command_line
 from retrain_campaign.directory import new_directory
 from retrain_campaign.plan import campaign_of, plan_runs
@@ -25,6 +28,9 @@ def main(arguments: Sequence[str]) -> int:
         # By name, so that a mistake in the file is told before the slow imports.
         return load_object("retrain_campaign.conduct:conduct")(campaign, asked)
     console = Console(highlight=False)
-    for run in plan_runs(campaign, new_directory(campaign, datetime.now())):
-        print_lines(console, command_line(asked.file, asked.config, run))
+    plan = plan_runs(campaign, new_directory(campaign, datetime.now()))
+    threads = capacity_of(campaign, this_machine(os.environ), len(plan)).threads
+    written = load_config(asked.file)  # the commands name the file alone, so they repeat the flags
+    for run in plan:
+        print_lines(console, command_line(asked.file, written, run, threads))
     return 0

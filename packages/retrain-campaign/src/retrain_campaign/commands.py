@@ -21,11 +21,16 @@ _SCRIPT = """\
 #
 #     run_all.sh [DIRECTORY]
 #
-# A run that is finished is passed over, and one that was stopped goes on.
+# A run that is finished is passed over, and one that was stopped goes on. The number of threads is
+# that of the campaign, since a run's last digits depend on it; OMP_NUM_THREADS gives another.
 set -u
+: "${{OMP_NUM_THREADS:={threads}}}"
+export OMP_NUM_THREADS
 directory="${{1:-rerun}}"
 python="${{PYTHON:-python}}"
 failed=0
+interrupted=0
+trap interrupted=1 INT  # the run saves itself; without this, some shells begin the next one
 
 run() {{
     run="$directory/{runs}/$1"; shift
@@ -34,7 +39,10 @@ run() {{
         "$python" -m retrain_backends --resume "$run"
     else
         "$python" -m retrain_backends "$directory/base.toml" "$@" --log-dir="$run"
-    fi && touch "$run.done" || {{ echo "failed: $run" >&2; failed=1; }}
+    fi && touch "$run.done"
+    code=$?
+    if [ "$interrupted" = 1 ]; then echo "interrupted; the same command goes on" >&2; exit 130; fi
+    if [ "$code" != 0 ]; then echo "failed: $run" >&2; failed=1; fi
 }}
 
 mkdir -p "$directory/{runs}"
@@ -46,26 +54,30 @@ exit "$failed"
 """
 
 
-def run_all_script(campaign: Campaign, plan: Iterable[PlannedRun]) -> str:
-    """A shell script that needs nothing else of the campaign."""
+def run_all_script(campaign: Campaign, plan: Iterable[PlannedRun], threads: int) -> str:
+    """A shell script that needs nothing else of the campaign, whose runs have so many `threads`."""
     base = campaign.base
     calls = (
         shlex.join(["run", run.name, *flags_between(base, run.config, but=_OF_THE_PLACE)])
         for run in plan
     )
-    return _SCRIPT.format(runs=RUNS, base=dump_config(base), calls="\n".join(calls))
+    return _SCRIPT.format(
+        runs=RUNS, threads=threads, base=dump_config(base), calls="\n".join(calls)
+    )
 
 
-def command_line(file: Path, base: RunConfig, run: PlannedRun) -> str:
+def command_line(file: Path, written: RunConfig, run: PlannedRun, threads: int) -> str:
     """The command that does one run of a campaign by itself.
 
     Args:
       file: of the campaign.
-      base: what the file says.
+      written: what the file says, without the flags of the campaign's own command line.
       run: the run.
+      threads: of the CPU, as the campaign gives its runs; the last digits depend on them.
     """
-    without = [f"--no-{name}" for name in ("campaign", "squeeze") if getattr(base, name)]
-    return shlex.join([*RUN, str(file), *without, *flags_between(base, run.config)])
+    without = [f"--no-{name}" for name in ("campaign", "squeeze") if getattr(written, name)]
+    words = [*RUN, str(file), *without, *flags_between(written, run.config)]
+    return f"OMP_NUM_THREADS={threads} {shlex.join(words)}"
 
 
 def flags_between(base: RunConfig, other: RunConfig, but: Iterable[str] = ()) -> Iterator[str]:

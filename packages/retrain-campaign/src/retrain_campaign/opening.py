@@ -64,7 +64,7 @@ def create(campaign: Campaign, directory: Path, threads: int) -> Iterator[Opened
             threads=threads,
             runs=[_entry(run) for run in plan],
         )
-        _write_files(campaign, directory, plan)
+        _write_files(campaign, directory, plan, manifest.threads)
         yield Opened(campaign, directory, Path.cwd(), plan, manifest)
 
 
@@ -101,7 +101,7 @@ def reopen(directory: Path, campaign: Campaign) -> Iterator[Opened]:
                 "squeeze": manifest.squeeze if manifest.is_squeezed else None,
             }
         )
-        _write_files(campaign, directory, plan)
+        _write_files(campaign, directory, plan, manifest.threads)
         yield Opened(campaign, directory, work, plan, manifest)
 
 
@@ -190,10 +190,12 @@ def _changed(
         )
 
 
-def _write_files(campaign: Campaign, directory: Path, plan: Iterable[PlannedRun]) -> None:
+def _write_files(
+    campaign: Campaign, directory: Path, plan: Iterable[PlannedRun], threads: int
+) -> None:
     write_atomically(directory / CAMPAIGN_FILE, dump_config(campaign.config))
     script = directory / SCRIPT_FILE
-    write_atomically(script, run_all_script(campaign, plan))
+    write_atomically(script, run_all_script(campaign, plan, threads))
     script.chmod(0o755)
 
 
