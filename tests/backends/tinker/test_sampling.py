@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -67,6 +68,16 @@ def test_no_more_calls_than_allowed_are_in_flight(server, backend, params):
     many = [np.array([token]) for token in range(1, 13)]
     assert all(backend({"backend.max_concurrent": 3}).sample(many, params))
     assert server.most_samples_at_once == 3
+
+
+def test_two_callers_share_the_calls_that_are_allowed(server, backend, params):
+    server.failures.sample_delay_s = 0.05
+    policy = backend({"backend.max_concurrent": 2})
+    many = [np.array([token]) for token in range(1, 7)]
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(policy.sample, many, params) for _ in "ab"]
+        assert all(map(all, (call.result() for call in calls)))
+    assert server.most_samples_at_once == 2
 
 
 def test_a_failed_prompt_has_no_completions(server, backend, params):

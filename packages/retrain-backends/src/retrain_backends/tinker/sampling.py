@@ -57,6 +57,7 @@ class GroupSampler:
         self._endpoint = endpoint
         self._limits = limits
         self._ledger = ledger
+        self._gate = Semaphore(limits.at_once)  # one, since two calls may sample at once
         # Why prompts of the step or evaluation got no completions, over all its calls.
         self._failures: dict[Purpose, list[str]] = {}
 
@@ -73,7 +74,6 @@ class GroupSampler:
           ConfigError: the service refuses the key, or speaks a protocol that the SDK does not.
           RunError: more prompts than allowed got none, or it took too long.
         """
-        gate = Semaphore(self._limits.at_once)
         running: dict[Future[Any], int] = {}
         answers = _Answers()
 
@@ -87,7 +87,7 @@ class GroupSampler:
             for index, prompt in enumerate(prompts):
                 for future in [future for future in running if future.done()]:
                     take(future)
-                running[self._submit(gate, sampler, prompt, params, index)] = index
+                running[self._submit(sampler, prompt, params, index)] = index
             for future in as_completed(list(running), self._limits.timeout_s):
                 take(future)
         except FutureTimeoutError:
@@ -101,7 +101,6 @@ class GroupSampler:
 
     def _submit(
         self,
-        gate: Semaphore,
         sampler: Sampler,
         prompt: Tokens,
         params: SamplingParams,
@@ -109,12 +108,12 @@ class GroupSampler:
     ) -> Future[Any]:
         """Ask when there is room; the room is free again as soon as the answer is there."""
         room = ExitStack()
-        if not gate.acquire(timeout=self._limits.timeout_s):
+        if not self._gate.acquire(timeout=self._limits.timeout_s):
             raise RunError(
                 f"{self._endpoint}: none of {self._limits.at_once} prompts was answered within"
                 f" {self._limits.timeout_s:g} s (backend.options.timeout_s)"
             )
-        room.callback(gate.release)
+        room.callback(self._gate.release)
         try:
             room.enter_context(self._limits.throttle.slot())
             asked = sampler.sample(
