@@ -274,6 +274,18 @@ def test_all_must_reckon_with_the_same_number(directory):
     open_throttle(str(directory), 5).close()
 
 
+def test_files_of_others_are_left_alone(directory):
+    directory.mkdir()
+    others = [directory / "movie.ticket", directory / "1.ticket", directory / "my.member"]
+    for path in others:
+        path.touch()
+    throttle = open_throttle(str(directory), 1)
+    with throttle.slot():
+        pass
+    throttle.close()
+    assert all(path.exists() for path in others)
+
+
 def test_a_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"throttle_dir: .* cannot be written \(Not a directory"):

@@ -9,6 +9,7 @@ Locks of this kind need a file system of one machine.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ from filelock import FileLock, Timeout
 from retrain_backends.errors import ConfigError, RunError, describe
 
 _TICKET, _MEMBER, _QUEUE = ".ticket", ".member", "queue.lock"
+# Files of other names are somebody else's, whatever they end with.
+_NAMES = {
+    _TICKET: re.compile(r"[0-9]{12,}-[0-9a-f]{8}\.ticket"),
+    _MEMBER: re.compile(r"[0-9]+-[0-9a-f]{32}\.member"),
+}
 
 # A waiting call looks again after this share of the time that it must expect to wait, judged by how
 # fast the queue has moved so far: two hundred that wait for long calls cost next to nothing.
@@ -101,7 +107,7 @@ class Queue:
     def _names(self, kind: str) -> list[str]:
         # Asked at every look, hence no Path for each name.
         names = os.listdir(self.directory)  # noqa: PTH208
-        return [name for name in names if name.endswith(kind)]
+        return [name for name in names if _NAMES[kind].fullmatch(name)]
 
     @contextmanager
     def _alone(self, patience_s: float = _QUEUE_PATIENCE_S) -> Iterator[None]:
