@@ -87,7 +87,7 @@ def test_flags_change_a_campaign_that_is_gone_on_with(here):
         ("c.toml --seeds", r"--campaign-seeds: needs a value"),
         ("c.toml --campaign-max-workers=-1", r"--campaign-max-workers is `-1`; it must be an in"),
         ("c.toml --campaign-executor rya", r'must be one of "process", "ray", "slurm"; did you'),
-        ("logs/single", r"logs/single: is no campaign \(it has no manifest.json\)"),
+        ("logs/single", r"logs/single: is no campaign \(it has no manifest.json of one\)"),
         ("c.toml --resume logs/single", r"logs/single: is no campaign"),
         ("missing.toml", r"missing.toml: no such file"),
     ],

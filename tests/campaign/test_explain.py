@@ -1,5 +1,6 @@
 import pytest
 
+from retrain_backends.errors import ConfigError
 from retrain_campaign.disk import adapter_bytes, room_of
 from retrain_campaign.explain import explain_campaign, size, span
 from retrain_campaign.plan import load_campaign
@@ -79,6 +80,19 @@ def test_judged_by_an_earlier_campaign(campaign, tmp_path, leave_campaign):
     assert "with 2 runs at once; 90 %: " in time
     assert "as in the earlier runs" in text_of(told, "Room on the disk")
     assert told.notes[0] == "Judged by all earlier runs, having none of their own: slow."
+
+
+def test_rows_that_are_torn_off_or_of_another_program_are_not_measured(
+    campaign, tmp_path, leave_run
+):
+    metrics = leave_run(tmp_path / "pilot/run", [0.5] * 4) / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"step": 4, "step_t')
+    foreign = leave_run(tmp_path / "pilot/foreign", []) / "metrics.jsonl"
+    foreign.write_text('{"step": 1, "loss": 2.0}\n')
+    told = explain_campaign(campaign(), tmp_path / "pilot")
+    assert "measured: 4 steps of 1 run" in text_of(told, "Time, judged by")
+    with pytest.raises(ConfigError, match="has no run with a finished step"):
+        explain_campaign(campaign(), foreign.parent)
 
 
 def test_what_would_be_refused(campaign):

@@ -87,3 +87,18 @@ def test_a_manifest_that_is_damaged(directory, text):
     (directory / MANIFEST_FILE).write_text(text)
     with pytest.raises(ConfigError, match=r"manifest.json: is damaged "):
         read_manifest(directory)
+
+
+def test_changes_that_are_damaged(directory):
+    (directory / CHANGES_FILE).write_text("oops\n")
+    line = r"manifest.log: is damaged .*; the runs themselves are whole: remove this file, and `ret"
+    with pytest.raises(ConfigError, match=line):
+        read_manifest(directory)
+    (directory / CHANGES_FILE).unlink()
+    assert len(read_manifest(directory).runs) == 2
+
+
+@pytest.mark.parametrize(("text", "is_one"), [("{", True), ("[]", False), ('{"runs": 3}', False)])
+def test_which_manifests_are_of_campaigns(tmp_path, text, is_one):
+    (tmp_path / MANIFEST_FILE).write_text(text)
+    assert is_campaign(tmp_path) is is_one

@@ -233,6 +233,17 @@ def test_the_newest_campaign_of_a_file():
     assert earlier_directory(campaign(directory="mine")) == Path("mine")
 
 
+def test_a_manifest_that_cannot_be_read_does_not_hide_the_campaign(caplog):
+    directory = begin(campaign())
+    for name, text in (("damaged", "{"), ("foreign", '{"files": []}')):
+        Path("logs", name).mkdir()
+        Path("logs", name, "manifest.json").write_text(text)
+        os.utime(Path("logs", name, "manifest.json"), (2**31, 2**31))
+    assert earlier_directory(campaign()) == directory
+    [said] = caplog.messages
+    assert said.startswith("passed over: logs/damaged/manifest.json: is damaged")
+
+
 def test_an_analysis_that_failed_is_done_again():
     directory = begin(campaign())
     for found, kept in [({"error": "no room"}, None), ({"recommended_rank": 2},) * 2]:

@@ -2,6 +2,7 @@ import json
 import os
 import socket
 
+import psutil
 import pytest
 from filelock import FileLock
 from rich.console import Console
@@ -63,6 +64,50 @@ def test_a_process_that_lives(tmp_path, leave_campaign):
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     directory = leave_campaign(tmp_path / "c", {("a", 1): ("running", [0.5])}, **here)
     assert scan(directory).campaigns[0].runs[0].state == "running"
+
+
+def test_a_later_process_of_the_same_number_is_another_one(tmp_path, leave_campaign):
+    begun = psutil.Process().create_time()
+    here = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": begun - 60}
+    directory = leave_campaign(tmp_path / "c", {("a", 1): ("running", [0.5])}, **here)
+    assert scan(directory).campaigns[0].runs[0].state == "lost"
+
+
+@pytest.mark.parametrize("text", ['{"files": []}', "[]", '{"runs": 3}'])
+def test_the_manifest_of_another_program_is_none(tmp_path, leave_run, text):
+    leave_run(tmp_path / "other/run", [0.5])
+    (tmp_path / "other/manifest.json").write_text(text)
+    found = scan(tmp_path)
+    assert ([run.name for run in found.runs], found.problems) == (["run"], ())
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "manifest.log"])
+def test_a_damaged_campaign_is_told_and_hides_nothing(campaign, leave_run, file):
+    leave_run(campaign.parent / "alone", [0.5])
+    (campaign / file).write_text("{\n")
+    found = scan(campaign.parent)
+    [problem] = found.problems
+    assert problem.startswith(f"{campaign / file}: is damaged")
+    assert [run.name for run in found.runs] == ["alone"]
+    assert problem[:60] in text_of(found)
+    assert as_plain(found)["problems"] == [problem]
+
+
+@pytest.mark.parametrize("row", ['{"loss": 1.0}', "[1]", '{"step": "one"}', '{"step": true}'])
+def test_logs_of_another_program_have_no_steps(tmp_path, leave_run, row):
+    directory = leave_run(tmp_path / "run", [])
+    for name in ("metrics.jsonl", "eval.jsonl"):
+        (directory / name).write_text(row + "\n")
+    [run] = scan(tmp_path).runs
+    assert (run.steps, run.correct, run.held_out) == (0, None, None)
+
+
+def test_figures_that_are_none_do_not_count(tmp_path, leave_run):
+    directory = leave_run(tmp_path / "run", [])
+    (directory / "metrics.jsonl").write_text('{"step": 1, "correct_rate": "all"}\n')
+    (directory / "eval.jsonl").write_text('{"step": 1, "accuracy": "good"}\n')
+    [run] = scan(tmp_path).runs
+    assert (run.steps, run.correct, run.held_out) == (2, None, None)
 
 
 def test_single_runs(tmp_path, leave_run):

@@ -73,7 +73,7 @@ def read_campaign_arguments(arguments: Sequence[str]) -> Asked:
         goes_on, directory = True, Path(paths[0])
         rest.remove(paths.pop())
     if directory and not is_campaign(directory):
-        raise ConfigError(f"{directory}: is no campaign (it has no {MANIFEST_FILE})")
+        raise ConfigError(f"{directory}: is no campaign (it has no {MANIFEST_FILE} of one)")
     file = Path(paths[0]) if paths else DEFAULT_FILE
     if directory and not paths:
         file = directory / CAMPAIGN_FILE

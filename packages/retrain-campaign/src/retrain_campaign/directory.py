@@ -1,5 +1,6 @@
 """Which directory a campaign has."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from datetime import datetime
@@ -9,6 +10,8 @@ from pathlib import Path
 from retrain_backends.errors import ConfigError
 from retrain_campaign.manifest import MANIFEST_FILE, Manifest, is_campaign, read_manifest
 from retrain_campaign.plan import Campaign
+
+_log = logging.getLogger(__name__)
 
 CAMPAIGN_FILE = "campaign.toml"  # in a campaign's directory: its file as it was resolved
 
@@ -35,7 +38,8 @@ def new_directory(campaign: Campaign, now: datetime) -> Path:
 def earlier_directory(campaign: Campaign) -> Path:
     """Where the campaign is that was started before: where `[campaign]` says, or the newest.
 
-    That is the newest from a file of this name, beside `log_dir`.
+    That is the newest from a file of this name, beside `log_dir`. Those whose manifest is damaged
+    are passed over, with a warning.
 
     Raises:
       ConfigError: there is none.
@@ -45,8 +49,12 @@ def earlier_directory(campaign: Campaign) -> Path:
     parent, name = Path(campaign.base.logging.log_dir).parent, campaign.path.stem
     found = sorted(parent.glob(f"*/{MANIFEST_FILE}"), key=lambda path: path.stat().st_mtime)
     for path in reversed(found):
-        if read_manifest(path.parent).name == name:
-            return path.parent
+        # A border: a campaign of somebody else, or no campaign at all.
+        try:
+            if is_campaign(path.parent) and read_manifest(path.parent).name == name:
+                return path.parent
+        except ConfigError as error:
+            _log.warning("passed over: %s", error)
     raise ConfigError(
         f"--resume: there is no campaign of `{name}` below {parent}; name its directory, or leave "
         "--resume out to start one"

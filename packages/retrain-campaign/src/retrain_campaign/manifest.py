@@ -6,11 +6,11 @@ returns is true even for a campaign that was killed.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_core import from_json
 
 from retrain_backends.atomic import write_atomically
 from retrain_backends.errors import ConfigError
@@ -85,8 +85,18 @@ class Manifest(BaseModel):
 
 
 def is_campaign(directory: Path) -> bool:
-    """Whether a directory is that of a campaign."""
-    return (directory / MANIFEST_FILE).is_file()
+    """Whether a directory is that of a campaign; other programs have a `manifest.json` too.
+
+    One that is damaged counts as a campaign's, so that it is told and not passed over in silence.
+    """
+    # A border: it may be anybody's file.
+    try:
+        found = from_json((directory / MANIFEST_FILE).read_bytes())
+    except OSError:
+        return False
+    except ValueError:
+        return True
+    return isinstance(found, dict) and {"format", "runs"} <= found.keys()
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -98,17 +108,16 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST_FILE
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
-        changes = list(_changes(directory))
     except FileNotFoundError:
         raise ConfigError(f"{directory}: is no campaign (it has no {MANIFEST_FILE})") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
         raise ConfigError(
-            f"{path}: is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); start the "
-            "campaign again from its file, in another directory"
+            f"{path}: is damaged ({_first_of(error)}); start the campaign again from its file, in "
+            "another directory"
         ) from error
+    changes = _changes(directory)
     place = {run.name: index for index, run in enumerate(manifest.runs)}
     for entry in changes:
         if entry.name in place:
@@ -122,12 +131,26 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     (directory / CHANGES_FILE).unlink(missing_ok=True)
 
 
-def _changes(directory: Path) -> Iterator[RunEntry]:
+def _changes(directory: Path) -> list[RunEntry]:
     """The changes since, oldest first; a last line that was torn off by a kill does not count."""
     path = directory / CHANGES_FILE
-    if path.exists():
+    try:
         *lines, _ = path.read_bytes().split(b"\n")
-        yield from map(RunEntry.model_validate_json, lines)
+        return [RunEntry.model_validate_json(line) for line in lines]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path}: is damaged ({_first_of(error)}); the runs themselves are whole: remove this "
+            f"file, and `retrain campaign {directory}` goes on"
+        ) from error
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from retrain_backends.errors import ConfigError
-from retrain_backends.tracking.journal import JOURNAL_FILES, read_evaluations, read_metrics
+from retrain_backends.tracking.journal import EVALUATIONS_FILE, JOURNAL_FILES, METRICS_FILE
 from retrain_backends.types import Floats
 from retrain_campaign.manifest import RunEntry, read_manifest
 from retrain_campaign.status import RunStatus, scan
@@ -44,15 +46,16 @@ def measure_pilot(directory: Path) -> tuple[PilotRun, ...]:
     Raises:
       ConfigError: there is none.
     """
-    found = list(_runs(directory))
-    begun = [(run, entry) for run, entry in found if run.steps]
-    if not begun:
+    begun = [(run, entry) for run, entry in _runs(directory) if run.steps]
+    chosen = np.unique(np.linspace(0, len(begun) - 1, _MOST_RUNS).round().astype(int))
+    found = [_measured(*begun[index]) for index in chosen] if begun else []
+    measured = tuple(run for run in found if run.step_s.size)
+    if not measured:
         raise ConfigError(
             f"--from: {directory} has no run with a finished step; name the directory of a run or "
             "campaign that has begun"
         )
-    chosen = np.unique(np.linspace(0, len(begun) - 1, _MOST_RUNS).round().astype(int))
-    return tuple(_measured(*begun[index]) for index in chosen)
+    return measured
 
 
 def _runs(directory: Path) -> Iterator[tuple[RunStatus, RunEntry | None]]:
@@ -64,18 +67,37 @@ def _runs(directory: Path) -> Iterator[tuple[RunStatus, RunEntry | None]]:
 
 
 def _measured(run: RunStatus, entry: RunEntry | None) -> PilotRun:
-    rows = read_metrics(run.path)
-    step_s = np.array([row["step_time_s"] for row in rows], dtype=np.float64)
-    evaluation_s = np.array([row["time_s"] for row in read_evaluations(run.path)], dtype=np.float64)
+    step_s, tokens = _columns(run.path / METRICS_FILE, "step_time_s", "tokens_sampled")
+    [evaluation_s] = _columns(run.path / EVALUATIONS_FILE, "time_s")
     logs = (run.path / name for name in JOURNAL_FILES)
     return PilotRun(
         label=run.condition,
         step_s=step_s,
-        tokens=np.array([row["tokens_sampled"] for row in rows], dtype=np.float64),
+        tokens=tokens,
         evaluation_s=evaluation_s,
         overhead_s=_overhead(entry, float(step_s.sum() + evaluation_s.sum())),
         log_bytes=sum(path.stat().st_size for path in logs if path.exists()),
     )
+
+
+def _columns(path: Path, *keys: str) -> Floats:
+    """The figures of a log, a row for each key; lines that have not all of them do not count.
+
+    Such a line is the last one of a run that was killed, or somebody else's.
+    """
+    found = (_row(line) for line in path.read_bytes().splitlines()) if path.exists() else ()
+    values = [[row.get(key) for key in keys] for row in found]
+    whole = [row for row in values if all(isinstance(value, int | float) for value in row)]
+    return np.array(whole, dtype=np.float64).reshape(-1, len(keys)).T
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    # A border: damage, or somebody else's file.
+    try:
+        row = from_json(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _overhead(entry: RunEntry | None, busy_s: float) -> float | None:

@@ -27,6 +27,7 @@ WINDOW = 10  # steps whose mean correct rate is shown
 _RUN_FILE = "config.toml"
 _LOCK_FILE = ".lock"
 _MAX_STEPS = re.compile(r"^max_steps = (\d+)", re.MULTILINE)
+_SAME_START_S = 1.0  # two answers to when a process started differ by rounding only
 _NOT_LOOKED_INTO = ("wandb", "checkpoints", "final", "emergence", "eval")
 
 
@@ -93,27 +94,36 @@ class CampaignStatus:
 
 @dataclass(frozen=True)
 class Findings:
-    """The campaigns below a directory, and the runs that belong to none; each by path."""
+    """The campaigns below a directory, and the runs that belong to none; each by path.
+
+    `problems` has a line for each campaign whose manifest cannot be read.
+    """
 
     campaigns: tuple[CampaignStatus, ...]
     runs: tuple[RunStatus, ...]
+    problems: tuple[str, ...] = ()
 
 
 def scan(directory: Path) -> Findings:
     """Look at everything in a directory and below; what is in a run or a campaign is part of it.
 
     Raises:
-      ConfigError: there is no such directory, or a manifest is damaged.
+      ConfigError: there is no such directory.
     """
     if not directory.is_dir():
         raise ConfigError(f"{directory}: is no directory; name one that holds runs or campaigns")
     campaigns: list[CampaignStatus] = []
     runs: list[RunStatus] = []
+    problems: list[str] = []
     waiting = [directory]
     while waiting:
         here = waiting.pop()
         if is_campaign(here):
-            campaigns.append(campaign_status(here))
+            # A border: one that is damaged must not hide the others.
+            try:
+                campaigns.append(campaign_status(here))
+            except ConfigError as error:
+                problems += error.problems
         elif (here / _RUN_FILE).is_file():
             runs.append(run_status(here))
         else:
@@ -121,6 +131,7 @@ def scan(directory: Path) -> Findings:
     return Findings(
         tuple(sorted(campaigns, key=lambda campaign: campaign.path)),
         tuple(sorted(runs, key=lambda run: run.path)),
+        tuple(sorted(problems)),
     )
 
 
@@ -178,13 +189,19 @@ def _entry_status(directory: Path, entry: RunEntry) -> RunStatus:
 def _progress(run_dir: Path) -> tuple[int, float | None, float | None]:
     """Steps done, mean correct rate of the last ones, accuracy of the last evaluation."""
     rows = last_rows(run_dir / METRICS_FILE, WINDOW)
-    rates = [rate for row in rows if (rate := row.get("correct_rate")) is not None]
+    rates = [rate for row in rows if (rate := _number(row, "correct_rate")) is not None]
     evaluations = last_rows(run_dir / EVALUATIONS_FILE, 1)
     return (
         rows[-1]["step"] + 1 if rows else 0,
         fmean(rates) if rates else None,
-        evaluations[0].get("accuracy") if evaluations else None,
+        _number(evaluations[0], "accuracy") if evaluations else None,
     )
+
+
+def _number(row: Mapping[str, Any], key: str) -> float | None:
+    """A figure; None where there is none, or where somebody else's file has something else."""
+    value = row.get(key)
+    return value if isinstance(value, int | float) else None
 
 
 def _max_steps(run_dir: Path) -> int | None:
@@ -197,7 +214,16 @@ def _is_gone(entry: RunEntry, run_dir: Path) -> bool:
     """Whether a process of this machine is no more; of others nothing is known."""
     if entry.pid is None or entry.host != socket.gethostname():
         return False
-    return not psutil.pid_exists(entry.pid) and not _is_locked(run_dir)
+    return not _is_alive(entry.pid, entry.pid_started) and not _is_locked(run_dir)
+
+
+def _is_alive(pid: int, started: float | None) -> bool:
+    """Whether there is that process, and not a later one of its number."""
+    try:
+        found = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return started is None or abs(found - started) < _SAME_START_S
 
 
 def _is_locked(run_dir: Path) -> bool:
@@ -228,6 +254,7 @@ def as_plain(findings: Findings) -> dict[str, Any]:
             for campaign in findings.campaigns
         ],
         "runs": [_plain(run) for run in findings.runs],
+        "problems": list(findings.problems),
     }
 
 

@@ -34,6 +34,8 @@ def render(findings: Findings, every_run: bool = False) -> RenderableType:
     if findings.runs:
         title = [Text("single runs", style="bold")] if findings.campaigns else []
         parts.append(Group(*title, _runs_table(findings.runs)))
+    if findings.problems:
+        parts.append(Text("\n".join(findings.problems), style="red"))
     if not parts:
         return Text("neither runs nor campaigns here")
     spaced = [Padding(part, (0, 0, 1, 0)) for part in parts[:-1]]

@@ -11,7 +11,8 @@ _BLOCK = 16 * 1024
 def last_rows(path: Path, count: int) -> list[dict[str, Any]]:
     """The last whole rows of a JSON Lines file, in order; fewer where there are fewer.
 
-    A last line that a kill has torn off does not count.
+    A last line that a kill has torn off does not count. Where a line is no object with a `step`,
+    the file is none of a run's, and has no rows.
 
     Args:
       path: the file; one that is not there has no rows.
@@ -19,9 +20,14 @@ def last_rows(path: Path, count: int) -> list[dict[str, Any]]:
     """
     lines = _last_lines(path, count)
     try:
-        return [from_json(line) for line in lines]
+        rows = [from_json(line) for line in lines]
     except ValueError:  # a border: somebody else's file, or damage
         return []
+    return rows if all(map(_is_row, rows)) else []
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, dict) and type(row.get("step")) is int
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
