@@ -41,6 +41,25 @@ def test_a_condition_sets_single_keys_of_any_table():
 
 
 @pytest.mark.parametrize(
+    ("shared", "own", "merged"),
+    [
+        ({"a": 1, "b": 2}, {"b": 3}, {"a": 1, "b": 3}),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}}, {"a": {"x": 1, "y": 3}}),
+        ({"a": None}, {"b": 3}, {"a": None, "b": 3}),
+        ({"a": 1}, '{"b": null}', {"a": 1, "b": None}),
+        ({"a": {"x": 1}}, {"a": 2}, {"a": 2}),
+        ({"a": 1}, {"a": {"x": 2}}, {"a": {"x": 2}}),
+    ],
+)
+def test_tables_within_tables_are_changed_key_by_key(shared, own, merged):
+    condition = {**RULE, "algorithm": {"params": own}, "environment": {"args": own}}
+    tables = {"algorithm": {"params": shared}, "environment": {"args": shared}}
+    config = RunConfig.model_validate({**tables, "campaign": {"conditions": [condition]}})
+    changed = with_condition(config, config.campaign.conditions[0])
+    assert (changed.algorithm.params, changed.environment.args) == (merged, merged)
+
+
+@pytest.mark.parametrize(
     ("condition", "label"),
     [
         (RULE, "grpo+none"),
@@ -87,6 +106,10 @@ def test_conditions_survive_toml(tmp_path):
                 "number 1: [training] seed cannot be set here: every condition runs under all "
                 "seeds of [campaign]"
             ],
+        ),
+        (
+            "[[c]]\nresume.from = 'there'",
+            ["number 1: [resume] cannot be set here: it is the campaign's as a whole"],
         ),
         (
             "[[c]]\nsqueeze.compress_to = 1",

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
 from retrain_backends.config.problems import Origin, problems_of
 from retrain_backends.config.run import RunConfig
+from retrain_backends.config.section import table_from_json
 from retrain_backends.config.study import ConditionConfig
 from retrain_backends.errors import ConfigError
 
@@ -18,9 +20,8 @@ _TAKEN = {
     "logging.log_dir": "each run writes into a directory of its own",
     "backend.adapter_path": "each run writes into a directory of its own",
     "backend.throttle_dir": "all runs of a campaign share one",
-    "resume.from": "`--resume` goes on with a campaign as a whole",
 }
-_WHOLE = ("campaign", "squeeze")
+_WHOLE = ("campaign", "squeeze", "resume")
 
 
 def label_of(condition: ConditionConfig) -> str:
@@ -30,6 +31,8 @@ def label_of(condition: ConditionConfig) -> str:
 
 def with_condition(config: RunConfig, condition: ConditionConfig) -> RunConfig:
     """The configuration as a condition has it; its tables replace single keys of the shared ones.
+
+    That holds for tables within tables too, such as `backend.options`.
 
     Raises:
       ConfigError: holds a line for every mistake in the tables of the condition.
@@ -41,13 +44,24 @@ def with_condition(config: RunConfig, condition: ConditionConfig) -> RunConfig:
     changes.setdefault("algorithm", {}).update(
         advantage_mode=condition.advantage_mode, transform_mode=condition.transform_mode
     )
-    tables = config.model_dump(by_alias=True, include=set(changes))
-    given = {name: {**tables.get(name, {}), **table} for name, table in changes.items()}
+    # Fields as they are, since a dump has those tables as text that hold a null.
+    shared = {name: dict(section or ()) for name, section in config}
+    given = {name: _over(shared.get(name), own) for name, own in changes.items()}
     try:
         changed = RunConfig.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
         raise ConfigError(*problems_of(error, Origin(""), given)) from None
     return config.model_copy(update={name: getattr(changed, name) for name in changes})
+
+
+def _over(shared: object, own: object) -> Any:
+    """A value of the condition's in place of the shared one; of two tables, key by key."""
+    if not isinstance(shared, dict):
+        return own
+    own = table_from_json(own)
+    if not isinstance(own, dict):
+        return own
+    return {**shared, **{key: _over(shared.get(key), value) for key, value in own.items()}}
 
 
 def problems_of_conditions(config: RunConfig, file: str) -> Iterator[str]:

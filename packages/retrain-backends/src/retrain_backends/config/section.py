@@ -72,7 +72,7 @@ class NameOrPlugin:
         return name
 
 
-def _table_from_json(value: object) -> object:
+def table_from_json(value: object) -> object:
     """A JSON object becomes a table; anything else is left for the type check to judge."""
     if not isinstance(value, str):
         return value
@@ -111,7 +111,7 @@ def distinct(values: tuple[int, ...]) -> tuple[int, ...]:
 
 FreeTable: TypeAlias = Annotated[
     dict[str, JsonValue],
-    BeforeValidator(_table_from_json),
+    BeforeValidator(table_from_json),
     PlainSerializer(_table_for_toml),
     WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string"}]}),
     Allowed("a table, or a JSON object as text"),
