@@ -1,13 +1,17 @@
 """Campaigns of which nothing is left to be run."""
 
 import contextlib
+import os
+import signal
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from retrain_campaign.arguments import read_campaign_arguments
 from retrain_campaign.conduct import conduct
 from retrain_campaign.ledger import Ledger
+from retrain_campaign.manifest import read_manifest
 from retrain_campaign.opening import create
 from retrain_campaign.plan import campaign_of
 
@@ -37,7 +41,7 @@ def done(tmp_path):
             contextlib.closing(Ledger(opened.directory, opened.manifest)) as ledger,
         ):
             for entry in list(ledger.entries):
-                ledger.change(entry.name, status="done")
+                ledger.change(entry.name, status="done", adapter=f"{entry.run_dir}/final")
             ledger.write()
         yield tmp_path
 
@@ -54,3 +58,28 @@ def test_a_plugin_is_found_from_another_directory(done, capsys):
     assert f"1 done; {done}/logs/c" in capsys.readouterr().out
     assert go_on("logs/c") == 0
     assert "1 done; logs/c" in capsys.readouterr().out
+
+
+def test_ctrl_c_in_an_analysis_is_told(done, capsys):
+    (done / "logs/c/campaign.toml").write_text((done / "c.toml").read_text() + "[squeeze]\n")
+    [run] = read_manifest(done / "logs/c").runs
+    adapter = done / "logs/c" / run.adapter
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_model.safetensors").touch()
+    os.mkfifo(adapter / "adapter_config.json")
+    over = Event()
+
+    def interrupt():
+        with (adapter / "adapter_config.json").open("w"):  # as soon as the analysis reads it
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait(60)
+
+    beside = Thread(target=interrupt, daemon=True)
+    beside.start()
+    code = go_on("logs/c")
+    over.set()
+    beside.join()
+    said = capsys.readouterr().out
+    assert code == 130
+    assert "interrupted: the analysis of an adapter was broken off\n" in said
+    assert "`retrain campaign logs/c` goes on\n" in said

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,29 @@ def test_an_analysis_that_fails_is_told_and_stops_nothing(conduct):
     assert set(statuses(ledger).values()) == {"done"}
     assert any("could not be analysed: OSError: no such adapter" in line for line in view.lines)
     assert read_manifest(directory).squeeze["error"] == "OSError: no such adapter"
+
+
+def test_ctrl_c_breaks_an_analysis_off(conduct):
+    stopped = threading.Event()
+
+    def analyse(adapter):
+        os.kill(os.getpid(), signal.SIGINT)
+        stopped.wait(60)
+
+    executor, before = Scripted(leaves_adapter=True), [("b_s1", {"status": "done", "ended": "now"})]
+    finished, ledger, view, directory = conduct(executor, analyse=analyse, before=before)
+    stopped.set()
+    assert not finished
+    assert ledger["a_s1"].status == "done"
+    assert "interrupted: the analysis of an adapter was broken off" in view.lines
+    assert read_manifest(directory).squeeze is None
+
+
+@pytest.mark.parametrize(("left", "finished"), [("planned", False), ("done", True)])
+def test_ctrl_c_when_all_is_done_has_interrupted_nothing(conduct, left, finished):
+    executor = Scripted({"a_s1": ["ctrl-c"]})
+    executor.interrupt = lambda name: executor._end(name, 0)
+    assert conduct(executor, before=[("b_s1", {"status": left})])[0] is finished
 
 
 def test_without_an_adapter_there_is_nothing_to_analyse(conduct):

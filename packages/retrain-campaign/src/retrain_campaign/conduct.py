@@ -165,7 +165,7 @@ def _conclude(ledger: Ledger, console: Console, finished: bool) -> int:
     counts = Counter(entry.status for entry in entries)
     words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     print_lines(console, f"{words}; {ledger.directory}")
-    if counts["done"] == len(entries):
+    if finished and counts["done"] == len(entries):
         return 0
     print_lines(console, f"`retrain campaign {ledger.directory}` goes on")
     return _FAILED if finished else _INTERRUPTED

@@ -71,7 +71,10 @@ class Controller:
                 self._happened(self._events.take(self._patience()))
                 self._tick()
         self._ledger.write()
-        return not self._stopping
+        if self._analysing:
+            self._view.say("interrupted: the analysis of an adapter was broken off")
+        undone = any(entry.status != "done" for entry in self._ledger.entries)
+        return not (self._stopping and (undone or self._analysing))
 
     @property
     def _stopping(self) -> bool:

@@ -150,7 +150,7 @@ def _changes(directory: Path) -> list[RunEntry]:
 
 def _first_of(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _text(document: dict[str, Any]) -> str:
