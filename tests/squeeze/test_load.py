@@ -84,6 +84,12 @@ def test_target_ranks_are_different_integers(problems, value):
     assert line.endswith("it must be a list of integers >= 1, without repetition")
 
 
+def test_a_password_in_an_address_is_refused_and_not_shown(problems):
+    text = "[squeeze]\nadapter_path = 'a'\n[model]\nbase_url = 'http://_:hush@localhost'\n"
+    (line,) = problems(text)
+    assert line.startswith('squeeze.toml: [model] base_url is `"http://...@localhost"`; it must be')
+
+
 def test_no_adapter(problems):
     assert problems("[squeeze]\n") == [
         "squeeze.toml: [squeeze] adapter_path is missing; "

@@ -90,6 +90,11 @@ def problems(tmp_path):
             "run.toml: [[campaign.conditions]] number 1 must be a table",
         ),
         (
+            "[model]\nbase_url = 'http://_:hush@localhost'",
+            'run.toml: [model] base_url is `"http://...@localhost"`; it must be an address that '
+            "starts with http:// or https://, with no user or password before an `@` (a key",
+        ),
+        (
             "[environment]\nargs = '[1]'",
             'run.toml: [environment] args is `"[1]"`; it must be a table, or a JSON object as text',
         ),

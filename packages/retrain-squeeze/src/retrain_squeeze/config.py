@@ -4,6 +4,7 @@
 the other, so a test compares them.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -23,6 +24,11 @@ class Allowed:
     text: str
 
 
+def without_password(text: str) -> str:
+    """The text without what an address in it has between :// and @."""
+    return re.sub(r"(?<=://).*@", "...@", text)
+
+
 def _tuple_from_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -39,11 +45,13 @@ PositiveShare: TypeAlias = Annotated[float, Field(gt=0, le=1), Allowed("a number
 String: TypeAlias = Annotated[str, Allowed("text")]
 Text: TypeAlias = Annotated[str, Field(min_length=1), Allowed("text, not empty")]
 Switch: TypeAlias = Annotated[bool, Allowed("true or false")]
+ADDRESS = "an address that starts with http:// or https://, with no user or password before an `@`"
 Url: TypeAlias = Annotated[
     str,
-    Field(pattern=r"^(https?://[!-~]+)?$"),
-    Allowed('an address that starts with http:// or https://, or ""'),
+    Field(pattern=r"^(https?://[!-?A-~]+)?$"),
+    Allowed(f'{ADDRESS} (a key belongs in an environment variable), or ""'),
 ]
+"""It goes into files and messages, so a password has no place in it."""
 Ranks: TypeAlias = Annotated[
     tuple[Count, ...],
     BeforeValidator(_tuple_from_list),
@@ -87,7 +95,9 @@ class ModelConfig(Section):
     """What an analysis reads of the table of the trained model."""
 
     base_url: Url = Field(
-        default="", description="Address of a Tinker-compatible service. Empty: the public one."
+        default="",
+        description="Address of a Tinker-compatible service. Empty: the public one. The key is "
+        "read from `TINKER_API_KEY`.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from retrain_squeeze.config import Allowed, Section, SqueezeJob
+from retrain_squeeze.config import Allowed, Section, SqueezeJob, without_password
 
 _LONGEST_SHOWN = 80
 _CONFIG = "adapter_config.json"
@@ -110,7 +110,8 @@ def _line(problem: ErrorDetails, origin: Origin, given: Mapping[str, Any]) -> st
         keys = list(sections()[section].model_fields)
         hint = did_you_mean(key, keys) or f"; the keys of [{section}] are {', '.join(keys)}"
         return f"{place} is an unknown key{hint}"
-    shown = value if place.startswith("--") and isinstance(value, str) else toml_value(value)
+    typed = place.startswith("--") and isinstance(value, str)
+    shown = without_password(value if typed else toml_value(value))
     cut = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
     return f"{place} is `{cut}`; it must be {allowed(section, key)}"
 

@@ -16,7 +16,9 @@ class ModelConfig(Section):
         "`builtin:tiny-arithmetic`, which comes with retrain and trains on any CPU.",
     )
     base_url: Url = Field(
-        default="", description="Address of a Tinker-compatible service. Empty: the public one."
+        default="",
+        description="Address of a Tinker-compatible service. Empty: the public one. The key is "
+        "read from `TINKER_API_KEY`.",
     )
     lora_rank: Count = Field(default=32, description="Rank of the LoRA adapter.")
 

@@ -16,7 +16,7 @@ from retrain_backends.config.describe import (
     toml_value,
 )
 from retrain_backends.config.nearest import did_you_mean, nearest
-from retrain_backends.config.section import Section
+from retrain_backends.config.section import Section, without_password
 
 _LONGEST_SHOWN = 80
 
@@ -113,7 +113,8 @@ def _key_problem(
         return f"{place} is an unknown key{_known_keys(section, key)}"
     if problem["type"] == "missing":
         return f"{place} is missing; it must be {doc.allowed}"
-    shown = value if place.startswith("--") and isinstance(value, str) else _shown(value)
+    typed = place.startswith("--") and isinstance(value, str)
+    shown = without_password(value) if typed else _shown(value)
     return f"{place} is `{shown}`; it must be {doc.allowed}{_nearest_value(doc, value)}"
 
 
@@ -144,5 +145,5 @@ def _message(problem: ErrorDetails) -> str:
 
 def _shown(value: object) -> str:
     """The value as TOML on one line, cut when it is long."""
-    text = toml_value(value)
+    text = without_password(toml_value(value))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

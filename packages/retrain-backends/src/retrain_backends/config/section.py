@@ -98,6 +98,11 @@ def _table_for_toml(table: dict[str, JsonValue]) -> dict[str, JsonValue] | str:
     return json.dumps(table) if _contains_null(table) else table
 
 
+def without_password(text: str) -> str:
+    """The text without what an address in it has between :// and @."""
+    return re.sub(r"(?<=://).*@", "...@", text)
+
+
 def _tuple_from_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -125,9 +130,11 @@ NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
+ADDRESS = "an address that starts with http:// or https://, with no user or password before an `@`"
 Url: TypeAlias = Annotated[
     str,
-    Field(pattern=r"^(https?://[!-~]+)?$"),
-    Allowed('an address that starts with http:// or https://, or ""'),
+    Field(pattern=r"^(https?://[!-?A-~]+)?$"),
+    Allowed(f'{ADDRESS} (a key belongs in an environment variable), or ""'),
 ]
+"""It goes into files and messages, so a password has no place in it."""
 ListFromToml = BeforeValidator(_tuple_from_list)
