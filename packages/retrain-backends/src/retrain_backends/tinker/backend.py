@@ -144,7 +144,6 @@ class TinkerBackend:
         prompts, completions = self._reference.rows()
         saved = SavedTrainer(
             path=path,
-            endpoint=self._service.endpoint,
             updates=self._updates,
             reference=self._reference.with_logprobs(self.score(prompts, completions, 1.0)),
             ledger=self._ledger.state(),

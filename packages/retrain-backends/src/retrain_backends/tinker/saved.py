@@ -55,7 +55,6 @@ class SavedTrainer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: str
-    endpoint: str
     updates: int
     reference: Reference
     ledger: Mapping[str, float]

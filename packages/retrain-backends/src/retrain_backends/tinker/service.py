@@ -5,19 +5,17 @@ end, and whatever comes out of it becomes one line that names the endpoint.
 """
 
 import inspect
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from logging import ERROR, getLogger
 from threading import Thread
 from typing import Any, Self, TypeAlias
 
-import httpx
 import tinker
 
 from retrain_backends.errors import ConfigError, ModelError, RetrainError, RunError, describe
+from retrain_backends.tinker.address import Address, find_address
 from retrain_backends.tinker.datums import completion_logprobs, datums_to_score, parts
 from retrain_backends.tinker.options import TinkerOptions
 from retrain_backends.types import Floats, Tokens
@@ -25,8 +23,6 @@ from retrain_backends.types import Floats, Tokens
 Trainer: TypeAlias = tinker.TrainingClient
 Sampler: TypeAlias = tinker.SamplingClient
 
-_OWN_KEY = "tml-none"  # a server of one's own takes any key, but the SDK wants one of this form
-_REACH_S = 10.0  # longest that finding out whether there is an endpoint at all may take
 _CLOSE_S = 5.0  # longest that saying goodbye may take
 GO_ON = "`retrain --resume` goes on from the last checkpoint"
 # From 0.38 on there is a client without a session for what is not training.
@@ -34,19 +30,6 @@ _HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
     "api_key" in inspect.signature(tinker.RestClient).parameters
 )
 _SPEAKS_OLDER = "only supports as proto"  # what SDKs from 0.25 on say of an older server
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a service is (None: where the SDK says), and the key to it, which is never shown."""
-
-    url: str | None
-    key: str = field(repr=False)
-
-    @property
-    def endpoint(self) -> str:
-        """The address, for messages."""
-        return self.url.rstrip("/") if self.url else "the Tinker service"
 
 
 class Service:
@@ -72,21 +55,13 @@ class Service:
         """Connect to the address, or to the one that the environment names, or to Tinker's own.
 
         Raises:
-          ConfigError: there is no key, or the service does not take it.
+          ConfigError: there is no key, or the service does not take it; or a wrong address.
           RunError: nothing answers at the address.
         """
-        url = base_url or os.environ.get("TINKER_BASE_URL", "")
-        key = os.environ.get("TINKER_API_KEY") or (_OWN_KEY if url else None)
-        if key is None:
-            raise ConfigError(
-                "backend.backend: `tinker` needs a key: set TINKER_API_KEY (it may be in .env), or"
-                " model.base_url to use a server of your own"
-            )
+        address = find_address(base_url)
         # It tells of every poll of a request that is not done yet.
         getLogger("tinker.lib.api_future_impl").setLevel(ERROR)
-        address = Address(url or None, key)
-        if url:
-            _refuse_unreachable(url)
+        address.refuse_unreachable()
         with _telling(address.endpoint, "connecting"):
             service = cls(address, options)
             service.models()
@@ -278,21 +253,3 @@ def told(error: Exception, where: str, hint: str = "") -> RetrainError:
         case _:
             line = describe(error)
     return RunError("; ".join(filter(None, (f"{where}: {' '.join(line.split())[:400]}", hint))))
-
-
-def _refuse_unreachable(url: str) -> None:
-    """Ask once for anything, since the SDK goes on asking an address without a server for minutes.
-
-    Raises:
-      ConfigError: this is no address.
-      RunError: nothing answers.
-    """
-    try:
-        httpx.get(url, timeout=_REACH_S, follow_redirects=False)
-    except httpx.InvalidURL as error:
-        raise ConfigError(f"model.base_url: `{url}` is no address ({error})") from error
-    except httpx.HTTPError as error:
-        raise RunError(
-            f"{url.rstrip('/')} cannot be reached ({describe(error)}); start the server, or correct"
-            " model.base_url"
-        ) from error
