@@ -78,6 +78,28 @@ def test_nothing_answers(tmp_path):
         fetch_adapter("tinker://run/weights/last", "http://127.0.0.1:1/", tmp_path)
 
 
+@pytest.mark.parametrize("key", ["hush", "tml-hush\u00fc", "tml-hu sh"])
+def test_what_is_no_key_is_refused_and_not_shown(monkeypatch, tmp_path, key):
+    monkeypatch.setenv("TINKER_API_KEY", key)
+    with pytest.raises(SqueezeConfigError, match="they begin with `tml-`") as told:
+        fetch_adapter("tinker://run/weights/last", "http://127.0.0.1:1", tmp_path)
+    assert "hu" not in str(told.value)
+
+
+def test_space_around_a_key_is_left_out(monkeypatch, service, tmp_path):
+    monkeypatch.setenv("TINKER_API_KEY", "tml-x\n")
+    service.answers[URLS] = 404
+    with pytest.raises(SqueezeConfigError, match="has no adapter"):
+        fetch_adapter("tinker://run/external_weights/last", service.url, tmp_path)
+
+
+def test_a_variable_that_is_no_address_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINKER_BASE_URL", "http://_:hush@localhost")
+    with pytest.raises(SqueezeConfigError) as told:
+        fetch_adapter("tinker://run/weights/last", "", tmp_path)
+    assert str(told.value).startswith("TINKER_BASE_URL is `http://...@localhost`; it must be an a")
+
+
 @pytest.mark.skipif("TINKER_API_KEY" in os.environ or "TINKER_BASE_URL" in os.environ, reason="set")
 def test_no_key(tmp_path):
     with pytest.raises(SqueezeConfigError, match="needs a key: set TINKER_API_KEY, or base_url"):

@@ -16,13 +16,18 @@ from typing import Any
 
 import httpx
 import tinker
+from pydantic import TypeAdapter, ValidationError
 
+from retrain_squeeze.config import ADDRESS, Url, without_password
 from retrain_squeeze.download import download_adapter
 from retrain_squeeze.errors import DownloadError, SqueezeConfigError, SqueezeError, describe
 
 _PATH = re.compile(r"tinker://(?P<run>[^/]+)/(?P<kind>\w+)/(?P<name>.+)")
 _KINDS = ("weights", "external_weights", "sampler_weights")
 _OWN_KEY = "tml-none"  # a server of one's own takes any key, but the SDK wants one of this form
+# What the SDK takes: a key, or a token of somebody who has logged in. Another character would break
+# every header that it is sent in, which the SDK takes for a broken connection.
+_KEY = re.compile(r"(tml-|eyJ)[!-~]+")
 _REACH_S = 10.0
 _TIMEOUT_S = 600.0  # for each answer, the SDK's own retries included
 _TEMPORARY_S = 3600  # the shortest life that the service gives an export
@@ -34,10 +39,14 @@ _HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
 
 @dataclass(frozen=True)
 class Address:
-    """Where a service is (None: where the SDK says), and the key to it, which is never shown."""
+    """Where a service is (None: where the SDK says), and the key to it, which is never shown.
+
+    `setting` is where the address was set.
+    """
 
     url: str | None
     key: str = field(repr=False)
+    setting: str = "base_url"
 
     @property
     def endpoint(self) -> str:
@@ -64,7 +73,7 @@ def fetch_adapter(path: str, base_url: str, directory: Path) -> Path:
     kind = _kind(path)
     address = _address(base_url)
     if address.url:
-        _refuse_unreachable(address.url)
+        _refuse_unreachable(address.url, address.setting)
     with _telling(address.endpoint, path), _addresses(path, kind, address) as urls:
         return download_adapter(urls, directory)
 
@@ -80,14 +89,27 @@ def _kind(path: str) -> str:
 
 
 def _address(base_url: str) -> Address:
-    url = base_url or os.environ.get("TINKER_BASE_URL", "")
-    key = os.environ.get("TINKER_API_KEY") or (_OWN_KEY if url else None)
-    if key is None:
+    url = base_url or os.environ.get("TINKER_BASE_URL", "").strip()
+    setting = "base_url" if base_url else "TINKER_BASE_URL"
+    try:
+        TypeAdapter(Url).validate_python(url)
+    except ValidationError as error:
+        raise SqueezeConfigError(
+            f"{setting} is `{without_password(url)}`; it must be {ADDRESS}; a key goes into "
+            "TINKER_API_KEY"
+        ) from error
+    key = os.environ.get("TINKER_API_KEY", "").strip()
+    if key and not _KEY.fullmatch(key):
+        raise SqueezeConfigError(
+            "TINKER_API_KEY is no key of Tinker's: they begin with `tml-` and have neither spaces "
+            "nor characters beyond ASCII; copy it again"
+        )
+    if not key and not url:
         raise SqueezeConfigError(
             "a tinker:// adapter needs a key: set TINKER_API_KEY, or base_url (in [model]) to use "
             "a server of your own"
         )
-    return Address(url or None, key)
+    return Address(url or None, key or _OWN_KEY, setting)
 
 
 @contextmanager
@@ -182,14 +204,14 @@ def _error(error: Exception, endpoint: str, path: str) -> SqueezeError:
     return DownloadError(f"{endpoint}: fetching {path}: {reason}")
 
 
-def _refuse_unreachable(url: str) -> None:
+def _refuse_unreachable(url: str, setting: str) -> None:
     """Ask once for anything: the SDK goes on asking an address without a server for minutes."""
     try:
         httpx.get(url, timeout=_REACH_S, follow_redirects=False)
     except httpx.InvalidURL as error:
-        raise SqueezeConfigError(f"base_url: `{url}` is no address ({error})") from error
+        raise SqueezeConfigError(f"{setting}: `{url}` is no address ({error})") from error
     except httpx.HTTPError as error:
         raise DownloadError(
             f"{url.rstrip('/')} cannot be reached ({describe(error)}); start the server, or correct"
-            " base_url"
+            f" {setting}"
         ) from error
