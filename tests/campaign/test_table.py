@@ -59,6 +59,20 @@ def test_a_small_terminal_shows_what_matters_most(ledger):
     assert "… and 1 more" in lines
 
 
+def test_a_long_name_leaves_room_for_the_figures(tmp_path, leave_campaign):
+    label = "a" * 40 + "b" * 36
+    directory = leave_campaign(tmp_path / "c", {(label, 123): ("running", [0.1, 0.3])})
+    with contextlib.closing(Ledger(directory, read_manifest(directory))) as ledger:
+        console = Console(file=io.StringIO(), width=80, height=40)
+        lines = drawn(TableView(console, ledger), console)
+    assert lines[0].split() == ["run", "state", "step", "correct", "left"]
+    name, *figures = lines[1].replace("━", "").split()
+    assert figures == ["running", "2/10", "30.0%", "0:00:09"]
+    assert name.startswith("aaa")
+    assert name.endswith("bb_s123")
+    assert "…" in name
+
+
 def test_on_a_terminal_what_ended_badly_stays_above_the_table(ledger):
     console = terminal(height=40)
     with view_for(console, ledger) as view:

@@ -8,6 +8,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -24,6 +25,9 @@ from retrain_campaign.view import View
 _ORDER = ("running", "failed", "stopped", "done", "planned")
 _WORDS = {"planned": "waiting"}
 _STYLES = {"running": "cyan", "failed": "red", "stopped": "yellow", "done": "green"}
+_COLUMNS = ("run", "state", "", "step", "correct", "left")
+_GAP = 2  # between columns, in characters
+_SHORTEST = 16  # room for a run's name, however narrow the terminal is
 _FRAME_LINES = 8  # of the terminal, around the rows
 _BAR = 12
 _NEWEST = 0.2  # weight of the newest step in the mean time of a step
@@ -94,18 +98,27 @@ class TableView:
 
     def render(self) -> RenderableType:
         """The table as it is now."""
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in ("run", "state", ""):
+        table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold")
+        for column in _COLUMNS[:3]:
             table.add_column(column, no_wrap=True)
-        for column in ("step", "correct", "left"):
+        for column in _COLUMNS[3:]:
             table.add_column(column, justify="right", no_wrap=True)
         room = max(3, self._console.height - _FRAME_LINES)
         entries = sorted(self._ledger.entries, key=lambda entry: _ORDER.index(entry.status))
-        for entry in entries[:room]:
-            table.add_row(*self._cells(entry))
+        rows = [(entry, list(self._cells(entry))) for entry in entries[:room]]
+        width = self._name_width([cells for _, cells in rows])
+        for entry, cells in rows:
+            style = "dim" if entry.status == "planned" else ""
+            table.add_row(Text(_shortened(entry, width), style=style), *cells)
         hidden = len(entries) - room
         more = [Text(f"… and {hidden} more", style="dim")] if hidden > 0 else []
         return Group(table, *more, Text(self._totals(), style="bold"))
+
+    def _name_width(self, rows: list[list[Text]]) -> int:
+        """What is left for the names of runs: the other columns count for more."""
+        columns = zip(_COLUMNS[1:], *rows, strict=True)
+        widths = (max(len(title), *(c.cell_len for c in cells)) for title, *cells in columns)
+        return max(_SHORTEST, self._console.width - sum(width + _GAP for width in widths) - _GAP)
 
     def _look(self, entry: RunEntry) -> None:
         if entry.status != "planned":
@@ -113,10 +126,10 @@ class TableView:
             self._progress[entry.name].take(last_rows(run_dir / METRICS_FILE, 1))
 
     def _cells(self, entry: RunEntry) -> Iterator[Text]:
+        """What is shown of a run beside its name."""
         progress = self._progress[entry.name]
         style = _STYLES.get(entry.status, "dim")
         again = f" ({entry.attempts})" if entry.attempts > 1 else ""
-        yield Text(entry.name, style="dim" if entry.status == "planned" else "")
         yield Text(_WORDS.get(entry.status, entry.status) + again, style=style)
         filled = round(_BAR * min(1.0, progress.steps / entry.max_steps))
         yield Text.assemble(("━" * filled, style), ("━" * (_BAR - filled), "bright_black"))
@@ -148,6 +161,14 @@ def view_for(console: Console, ledger: Ledger) -> View:
     """The view that suits the console: a live table on a terminal, plain lines elsewhere."""
     live = console.is_terminal and not console.is_dumb_terminal
     return TableView(console, ledger) if live else PlainView(console, ledger)
+
+
+def _shortened(entry: RunEntry, width: int) -> str:
+    """The run's name, cut in the middle where it is too long, so that the seed stays."""
+    if cell_len(entry.name) <= width:
+        return entry.name
+    tail = max((width - 1) // 2, len(f"_s{entry.seed}"))
+    return f"{set_cell_size(entry.name, max(1, width - 1 - tail))}…{entry.name[-tail:]}"
 
 
 def _duration(seconds: float | None) -> str:
