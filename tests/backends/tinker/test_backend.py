@@ -141,6 +141,18 @@ def test_a_gradient_that_fails_ends_the_run(server, backend, prompts, params, to
         policy.train_step(batch)
 
 
+def test_an_answer_that_lacks_an_output_is_told(server, backend, prompts, params, to_batch):
+    policy = backend()
+    batch = to_batch(policy.sample(prompts, params))
+    server.failures.short_answers = 2
+    with pytest.raises(
+        RunError, match=r"training step 0: .* 7 outputs for 8 completions; `retrain"
+    ):
+        policy.train_step(batch)
+    with pytest.raises(RunError, match=r"scoring: .* 1 outputs for 2 completions; `retrain"):
+        policy.score(prompts, prompts, 1.0)
+
+
 def test_a_pause_for_want_of_capacity_is_waited_for(server, backend, prompts, params):
     policy = backend()
     server.failures.paused_polls = 3

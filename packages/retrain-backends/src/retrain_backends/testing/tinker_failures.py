@@ -52,6 +52,7 @@ class Failures:
       failed_forward_backwards: so many `forward_backward` futures do, without a gradient.
       failed_optim_steps: so many `optim_step` futures do, without a step.
       failed_saves: so many futures of saving do.
+      short_answers: so many answers of `forward` and `forward_backward` lack their last output.
       category: whose fault these failed futures are: "server", "user" or "unknown".
       paused_polls: so many polls for a future's result are told to try again, as when the service
         has no capacity ("paused_capacity").
@@ -73,6 +74,7 @@ class Failures:
     failed_forward_backwards: int = 0
     failed_optim_steps: int = 0
     failed_saves: int = 0
+    short_answers: int = 0
     category: str = "server"
     paused_polls: int = 0
     sample_delay_s: float = 0.0

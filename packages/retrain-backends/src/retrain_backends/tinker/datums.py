@@ -96,6 +96,8 @@ def completion_logprobs(
     Raises:
       ValueError: it sent another number of them.
     """
+    if len(outputs) != len(lengths):
+        raise ValueError(f"{len(outputs)} outputs for {len(lengths)} completions")
     found = []
     for output, length in zip(outputs, lengths, strict=True):
         logprobs = np.asarray(output["logprobs"].tolist(), np.float64)

@@ -143,7 +143,18 @@ class Service:
         outputs = [
             output for future in submitted for output in self.wait(future, doing).loss_fn_outputs
         ]
-        return completion_logprobs(outputs, [len(tokens_T) for tokens_T in completions])
+        return self.logprobs(outputs, [len(tokens_T) for tokens_T in completions], doing)
+
+    def logprobs(
+        self, outputs: Sequence[Mapping[str, Any]], lengths: Sequence[int], doing: str
+    ) -> list[Floats]:
+        """The log-probs of completions of these lengths, out of what the service sent for them.
+
+        Raises:
+          RunError: it sent another number of them.
+        """
+        with _telling(self.endpoint, doing, GO_ON):
+            return completion_logprobs(outputs, lengths)
 
     def adapter_urls(self, trainer: Trainer, name: str, path: str) -> Mapping[str, str]:
         """Where the files of an adapter can be fetched, by name; "" is an archive of them all.

@@ -10,7 +10,6 @@ import tinker
 from retrain_backends.config import RunConfig
 from retrain_backends.tinker.datums import (
     ServiceLoss,
-    completion_logprobs,
     datums_to_train,
     parts,
 )
@@ -62,7 +61,7 @@ class Updater:
         loss before it takes the step.
 
         Raises:
-          RunError: the service failed.
+          RunError: the service failed, or sent something else.
         """
         doing = f"training step {batch.step}"
         started = perf_counter()
@@ -84,7 +83,7 @@ class Updater:
         self._service.wait(step, doing)
         lengths = np.diff(batch.token_offsets_n).tolist()
         return Update(
-            np.concatenate(completion_logprobs(outputs, lengths)),
+            np.concatenate(self._service.logprobs(outputs, lengths, doing)),
             sum(datum.model_input.length for datum in datums),
             {"gradient": found_at - started, "update": perf_counter() - found_at},
         )
