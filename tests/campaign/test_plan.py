@@ -64,6 +64,18 @@ def test_how_runs_are_carried_out_changes_no_byte_of_them():
     assert [dump_config(run.config) for run in one] == [dump_config(run.config) for run in other]
 
 
+def test_a_run_is_told_what_its_condition_is_called():
+    runs = plan_runs(campaign([RULE, {**RULE, "name": "slow"}], seeds=[1]))
+    assert [run.config.logging.condition for run in runs] == ["grpo+none", "slow"]
+
+
+@pytest.mark.parametrize("key", ["condition", "wandb_run_name", "wandb_group"])
+def test_a_file_does_not_name_its_runs(key):
+    line = rf"c.toml: \[logging\] {key} is `mine`, but .* grouped by condition; leave it out"
+    with pytest.raises(ConfigError, match=line):
+        campaign([RULE], {"logging": {key: "mine"}})
+
+
 def test_wandb_is_told_the_condition_and_the_seed():
     tables = {"logging": {"wandb_project": "p", "wandb_tags": "mine"}}
     told = plan_runs(campaign([RULE], tables, seeds=[3]))[0].config.logging

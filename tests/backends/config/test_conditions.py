@@ -108,6 +108,17 @@ def test_conditions_survive_toml(tmp_path):
             ],
         ),
         (
+            "[[c]]\nlogging = { condition = 'x', wandb_run_name = 'y', wandb_group = 'z' }",
+            [
+                "number 1: [logging] condition cannot be set here: name, without the table, is "
+                "what the condition is called",
+                "number 1: [logging] wandb_run_name cannot be set here: a run is called by its "
+                "condition and its seed",
+                "number 1: [logging] wandb_group cannot be set here: the runs of a condition are "
+                "a group",
+            ],
+        ),
+        (
             "[[c]]\nresume.from = 'there'",
             ["number 1: [resume] cannot be set here: it is the campaign's as a whole"],
         ),

@@ -133,6 +133,7 @@ DEFAULTS = {
     "resume": {"from": ""},
     "logging": {
         "log_dir": "logs/train",
+        "condition": "",
         "wandb_project": "",
         "wandb_run_name": "",
         "wandb_entity": "",

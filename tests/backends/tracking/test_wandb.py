@@ -146,18 +146,19 @@ def assert_complete(history, directory: Path) -> None:
 
 
 def test_a_run_is_tracked(run_in, tmp_path, wandb_records):
-    done = run_in("--wandb-tags", "maxrl, seed3,", "--wandb-group", "rules", "--wandb-entity", "me")
+    told = ["--wandb-tags", "maxrl, seed3,", "--wandb-group", "rules", "--wandb-entity", "me"]
+    done = run_in(*told, "--condition", "slow")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line for line in done.stdout.splitlines() if "wandb" in line] == [
         line for line in done.stdout.splitlines() if line.startswith("wandb: offline; `wandb sync ")
     ]
     [records] = wandb_records(tmp_path).values()
     run = run_of(records)
-    assert (run.project, run.entity, run.display_name) == ("arithmetic", "me", "maxrl+gtpo_sepa")
+    assert (run.project, run.entity, run.display_name) == ("arithmetic", "me", "slow")
     assert (run.run_group, list(run.tags)) == ("rules", ["maxrl", "seed3"])
     settings = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert settings.keys() - {"_wandb"} == SETTINGS
-    assert (settings["seed"], settings["max_steps"], settings["backend"]) == (3, 7, "fake")
+    assert (settings["seed"], settings["max_steps"], settings["condition"]) == (3, 7, "slow")
     history = history_of(records)
     assert_complete(history, tmp_path / "run")
     assert {name for _, row in history for name in row if name.startswith("train/")} == {

@@ -167,6 +167,14 @@ def test_metrics_hold_every_figure(make_config):
     assert first["ratio_max"] == pytest.approx(1.0)
 
 
+def test_records_call_the_rule_as_they_are_told(make_config):
+    told = {"reward.type": plugin(FirstSymbol), "logging.condition": "slow"}
+    summary = train(make_config(told))
+    files = ("metrics.jsonl", "emergence/steps.jsonl")
+    rows = [row for file in files for row in rows_of(summary.run_dir / file)]
+    assert {summary.condition, *(row["condition"] for row in rows)} == {"slow"}
+
+
 def test_emergence_files(make_config):
     summary = train(make_config({"reward.type": plugin(FirstSymbol), "training.max_steps": 1}))
     [step] = rows_of(summary.run_dir / "emergence/steps.jsonl")

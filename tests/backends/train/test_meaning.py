@@ -14,6 +14,7 @@ def settings(**changes):
         ("training.max_steps", "free"),
         ("training.keep_last", "free"),
         ("logging.wandb_tags", "free"),
+        ("logging.condition", "free"),
         ("eval.every", "free"),
         ("health.warn_entropy", "free"),
         ("backend.devices", "inexact"),

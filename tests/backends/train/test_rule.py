@@ -112,6 +112,8 @@ def test_two_bounds_of_one_ratio_are_refused():
 
 def test_condition_names_the_rule():
     config = load_config(None, {"algorithm.advantage_mode": "grpo"})
-    assert condition(config.algorithm) == "grpo+gtpo_sepa"
+    assert condition(config) == "grpo+gtpo_sepa"
     plugin = load_config(None, {"algorithm.algorithm_mode": "mine.rule"})
-    assert condition(plugin.algorithm) == "mine.rule"
+    assert condition(plugin) == "mine.rule"
+    named = load_config(None, {"algorithm.algorithm_mode": "mine.rule", "logging.condition": "b"})
+    assert condition(named) == "b"

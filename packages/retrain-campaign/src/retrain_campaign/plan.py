@@ -96,7 +96,8 @@ def campaign_of(config: RunConfig, path: Path) -> Campaign:
     `max_steps` of `[campaign]` counts before that of `[training]`, if it is written.
 
     Raises:
-      ConfigError: all conditions would be one rule, or two runs would have one name.
+      ConfigError: all conditions would be one rule, two runs would have one name, or the file
+        names what the campaign names itself.
     """
     settings = config.campaign or CampaignConfig()
     max_steps = settings.max_steps
@@ -118,7 +119,8 @@ def campaign_of(config: RunConfig, path: Path) -> Campaign:
     )
     settings = settings.model_copy(update={"max_steps": max_steps, "conditions": conditions})
     campaign = Campaign(path=path, base=base, settings=settings, squeeze=config.squeeze)
-    if problems := [*_one_rule(campaign), *_one_name(campaign), *_one_purpose(campaign)]:
+    checks = (_one_rule, _one_name, _one_purpose, _no_names)
+    if problems := [problem for check in checks for problem in check(campaign)]:
         raise ConfigError(*(f"{path}: {problem}" for problem in problems))
     return campaign
 
@@ -150,7 +152,7 @@ def run_name(condition: ConditionConfig, seed: int) -> str:
 def _planned(condition: ConditionConfig, rule: RunConfig, seed: int, directory: Path) -> PlannedRun:
     label, name = label_of(condition), run_name(condition, seed)
     logging, backend = rule.logging, rule.backend
-    told = {"log_dir": (directory / RUNS / name).as_posix()}
+    told = {"log_dir": (directory / RUNS / name).as_posix(), "condition": label}
     if logging.wandb_project:
         tags = f"{label},seed{seed}" + (f",{logging.wandb_tags}" if logging.wandb_tags else "")
         told |= {"wandb_run_name": name, "wandb_group": label, "wandb_tags": tags}
@@ -189,6 +191,16 @@ def _one_purpose(campaign: Campaign) -> Iterator[str]:
             "[campaign]; leave out adapter_path to analyse the first adapter of the campaign, or "
             "use `retrain squeeze ADAPTER`"
         )
+
+
+def _no_names(campaign: Campaign) -> Iterator[str]:
+    """What the file calls all of its runs would be lost: each has a name of its own."""
+    for key in ("condition", "wandb_run_name", "wandb_group"):
+        if value := getattr(campaign.base.logging, key):
+            yield (
+                f"[logging] {key} is `{value}`, but the runs of a campaign are named by condition "
+                "and seed, and grouped by condition; leave it out"
+            )
 
 
 def _one_name(campaign: Campaign) -> Iterator[str]:

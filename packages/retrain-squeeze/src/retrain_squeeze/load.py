@@ -15,7 +15,7 @@ from retrain_squeeze.problems import Origin, clashes, did_you_mean, problems_of
 # Keys of tables that an analysis shares with training runs, and has no use for.
 OF_TRAINING: Mapping[str, frozenset[str]] = {
     "model": frozenset({"model", "lora_rank"}),
-    "logging": frozenset({"log_dir", "strategic_grams"}),
+    "logging": frozenset({"log_dir", "condition", "strategic_grams"}),
 }
 
 

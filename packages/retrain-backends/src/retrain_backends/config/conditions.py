@@ -18,6 +18,9 @@ _TAKEN = {
     "algorithm.transform_mode": "write transform_mode without the table",
     "training.seed": "every condition runs under all seeds of [campaign]",
     "logging.log_dir": "each run writes into a directory of its own",
+    "logging.condition": "name, without the table, is what the condition is called",
+    "logging.wandb_run_name": "a run is called by its condition and its seed",
+    "logging.wandb_group": "the runs of a condition are a group",
     "backend.adapter_path": "each run writes into a directory of its own",
     "backend.throttle_dir": "all runs of a campaign share one",
 }

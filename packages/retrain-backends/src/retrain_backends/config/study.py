@@ -53,11 +53,16 @@ class LoggingConfig(Section):
     """Where a run's records go."""
 
     log_dir: Text = Field(default="logs/train", description="Directory of the run's logs.")
+    condition: str = Field(
+        default="",
+        description="What the run's records call its learning rule. Empty: "
+        "`{advantage_mode}+{transform_mode}`, or the `algorithm_mode`.",
+    )
     wandb_project: str = Field(
         default="", description="Weights & Biases project. Empty: no Weights & Biases."
     )
     wandb_run_name: str = Field(
-        default="", description="Name of the run there. Empty: the condition's label."
+        default="", description="Name of the run there. Empty: the condition."
     )
     wandb_entity: str = Field(default="", description="Team or user there.")
     wandb_group: str = Field(default="", description="Group of the run there.")

@@ -144,7 +144,7 @@ def _build(
     view = stack.enter_context(step_view(console, config.training.max_steps))
     return Run(
         config=config,
-        condition=condition(config.algorithm),
+        condition=condition(config),
         directory=place.directory,
         start=place.saved.train_state,
         restored=restored,
@@ -178,14 +178,14 @@ def declared_capabilities(name: str) -> Capabilities:
 
 
 def _title(config: RunConfig) -> str:
-    name, seed = condition(config.algorithm), config.training.seed
+    name, seed = condition(config), config.training.seed
     return f"{name}, seed {seed}: {config.model.model} on {config.backend.backend}"
 
 
 @contextmanager
 def _journal(config: RunConfig, place: Place, console: Console) -> Iterator[Journal]:
     """The logs of the run, whose rows its trackers get too; those that are there already first."""
-    name = condition(config.algorithm)
+    name = condition(config)
     tracked = TrackedRun(
         directory=place.directory,
         name=name,

@@ -116,7 +116,7 @@ def _is_tinker(config: RunConfig) -> bool:
 
 def _run(config: RunConfig, capabilities: Capabilities | None) -> Rows:
     training, algorithm = config.training, config.algorithm
-    yield "condition", condition(algorithm)
+    yield "condition", condition(config)
     if algorithm.algorithm_mode:
         yield "rule", _first_line("algorithm", algorithm.algorithm_mode)
     else:

@@ -20,6 +20,7 @@ _FREE = (
     "training.max_steps",
     "training.save_every",
     "training.keep_*",
+    "logging.condition",
     "logging.wandb_*",
     "backend.adapter_path",
     "backend.max_concurrent",

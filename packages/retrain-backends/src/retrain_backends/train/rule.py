@@ -119,9 +119,11 @@ def pooled_entropy(samples: Samples, kind: str) -> EntropyStats:
     return entropy_stats(h_t, samples.planning_t[sampled_t])
 
 
-def condition(algorithm: AlgorithmConfig) -> str:
-    """The name of the learning rule in logs: `maxrl+gtpo_sepa`, or the plugin's."""
-    return algorithm.algorithm_mode or f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
+def condition(config: RunConfig) -> str:
+    """What the run's records call its rule: its own word, `maxrl+gtpo_sepa`, or the plugin."""
+    algorithm = config.algorithm
+    parts = f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
+    return config.logging.condition or algorithm.algorithm_mode or parts
 
 
 def _part(kind: str, name: str, builtins: Mapping[str, Any]) -> Any:
