@@ -1,5 +1,8 @@
 import contextlib
 import io
+import subprocess
+import sys
+from subprocess import PIPE
 
 import pytest
 from rich.console import Console
@@ -94,6 +97,21 @@ def test_elsewhere_a_line_an_event(ledger):
         "grpo+none_s2: started, process 7",
         "[2/4] maxrl+none_s1: failed: its loss is not finite",
     ]
+
+
+def test_a_closed_output_costs_the_display_only():
+    program = (
+        "import sys; from retrain_campaign.console import LastingConsole\n"
+        "console = LastingConsole()\n"
+        "sys.stdin.read()\n"
+        "console.print('one'); console.print('two'); print('alive', file=sys.stderr)"
+    )
+    told = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **told) as process:
+        process.stdout.close()  # before it is told to print
+        process.stdin.close()
+        assert process.stderr.read() == b"alive\n"
+    assert process.returncode == 0
 
 
 def entry(**values):

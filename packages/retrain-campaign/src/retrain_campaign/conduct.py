@@ -21,7 +21,7 @@ from retrain_campaign.compare import (
     draw_campaign,
     missing_lines,
 )
-from retrain_campaign.console import print_failures
+from retrain_campaign.console import LastingConsole, print_failures
 from retrain_campaign.controller import Controller
 from retrain_campaign.directory import earlier_directory, new_directory, where_its_runs_work
 from retrain_campaign.executors.protocol import Executor, Job
@@ -64,7 +64,7 @@ def _conduct(campaign: Campaign, directory: Path, *, goes_on: bool) -> int:
     name = campaign.settings.executor
     kind = load_object(EXECUTORS[name], f"campaign.executor: `{name}`")
     executor: Executor = kind.from_campaign(campaign)
-    console = Console(highlight=False)
+    console = LastingConsole(highlight=False)
     squeeze = _squeeze_to_do(campaign, directory, goes_on=goes_on)
     if not goes_on:
         check_room(plan, directory, free_at(directory))

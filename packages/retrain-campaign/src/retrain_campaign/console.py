@@ -1,5 +1,7 @@
 """What a campaign shows without a terminal, a line an event, and what it shows in the end."""
 
+import os
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
@@ -12,6 +14,17 @@ from rich.text import Text
 from retrain_backends.tracking.console import print_lines
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import RunEntry
+
+
+class LastingConsole(Console):
+    """Goes on in silence when nobody reads any more, as after `| head`: the runs count for more."""
+
+    def on_broken_pipe(self) -> None:
+        """Show nothing from now on, and have nothing to flush at the end."""
+        self.quiet = True
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
 
 
 class PlainView:
