@@ -89,6 +89,9 @@ def test_flags_change_a_campaign_that_is_gone_on_with(here):
         ("c.toml --campaign-executor rya", r'must be one of "process", "ray", "slurm"; did you'),
         ("logs/single", r"logs/single: is no campaign \(it has no manifest.json of one\)"),
         ("c.toml --resume logs/single", r"logs/single: is no campaign"),
+        ("--config", r"--config: needs a file; write --config FILE.toml"),
+        ("--config= --seeds 1", r"--config: needs a file"),
+        ("--config --seeds 1,2", r"--config: needs a file"),
         ("missing.toml", r"missing.toml: no such file"),
     ],
 )

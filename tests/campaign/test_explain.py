@@ -1,8 +1,8 @@
 import pytest
 
 from retrain_backends.errors import ConfigError
-from retrain_campaign.disk import adapter_bytes, room_of
-from retrain_campaign.explain import explain_campaign, size, span
+from retrain_campaign.disk import adapter_bytes, room_of, size
+from retrain_campaign.explain import explain_campaign, span
 from retrain_campaign.plan import load_campaign
 
 FILE = """
@@ -66,6 +66,7 @@ def test_what_a_campaign_would_do(campaign):
     assert "about 6 x start + 90 x a step, divided by 2 at once" in time
     assert f"tokens: {90 * 4 * 8 * 16:,} sampled at most" in time
     assert "--campaign-seeds 1" in time
+    assert "20 steps under one seed (but 20 of `slow`, by its own training.max_steps)," in time
 
 
 def test_judged_by_an_earlier_campaign(campaign, tmp_path, leave_campaign):

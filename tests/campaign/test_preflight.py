@@ -78,7 +78,7 @@ def test_no_room_is_told_before_anything_starts():
     tables = {"model": {"model": "builtin:tiny-arithmetic"}}
     runs = plan(RULE, tables=tables)
     check_room(runs, Path("logs/c"), 10**9)
-    line = r"logs/c: 0.0 GB are free, but the checkpoints of 2 runs need 0.0 GB; make room, name an"
+    line = r"logs/c: 1 kB are free, but the checkpoints of 2 runs need 32.4 MB; make room, name an"
     with pytest.raises(ConfigError, match=line):
         check_room(runs, Path("logs/c"), 1000)
 

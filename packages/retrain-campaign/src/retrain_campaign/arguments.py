@@ -62,7 +62,7 @@ def read_campaign_arguments(arguments: Sequence[str]) -> Asked:
       ConfigError: holds a line for every mistake in the flags and the file.
     """
     goes_on, directory, rest = _taken_resume(arguments)
-    older = any(word.partition("=")[0] == _CONFIG for word in rest)
+    older = _names_file(rest)
     execute = _EXECUTE in rest or not older
     rest = [_renamed(word) for word in rest if word not in (_EXECUTE, _CONFIG)]
     read = read_arguments(rest)
@@ -94,6 +94,18 @@ def _taken_resume(arguments: Sequence[str]) -> tuple[bool, Path | None, list[str
         taken = 2 if value and "=" not in word else 1
         return True, Path(value) if value else None, rest[:index] + rest[index + taken :]
     return False, None, rest
+
+
+def _names_file(arguments: Sequence[str]) -> bool:
+    """Whether the older command line is used, which names its file by a flag."""
+    for index, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name == _CONFIG:
+            file = value if equals else "".join(arguments[index + 1 : index + 2])
+            if not file or file.startswith("-"):
+                raise ConfigError(f"{_CONFIG}: needs a file; write {_CONFIG} FILE.toml")
+            return True
+    return False
 
 
 def _renamed(word: str) -> str:

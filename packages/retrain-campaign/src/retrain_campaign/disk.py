@@ -68,6 +68,15 @@ def room_of(config: RunConfig, pilot: Sequence[PilotRun] = ()) -> Room:
     )
 
 
+def size(count: float) -> str:
+    """Bytes as a person says them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
 def adapter_bytes(model: str, rank: int) -> int | None:
     """Bytes of a LoRA adapter of the query, key, value, output, gate, up and down projections.
 

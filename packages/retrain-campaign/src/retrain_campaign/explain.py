@@ -6,12 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from retrain_backends.config import label_of
 from retrain_backends.errors import ConfigError
 from retrain_backends.train.explain import Chapter, Explanation
 from retrain_backends.train.forecast import evaluation_steps
 from retrain_campaign.capacity import Capacity, capacity_of, this_machine
 from retrain_campaign.directory import new_directory, where_its_runs_work
-from retrain_campaign.disk import Room, room_of
+from retrain_campaign.disk import Room, room_of, size
 from retrain_campaign.forecast import Forecast, Load, forecast
 from retrain_campaign.pilot import PilotRun, measure_pilot
 from retrain_campaign.plan import Campaign, PlannedRun, plan_runs
@@ -200,7 +201,13 @@ def _formula_rows(campaign: Campaign, plan: Sequence[PlannedRun], workers: int) 
     share = f", divided by {workers:,} at once" if workers > 1 else ""
     yield "wall time", f"about {len(plan):,} x start + {steps:,} x a step{asked}{share}"
     yield "tokens", f"{steps * completions * training.max_tokens:,} sampled at most"
-    yield "a pilot", f"measures what is not known: {_PILOT_STEPS} steps under one seed,"
+    own = [
+        f"{training['max_steps']} of `{label_of(condition)}`"
+        for condition in campaign.conditions
+        if "max_steps" in (training := condition.overrides.get("training", {}))
+    ]
+    but = f" (but {_listed(own)}, by its own training.max_steps)" if own else ""
+    yield "a pilot", f"measures what is not known: {_PILOT_STEPS} steps under one seed{but},"
     pilot = f"--campaign-max-steps {_PILOT_STEPS} --campaign-seeds {campaign.seeds[0]}"
     yield "", f"retrain {campaign.path} {pilot} --campaign-directory logs/pilot"
     yield "", f"retrain explain {campaign.path} --from logs/pilot"
@@ -227,15 +234,6 @@ def span(seconds: float) -> str:
     return (
         f"{seconds / 3600:,.1f} hours" if seconds < 100 * 3600 else f"{seconds / 86400:,.1f} days"
     )
-
-
-def size(count: float) -> str:
-    """Bytes as a person says them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
 
 
 def _count(number: int, what: str) -> str:

@@ -11,7 +11,7 @@ from retrain_backends.plugins import KINDS, require, resolve
 from retrain_backends.train.build import declared_capabilities
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.rule import build_rule
-from retrain_campaign.disk import room_of
+from retrain_campaign.disk import room_of, size
 from retrain_campaign.plan import PlannedRun
 
 
@@ -54,8 +54,8 @@ def check_room(plan: Sequence[PlannedRun], place: Path, free: int) -> None:
     needed = sum(counts[label] * ((r.total or r.logs) - r.logs) for label, r in rooms.items())
     if needed > free:
         raise ConfigError(
-            f"{place}: {free / 1e9:,.1f} GB are free, but the checkpoints of {len(plan)} runs need "
-            f"{needed / 1e9:,.1f} GB; make room, name another place with campaign.directory, or "
+            f"{place}: {size(free)} are free, but the checkpoints of {len(plan)} runs need "
+            f"{size(needed)}; make room, name another place with campaign.directory, or "
             "keep fewer with training.keep_last"
         )
 
