@@ -95,6 +95,7 @@ def test_tokens_are_counted(backend, prompts, params, to_batch):
     figures = policy.usage().figures
     assert figures["prompt_tokens_charged"] == 5
     assert figures["sampled_tokens_charged"] == len(batch.tokens_t)
+    assert figures["trained_tokens_charged"] == 4 * 5 + len(batch.tokens_t)
     assert figures["queue_s"] == 0.0
     assert policy.usage().figures["sampled_tokens_charged"] == 0
 

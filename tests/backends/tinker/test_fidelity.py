@@ -83,8 +83,13 @@ def test_the_ledger_goes_on(backend, saved):
     before, reference = saved()
     after = resumed(backend)
     after.load(reference)
-    spent = before.usage().figures["sampled_tokens_charged_total"]
-    assert after.usage().figures["sampled_tokens_charged_total"] == spent
+    spent, since = before.usage().figures, after.usage().figures
+    assert since["sampled_tokens_charged_total"] == spent["sampled_tokens_charged_total"]
+    # The reference was scored to recognise the policy, then a copy was trained on it and scored.
+    kept = json.loads((reference.directory / "tinker.json").read_text())["reference"]
+    tokens = sum(map(len, [*kept["prompts"], *kept["completions"]]))
+    more = since["trained_tokens_charged_total"] - spent["trained_tokens_charged_total"]
+    assert more == 3 * tokens
 
 
 def test_time_to_live_is_passed_on(server, backend, tmp_path):

@@ -166,7 +166,7 @@ class TinkerBackend:
         prompts, completions = saved.reference.rows()
         scores = self.score(prompts, completions, 1.0)
         with self._throttle.slot():
-            return measure(self._service, saved, scores)
+            return measure(self._service, saved, scores, self._ledger)
 
     def export_adapter(self, directory: Path) -> str:
         """Have the service keep the adapter for sampling, and download it if that was asked for."""

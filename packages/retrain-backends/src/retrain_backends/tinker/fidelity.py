@@ -9,6 +9,7 @@ import tinker
 
 from retrain_backends.errors import RetrainError, RunError
 from retrain_backends.tinker.datums import datums_without_gradient
+from retrain_backends.tinker.ledger import Ledger
 from retrain_backends.tinker.saved import SavedTrainer
 from retrain_backends.tinker.service import Service
 from retrain_backends.types import Floats, Restored
@@ -18,13 +19,16 @@ _ROUNDED = 0.05  # nats: bfloat16 arithmetic, done in other batches
 _PROBE_LR = 1e-2  # moves every weight by about that much, far more than rounding
 
 
-def measure(service: Service, saved: SavedTrainer, scores: list[Floats]) -> Restored:
+def measure(
+    service: Service, saved: SavedTrainer, scores: list[Floats], ledger: Ledger
+) -> Restored:
     """Compare a restored trainer with the one that was saved.
 
     Args:
       service: where both are.
       saved: what was kept of the one that was saved.
       scores: the restored trainer's log-probs of the completions of `saved.reference`.
+      ledger: gets the tokens of looking at the optimiser.
 
     Raises:
       RunError: it is another policy.
@@ -39,7 +43,7 @@ def measure(service: Service, saved: SavedTrainer, scores: list[Floats]) -> Rest
         )
     policy = f"the log-probs of the saved policy differ by {distance:.1g} nats a token"
     try:
-        moved = _moved_by_momentum(service, saved)
+        moved = _moved_by_momentum(service, saved, ledger)
     except RetrainError as error:
         return Restored("approximate", f"{policy}; the optimiser could not be looked at ({error})")
     if moved <= max(2 * distance, _SAME):
@@ -50,7 +54,7 @@ def measure(service: Service, saved: SavedTrainer, scores: list[Floats]) -> Rest
     return Restored("exact" if distance <= _SAME else "approximate", f"{policy}; {kept}")
 
 
-def _moved_by_momentum(service: Service, saved: SavedTrainer) -> float:
+def _moved_by_momentum(service: Service, saved: SavedTrainer, ledger: Ledger) -> float:
     """How far a step without a gradient moves the log-probs, nats."""
     prompts, completions = saved.reference.rows()
     other = service.saved_trainer(saved.path, with_optimizer=True)
@@ -61,4 +65,6 @@ def _moved_by_momentum(service: Service, saved: SavedTrainer) -> float:
     step = other.optim_step(tinker.AdamParams(learning_rate=_PROBE_LR))
     service.wait(backward, doing)
     service.wait(step, doing)
-    return saved.reference.distance(service.score(other, prompts, completions))
+    scores = service.score(other, prompts, completions)
+    ledger.add(trained=2 * sum(map(len, [*prompts, *completions])))
+    return saved.reference.distance(scores)

@@ -84,7 +84,7 @@ class Updater:
         lengths = np.diff(batch.token_offsets_n).tolist()
         return Update(
             np.concatenate(self._service.logprobs(outputs, lengths, doing)),
-            sum(datum.model_input.length for datum in datums),
+            sum(datum.model_input.length + 1 for datum in datums),  # inputs lack the last token
             {"gradient": found_at - started, "update": perf_counter() - found_at},
         )
 
