@@ -142,6 +142,17 @@ def test_runs_and_campaigns_survive_their_files(tmp_path_factory, tables, seeds)
     assert dump_config(again.config) == dump_config(made.config)
 
 
+@pytest.mark.parametrize(("length", "allowed"), [(197, True), (198, False)])
+def test_the_name_of_a_run_fits_into_a_file_system(length, allowed):
+    conditions = [{**RULE, "name": "a" * length}]
+    if allowed:
+        assert len(plan_runs(campaign(conditions, seeds=[1]))[0].name) == 200
+        return
+    line = r"`aaaaaaaaaaaaaaaaaaaa…` would be the name of a run, of 201 bytes; at most 200 are"
+    with pytest.raises(ConfigError, match=line):
+        campaign(conditions, seeds=[1])
+
+
 def test_an_analysis_of_a_given_adapter_is_no_campaign():
     tables = {"campaign": {}, "squeeze": {"adapter_path": "somewhere"}}
     with pytest.raises(ConfigError, match="adapter_path asks for an analysis") as caught:

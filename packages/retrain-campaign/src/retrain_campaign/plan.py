@@ -20,6 +20,7 @@ from retrain_backends.errors import ConfigError
 DEFAULT_DIRECTORY = Path("logs/campaign")
 RUNS = "runs"
 THROTTLE = "tinker_throttle"
+_LONGEST_NAME = 200  # bytes; file systems take 255, of which some are for what is written beside
 
 # What each step from GRPO to MaxRL with GTPO and SEPA adds.
 ABLATION = (
@@ -204,11 +205,18 @@ def _no_names(campaign: Campaign) -> Iterator[str]:
 
 
 def _one_name(campaign: Campaign) -> Iterator[str]:
-    """Directories need names that differ, on file systems that know no capitals too."""
+    """Directories need names that differ, without capitals too, and that are not too long."""
     names = Counter(run_name(condition, 0).lower() for condition in campaign.conditions)
     for condition in campaign.conditions:
         if names[run_name(condition, 0).lower()] > 1:
             yield (
                 f"[[campaign.conditions]] `{label_of(condition)}` and another condition would "
                 "share a directory; give them names that differ, with name"
+            )
+        longest = max((run_name(condition, seed) for seed in campaign.seeds), key=len)
+        if (size := len(longest.encode())) > _LONGEST_NAME:
+            yield (
+                f"[[campaign.conditions]] `{longest[:20]}…` would be the name of a run, of {size} "
+                f"bytes; at most {_LONGEST_NAME} are allowed: give the condition a shorter one, "
+                "with name"
             )
