@@ -76,6 +76,7 @@ def test_what_a_service_does_otherwise(explain):
     code, page = explain(TINKER)
     assert code == 0
     assert "lora.alpha cannot be set" in page
+    assert "lora.dropout cannot be set" in page
     assert "samples at 0.5, but trains and scores at 1" in page
     assert "recorded as resume_fidelity" in page
 

@@ -64,13 +64,15 @@ def test_defaults_are_available():
 
 
 def test_clashes_with_the_backend_are_refused_at_once():
-    config = load_config(None, {"algorithm.uncertainty_kind": "shannon_entropy", "lora.alpha": 8.0})
+    settings = {"lora.alpha": 8.0, "lora.dropout": 0.1}
+    config = load_config(None, {"algorithm.uncertainty_kind": "shannon_entropy", **settings})
     refuse_clashes(config, Capabilities(entropy=True, lora_alpha=True, resume="exact"))
     with pytest.raises(ConfigError) as caught:
-        refuse_clashes(config, Capabilities(entropy=False, lora_alpha=False, resume="exact"))
-    entropy, alpha = caught.value.problems
+        refuse_clashes(config, Capabilities(False, False, "exact", lora_dropout=False))
+    entropy, alpha, dropout = caught.value.problems
     assert entropy.startswith("algorithm.uncertainty_kind: `shannon_entropy`")
     assert alpha.startswith("lora.alpha")
+    assert dropout.startswith("lora.dropout")
 
 
 def test_a_run_analyses_its_own_adapter_only():

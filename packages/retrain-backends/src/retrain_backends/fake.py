@@ -73,7 +73,7 @@ class FakeTraining:
 class FakeBackend:
     """A table of logits, shape (buckets, positions, vocab_size), as a backend."""
 
-    capabilities = Capabilities(entropy=True, lora_alpha=False, resume="exact")
+    capabilities = Capabilities(entropy=True, lora_alpha=False, resume="exact", lora_dropout=False)
 
     def __init__(self, options: FakeOptions, training: FakeTraining, seed: int) -> None:
         shape = (options.buckets, options.positions, options.vocab_size)

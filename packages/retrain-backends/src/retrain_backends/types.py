@@ -157,6 +157,7 @@ class StepResult:
 class Capabilities:
     """What a backend can do; checked when a run is built, before any model is loaded.
 
+    `lora_alpha`, `lora_dropout`: whether these settings are heeded.
     `resume`: "exact" continues bit for bit, "approximate" with the same weights and optimiser only.
     `temperature`: whether `train_step` and `score` divide logits by the sampling temperature; if
     not, both are at temperature 1 whatever they are asked for.
@@ -166,6 +167,7 @@ class Capabilities:
     lora_alpha: bool
     resume: Literal["exact", "approximate"]
     temperature: bool = True
+    lora_dropout: bool = True
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,11 @@ class TinkerBackend:
     """
 
     capabilities = Capabilities(
-        entropy=False, lora_alpha=False, resume="approximate", temperature=False
+        entropy=False,
+        lora_alpha=False,
+        resume="approximate",
+        temperature=False,
+        lora_dropout=False,
     )
 
     def __init__(self, service: Service, config: RunConfig, options: TinkerOptions) -> None:

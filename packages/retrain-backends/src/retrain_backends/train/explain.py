@@ -177,6 +177,8 @@ def _differences(config: RunConfig, capabilities: Capabilities) -> Rows:
     temperature = config.training.temperature
     if not capabilities.lora_alpha:
         yield "lora.alpha", "cannot be set: the backend chooses the scale of the adapter itself"
+    if not capabilities.lora_dropout:
+        yield "lora.dropout", "cannot be set: the backend trains without dropout"
     if not capabilities.entropy:
         yield "entropy", "not reported; uncertainty is that of the sampled token"
     if capabilities.temperature:

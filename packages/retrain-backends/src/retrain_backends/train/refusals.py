@@ -26,6 +26,8 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
         )
     if config.lora.alpha and not capabilities.lora_alpha:
         problems.append(f"lora.alpha: {backend} chooses it itself; leave it at 0")
+    if config.lora.dropout and not capabilities.lora_dropout:
+        problems.append(f"lora.dropout: {backend} trains without dropout; leave it at 0")
     if config.squeeze and config.squeeze.adapter_path:
         problems.append(
             f"squeeze.adapter_path: `{config.squeeze.adapter_path}` is analysed, which trains "
