@@ -1,5 +1,6 @@
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def updates(path):
     adapter = read_adapter(path)
     found = {}
     for module in adapter.modules:
-        a, b = map(decode, adapter.stored(module))
+        a, b = (decode(factor[:]) for factor in adapter.stored(module))
         found[module.name] = module.scale * b @ a
     return found
 
@@ -290,6 +291,21 @@ def test_where_nothing_can_be_written(save_adapter, factors, tmp_path):
         compress_adapter(path, tmp_path / "file" / "out", 2)
     line = f"output_path `{tmp_path / 'file' / 'out'}` cannot be written"
     assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize("shape", [(300_000, 3), (3, 300_000)])
+def test_memory_does_not_grow_with_a_module(save_adapter, factors, tmp_path, shape):
+    path = save_adapter(factors({"q": shape}, rank=16), r=16)
+    tracemalloc.start()
+    try:
+        analyze_adapter(path)
+        compress_adapter(path, tmp_path / "out", 16)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < (path / "adapter_model.safetensors").stat().st_size / 4
+    (before,), (after,) = (updates(p).values() for p in (path, tmp_path / "out"))
+    np.testing.assert_allclose(after, before, atol=1e-4)
 
 
 def test_progress_counts_the_modules(save_adapter, factors, tmp_path):

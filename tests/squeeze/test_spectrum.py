@@ -33,10 +33,23 @@ def singular_values(a, b):
 
 def factors(a, b, rank):
     mix_a, mix_b = best_mixing(*triangles(a, b), rank)
-    return mixed_a(a, mix_a, np.asarray), mixed_b(b, mix_b, np.asarray)
+    new_a, new_b = np.full((rank, a.shape[1]), np.nan), np.full((len(b), rank), np.nan)
+    for column, block in mixed_a(a, mix_a):
+        new_a[:, column : column + block.shape[1]] = block
+    for row, block in mixed_b(b, mix_b):
+        new_b[row : row + len(block)] = block
+    return new_a, new_b
 
 
-SHAPES = [(2500, 300, 8), (7, 9, 7), (20, 3, 8), (3, 20, 8), (1, 1, 1), (2100, 150, 130)]
+SHAPES = [
+    (2500, 300, 8),
+    (7, 9, 7),
+    (20, 3, 8),
+    (3, 20, 8),
+    (1, 1, 1),
+    (2100, 150, 130),
+    (4500, 20, 600),
+]
 
 
 @pytest.mark.parametrize(("rows", "columns", "rank"), SHAPES)
@@ -56,6 +69,14 @@ def test_triangles_have_the_same_products(rows, columns, rank):
     r_a, r_b = triangles(a, b)
     np.testing.assert_allclose(r_a.T @ r_a, a @ a.T, atol=1e-9)
     np.testing.assert_allclose(r_b.T @ r_b, b.T @ b, atol=1e-9)
+
+
+def test_triangles_of_a_very_tall_factor_are_as_small():
+    a, b = pair(60_000, 20_000, 8)
+    r_a, r_b = triangles(a, b)
+    assert (r_a.shape, r_b.shape) == ((8, 8), (8, 8))
+    np.testing.assert_allclose(r_a.T @ r_a, a @ a.T, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(r_b.T @ r_b, b.T @ b, rtol=1e-9, atol=1e-9)
 
 
 def cancelling(size):

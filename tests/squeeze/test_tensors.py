@@ -66,7 +66,35 @@ def test_tensors_are_read_where_they_lie(tmp_path, dtype, width):
     path.write_bytes(file_of(header, b"abc" + encode(values, dtype).tobytes()))
     file = open_tensors(path)
     assert [tensor.readable for tensor in file.tensors] == [False, True]
-    np.testing.assert_array_equal(decode(file.stored(file.tensors[1])), values.reshape(3, 4))
+    np.testing.assert_array_equal(decode(file.stored(file.tensors[1])[:]), values.reshape(3, 4))
+
+
+@pytest.mark.parametrize("block", [np.s_[1:3, 0:9], np.s_[0:, 1:3], np.s_[2:9, 3:9]])
+def test_blocks_are_read_and_written(tmp_path, block):
+    values = np.arange(20, dtype=np.float32).reshape(5, 2, 2)
+    save_file({"first": np.array(1.0), "x": values}, tmp_path / "in.safetensors")
+    source = open_tensors(tmp_path / "in.safetensors")
+    (tensor,) = (tensor for tensor in source.tensors if tensor.name == "x")
+    matrix, expected = values.reshape(5, 4), np.zeros((5, 4), np.float32)
+    np.testing.assert_array_equal(source.stored(tensor)[block], matrix[block])
+    writer = TensorWriter(tmp_path / "out.safetensors", source.tensors, {})
+    writer.write("x", matrix[block], block[0].start, block[1].start)
+    expected[block] = matrix[block]
+    written = load_file(tmp_path / "out.safetensors")
+    np.testing.assert_array_equal(written["x"], expected.reshape(values.shape))
+    assert written["first"] == 0
+
+
+def test_a_file_that_is_cut_while_it_is_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"x": np.ones((4, 4), np.float32)}, path)
+    file = open_tensors(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(AdapterError, match="became shorter while it was read"):
+        file.stored(file.tensors[0])[:]
+    path.unlink()
+    with pytest.raises(AdapterError, match="cannot be read"):
+        file.stored(file.tensors[0])[:]
 
 
 def test_a_written_file_is_what_safetensors_reads(tmp_path):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retrain_squeeze.errors import AdapterError
 from retrain_squeeze.peft_config import ConfigFile, read_config
-from retrain_squeeze.tensors import Tensor, TensorFile, open_tensors
+from retrain_squeeze.tensors import Matrix, Tensor, TensorFile, open_tensors
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -66,7 +66,7 @@ class Adapter:
         """The highest rank of a module."""
         return max(module.rank for module in self.modules)
 
-    def stored(self, module: LoraModule) -> tuple[NDArray[Any], NDArray[Any]]:
+    def stored(self, module: LoraModule) -> tuple[Matrix, Matrix]:
         """The factors of a module as they are stored, as matrices (rank, in) and (out, rank)."""
         return self.file.stored(module.a), self.file.stored(module.b)
 

@@ -115,7 +115,7 @@ def analyze_adapter(
     `V(k) = sum_{j<=k} s_j^2 / sum s_j^2` of its squared norm. Recommended is the lowest rank of the
     table at which the mean of V over all modules reaches `min_variance_retention`.
 
-    Modules are read one by one, so memory does not grow with the adapter.
+    Factors are read block by block, so memory grows neither with the adapter nor with a module.
 
     Args:
       path: a PEFT directory, with `adapter_config.json` and `adapter_model.safetensors`.

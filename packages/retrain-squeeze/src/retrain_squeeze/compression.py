@@ -20,7 +20,7 @@ from retrain_squeeze.adapter import (
 )
 from retrain_squeeze.engine import Engine, Progress, engine_for, for_each
 from retrain_squeeze.errors import AdapterError, SqueezeConfigError, SqueezeError
-from retrain_squeeze.spectrum import Floats, Stored, best_mixing, mixed_a, mixed_b
+from retrain_squeeze.spectrum import Floats, best_mixing, mixed_a, mixed_b
 from retrain_squeeze.tensors import Tensor, TensorWriter, encode, is_finite
 
 # Programs that serve adapters read the tokenizer beside them, where there is one.
@@ -136,19 +136,19 @@ class _Weights:
         r_a, r_b = self._engine.triangles(a, b)
         check_finite(self._adapter, module, r_a, r_b)
         mix_a, mix_b = best_mixing(r_a, r_b, self._ranks[module.name])
-        new_a = mixed_a(a, mix_a, lambda values: self._stored(module.a, values))
-        new_b = mixed_b(b, mix_b, lambda values: self._stored(module.b, values))
-        self._file.write(module.a.name, new_a)
-        self._file.write(module.b.name, new_b)
+        for column, block in mixed_a(a, mix_a):
+            self._write(module.a, block, column=column)
+        for row, block in mixed_b(b, mix_b):
+            self._write(module.b, block, row=row)
 
-    def _stored(self, tensor: Tensor, values: Floats) -> Stored:
+    def _write(self, tensor: Tensor, values: Floats, row: int = 0, column: int = 0) -> None:
         stored = encode(values, tensor.dtype)
         if not is_finite(stored):
             raise AdapterError(
                 f"{self._adapter.file.path}: the new `{tensor.name}` has numbers too large for "
                 f"{tensor.dtype}; save the adapter as float32 or bfloat16 first"
             )
-        return stored
+        self._file.write(tensor.name, stored, row, column)
 
     def copy_others(self) -> None:
         """Carry over, byte for byte, what is no factor."""

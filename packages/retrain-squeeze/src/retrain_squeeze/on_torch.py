@@ -1,7 +1,10 @@
 """QR on a device that PyTorch drives; what is small stays with numpy. Needs the extra `torch`."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from retrain_squeeze.engine import Engine
 from retrain_squeeze.errors import SqueezeConfigError
@@ -24,7 +27,7 @@ def torch_engine(device: str) -> Engine:
         ) from error
 
     def triangles(a: Stored, b: Stored) -> tuple[Floats, Floats]:
-        return _triangle(a.T, place), _triangle(b, place)
+        return _triangle(a[:].T, place), _triangle(b[:], place)
 
     def squares(a: Stored, b: Stored) -> Floats:
         return squares_of_core(*triangles(a, b))
@@ -32,9 +35,9 @@ def torch_engine(device: str) -> Engine:
     return Engine(squares, triangles, threads=1)
 
 
-def _triangle(stored: Stored, place: torch.device) -> Floats:
+def _triangle(stored: NDArray[Any], place: torch.device) -> Floats:
     """R of a tall matrix, which travels to the device as it is stored."""
     bits = stored.dtype == np.uint16  # of bfloat16
-    moved = torch.from_numpy(np.array(stored.view(np.int16) if bits else stored)).to(place)
+    moved = torch.from_numpy(stored.view(np.int16) if bits else stored).to(place)
     numbers = (moved.view(torch.bfloat16) if bits else moved).double()
     return torch.linalg.qr(numbers, mode="r").R.cpu().numpy()

@@ -6,19 +6,21 @@ A and B are read in blocks, as they are stored; everything is computed in float6
 stored formats are exact. Source: LoRA-Squeeze, arXiv 2602.10993.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrain_squeeze.tensors import decode
+from retrain_squeeze.tensors import Matrix, decode
 
 Floats = NDArray[np.float64]
-Stored = NDArray[Any]
+Stored = NDArray[Any] | Matrix
 
 _BLOCK = 2048  # rows decoded at once: two megabytes at rank 128, which stay in the cache
 _PARTS = 4
+_SLAB = 8 * _BLOCK  # columns taken at once: those of most modules, which lie together in the file
+_GATHERED = 2 * _BLOCK  # rows of triangles, from which on a QR makes one triangle of them
 # Cancellation between A and B, ||A||^2 ||B||^2 / ||BA||^2, up to which Gram matrices will do.
 _MOST_CANCELLED = 1e6
 _EPS = float(np.finfo(np.float64).eps)
@@ -42,7 +44,7 @@ def squared_singular_values(a: Stored, b: Stored) -> Floats:
     gram_a, gram_b = _gram(_columns(a)), _gram(_rows(b))
     most = float(np.trace(gram_a) * np.trace(gram_b))  # ||A||^2 ||B||^2 >= ||BA||^2
     if not np.isfinite(most):
-        return np.full(len(a), np.nan)
+        return np.full(a.shape[0], np.nan)
     eigenvalues, vectors = np.linalg.eigh(gram_a)
     factor = np.sqrt(eigenvalues.clip(0))[:, None] * vectors.T
     squares = np.linalg.eigvalsh(factor @ gram_b @ factor.T)[::-1].clip(0)
@@ -124,14 +126,14 @@ def best_mixing(r_a: Floats, r_b: Floats, rank: int) -> tuple[Floats, Floats]:
     return mix_a, mix_b
 
 
-def mixed_a(a: Stored, mix_a: Floats, store: Callable[[Floats], Stored]) -> Stored:
-    """`A'` with `A'^T = A^T M_a`, shape (k, in), each block as `store` leaves it."""
-    return np.concatenate([store(block @ mix_a) for block in _columns(a)]).T
+def mixed_a(a: Stored, mix_a: Floats) -> Iterator[tuple[int, Floats]]:
+    """`A'` with `A'^T = A^T M_a`, shape (k, in), in blocks of columns with the first of each."""
+    return ((i * _BLOCK, (block @ mix_a).T) for i, block in enumerate(_columns(a)))
 
 
-def mixed_b(b: Stored, mix_b: Floats, store: Callable[[Floats], Stored]) -> Stored:
-    """`B' = B M_b`, shape (out, k), each block as `store` leaves it."""
-    return np.concatenate([store(block @ mix_b) for block in _rows(b)])
+def mixed_b(b: Stored, mix_b: Floats) -> Iterator[tuple[int, Floats]]:
+    """`B' = B M_b`, shape (out, k), in blocks of rows with the first of each."""
+    return ((i * _BLOCK, block @ mix_b) for i, block in enumerate(_rows(b)))
 
 
 def _rounding(r_a: Floats, r_b: Floats) -> float:
@@ -141,12 +143,15 @@ def _rounding(r_a: Floats, r_b: Floats) -> float:
 
 def _rows(stored: Stored) -> Iterator[Floats]:
     """Blocks of a matrix's rows."""
-    return (decode(stored[i : i + _BLOCK]) for i in range(0, len(stored), _BLOCK))
+    return (decode(stored[i : i + _BLOCK]) for i in range(0, stored.shape[0], _BLOCK))
 
 
 def _columns(stored: Stored) -> Iterator[Floats]:
     """Blocks of the rows of its transpose."""
-    return (decode(stored[:, i : i + _BLOCK]).T for i in range(0, stored.shape[1], _BLOCK))
+    for start in range(0, stored.shape[1], _SLAB):
+        slab = stored[:, start : start + _SLAB]
+        for i in range(0, slab.shape[1], _BLOCK):
+            yield decode(slab[:, i : i + _BLOCK]).T
 
 
 def _gram(blocks: Iterator[Floats]) -> Floats:
@@ -155,7 +160,7 @@ def _gram(blocks: Iterator[Floats]) -> Floats:
 
 
 def _triangle(blocks: Iterator[Floats]) -> Floats:
-    """R of the QR of a tall X: of the R of its parts, one below the other.
+    """R of the QR of a tall X: of the R of its parts, one below the other, as they come.
 
     A block is cut into a stack of parts, as numpy lets other threads run during the QR of a stack,
     but not of one matrix with as few columns.
@@ -166,6 +171,8 @@ def _triangle(blocks: Iterator[Floats]) -> Floats:
         padding = np.zeros((-rows % _PARTS, rank))
         stack = np.concatenate([block, padding]).reshape(_PARTS, -1, rank)
         parts.append(_r(stack).reshape(-1, rank))
+        if sum(map(len, parts)) >= _GATHERED:
+            parts = [_r(np.concatenate(parts))]
     return _r(np.concatenate(parts))
 
 

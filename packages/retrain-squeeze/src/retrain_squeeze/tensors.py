@@ -40,6 +40,40 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """A tensor as it is stored, as a matrix of its first dimension by all others.
+
+    Slices are read when they are asked for. They are not mapped: a map of which little is used can
+    cost the memory of all of it. bfloat16 comes as unsigned integers, for `decode`.
+    """
+
+    path: Path
+    dtype: str
+    start: int
+    shape: tuple[int, int]
+
+    def __getitem__(self, index: slice | tuple[slice, slice]) -> NDArray[Any]:
+        spans = index if isinstance(index, tuple) else (index, slice(None))
+        (top, bottom, _), (left, right, _) = (
+            span.indices(size) for span, size in zip(spans, self.shape, strict=True)
+        )
+        values = np.empty((bottom - top, right - left), self.dtype)
+        width = self.shape[1] * values.itemsize
+        start = self.start + top * width + left * values.itemsize
+        try:
+            with self.path.open("rb") as file:
+                for i, part in enumerate(_pieces(values, width)):
+                    file.seek(start + i * width)
+                    if file.readinto(part.data) < part.nbytes:
+                        raise AdapterError(f"{self.path}: became shorter while it was read")
+        except OSError as error:
+            raise AdapterError(
+                f"{self.path}: cannot be read ({error.strerror or error})"
+            ) from error
+        return values
+
+
+@dataclass(frozen=True)
 class TensorFile:
     """A safetensors file whose header has been read."""
 
@@ -47,14 +81,10 @@ class TensorFile:
     tensors: tuple[Tensor, ...]
     metadata: Mapping[str, str]
 
-    def stored(self, tensor: Tensor) -> NDArray[Any]:
-        """The tensor as it is stored, as a matrix of its first dimension by all others.
-
-        It is mapped, not read: its memory is the file's, and is given back with the array.
-        bfloat16 comes as unsigned integers, for `decode`.
-        """
+    def stored(self, tensor: Tensor) -> Matrix:
+        """The tensor as it is stored, to be read block by block."""
         shape = (tensor.shape[0], math.prod(tensor.shape[1:]))
-        return np.memmap(self.path, _STORED[tensor.dtype], "r", tensor.start, shape)
+        return Matrix(self.path, _STORED[tensor.dtype], tensor.start, shape)
 
 
 def open_tensors(path: Path) -> TensorFile:
@@ -115,7 +145,7 @@ def is_finite(stored: NDArray[Any]) -> bool:
 
 
 class TensorWriter:
-    """A new safetensors file, filled tensor by tensor, in any order and from any thread.
+    """A new safetensors file, filled block by block, in any order and from any thread.
 
     Args:
       path: the file.
@@ -140,16 +170,29 @@ class TensorWriter:
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % _LENGTH_BYTES)
         self._path, self._base = path, _LENGTH_BYTES + len(text)
-        self._starts = starts
+        self._starts, self._tensors = starts, {tensor.name: tensor for tensor in ordered}
         with path.open("wb") as file:
             file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
             file.truncate(self._base + start)
 
-    def write(self, name: str, stored: NDArray[Any]) -> None:
-        """Put a tensor's numbers, stored as its format stores them, into its place."""
+    def write(self, name: str, stored: NDArray[Any], row: int = 0, column: int = 0) -> None:
+        """Put numbers, stored as a tensor's format stores them, into their place.
+
+        Written, not through a map: a full disk is then an error, and does not kill the process.
+
+        Args:
+          name: the tensor's.
+          stored: a block of its matrix of the first dimension by all others, shape (rows, columns).
+          row: of the tensor, where the block begins.
+          column: likewise.
+        """
+        tensor = self._tensors[name]
+        whole = tensor.size // tensor.shape[0]
+        start = self._base + self._starts[name] + row * whole + column * stored.itemsize
         with self._path.open("r+b") as file:
-            file.seek(self._base + self._starts[name])
-            file.write(np.ascontiguousarray(stored).data)
+            for i, part in enumerate(_pieces(np.ascontiguousarray(stored), whole)):
+                file.seek(start + i * whole)
+                file.write(part.data)
 
     def copy(self, tensor: Tensor, source: Path) -> None:
         """Put a tensor's bytes of another file into its place."""
@@ -158,6 +201,11 @@ class TensorWriter:
             file.seek(self._base + self._starts[tensor.name])
             for done in range(0, tensor.size, _CHUNK):
                 file.write(origin.read(min(_CHUNK, tensor.size - done)))
+
+
+def _pieces(block: NDArray[Any], width: int) -> Iterable[NDArray[Any]]:
+    """What lies together in a file of a block of a matrix whose rows have so many bytes."""
+    return [block] if block[:1].nbytes == width else block
 
 
 def _width(tensor: Tensor) -> int:
