@@ -66,6 +66,12 @@ def test_ranks_asked_for_are_sorted_and_the_source_is_the_way_out(save_adapter, 
     assert analysis.recommended_rank == 4
 
 
+def test_ranks_of_numpy_are_ranks(save_adapter, factors):
+    analysis = analyze_adapter(save_adapter(factors(SHAPES)), 0.1, np.array([1, 3]))
+    assert json.dumps([row.rank for row in analysis.table]) == "[1, 3]"
+    assert analysis.parameters(analysis.recommended_rank) < analysis.parameters(4)
+
+
 def test_modules_of_a_lower_rank_keep_everything_from_there_on(save_adapter, factors):
     tensors = factors({"a": (6, 5)}) | factors({"b": (7, 5)}, rank=2)
     analysis = analyze_adapter(save_adapter(tensors, rank_pattern={"b": 2}))

@@ -140,6 +140,15 @@ def test_ranks_of_some_modules(save_adapter, factors, tmp_path):
     assert found == {"layers.0.q": 2, "layers.0.up": 4, "layers.1.q": 2}
 
 
+def test_ranks_of_numpy_are_ranks(save_adapter, factors, tmp_path):
+    path, (two, three) = save_adapter(factors(SHAPES)), np.array([2, 3])
+    compress_adapter(path, tmp_path / "out", two, module_ranks={"layers.0.up": three})
+    assert config_of(tmp_path / "out")["rank_pattern"] == {r"^layers\.0\.q": 2, r"^layers\.1\.q": 2}
+    with pytest.raises(TypeError):
+        compress_adapter(path, tmp_path / "none", 2.0)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
 def test_formats_stay_and_what_is_no_factor_is_copied(tmp_path, factors, save_adapter, dtype):
     path = tmp_path / "source"

@@ -77,6 +77,8 @@ def test_an_initialisation_with_demands_on_the_rank_is_not_carried_over():
         ({"r": True}, "`r` is `True`"),
         ({"lora_alpha": None}, "`lora_alpha` is `None`"),
         ({"lora_alpha": float("nan")}, "`lora_alpha` is `nan`"),
+        ({"lora_alpha": 1e155}, "`lora_alpha` is `1e+155`; it should be less than or equal to"),
+        ({"alpha_pattern": {"q": -1e200}}, "`alpha_pattern.q` is `-1e+200`"),
         ({"peft_type": "LOHA"}, "`peft_type` is `LOHA`"),
         ({"rank_pattern": {"q_proj": 0.5}}, "`rank_pattern.q_proj` is `0.5`"),
         ({"rank_pattern": {"q_(proj": 4}}, "pattern `q_(proj` is no regular expression"),
@@ -107,6 +109,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, keys, said):
         ("[]", "is not a JSON object"),
         ('{"r": 8', "is not JSON"),
         ("\udcff", "is not JSON"),
+        ("[" * 100_000, "is not JSON (maximum recursion depth"),
         ('{"peft_type": "LORA", "r": 8}', "`lora_alpha` is missing"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from os import PathLike
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def _ranks(target_ranks: Sequence[int], source_rank: int, adapter: Adapter) -> l
             f"name ranks from 1 to {adapter.rank}"
         )
     powers = (2**n for n in range((adapter.rank - 1).bit_length()))
-    return sorted(set(target_ranks)) or [*powers, adapter.rank]
+    return sorted(set(map(index, target_ranks))) or [*powers, adapter.rank]
 
 
 def _curve(engine: Engine, adapter: Adapter, module: LoraModule) -> ModuleCurve:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from operator import index
 from os import PathLike
 from pathlib import Path
 
@@ -97,19 +98,19 @@ def _check_free(output: Path) -> None:
 
 
 def _ranks(adapter: Adapter, target: int, chosen: Mapping[str, int]) -> dict[str, int]:
-    """The rank of every module."""
+    """The rank of every module, as Python's integers, which JSON knows."""
     if not 1 <= target <= adapter.rank:
         raise SqueezeConfigError(
             f"the target rank is `{target}`, but the rank of {adapter.path} is {adapter.rank}; "
             f"compress to a rank from 1 to {adapter.rank}"
         )
-    ranks = {module.name: min(target, module.rank) for module in adapter.modules}
+    ranks = {module.name: min(index(target), module.rank) for module in adapter.modules}
     if unknown := next((name for name in chosen if name not in ranks), None):
         raise SqueezeConfigError(
             f"module_ranks names `{unknown}`, which {adapter.path} does not have; "
             "take the names of its own analysis"
         )
-    ranks.update(chosen)
+    ranks.update({name: index(rank) for name, rank in chosen.items()})
     for module in adapter.modules:
         if not 1 <= ranks[module.name] <= module.rank:
             raise SqueezeConfigError(

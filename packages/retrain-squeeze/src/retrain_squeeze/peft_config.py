@@ -14,7 +14,8 @@ from pydantic_core import ErrorDetails
 from retrain_squeeze.errors import AdapterError
 
 _Rank = Annotated[int, Field(strict=True, ge=1)]
-_Alpha = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_MOST = 1e30  # squared, and times the square of any float32, it is still a number
+_Alpha = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-_MOST, le=_MOST)]
 # What PEFT's initialisations do to the base model's weights depends on the rank, or is lost.
 _CHANGES_BASE = re.compile(r"pissa.*|olora|corda|loftq|lora_ga")
 
@@ -126,7 +127,7 @@ def read_config(path: Path) -> ConfigFile:
         raise AdapterError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
         raise AdapterError(f"{path}: {_line(error.errors(include_url=False)[0])}") from error
-    except ValueError as error:  # neither UTF-8 nor JSON
+    except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON, or nested too deeply
         raise AdapterError(f"{path}: is not JSON ({error}); copy or save it again") from error
     _refuse(path, peft)
     return ConfigFile(peft, raw)
