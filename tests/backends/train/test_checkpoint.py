@@ -38,6 +38,13 @@ class Remote(FakeBackend):
         return "service://adapter/7"
 
 
+class Withholding(FakeBackend):
+    """A service that saves, and then does not give the adapter."""
+
+    def export_adapter(self, _directory):
+        raise RunError("no adapter")
+
+
 ROW = '{"step": 0}\n'
 
 
@@ -126,6 +133,16 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(make, tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
     read_state(tmp_path / "trainer_state.json").check(tmp_path)
     assert "after step 1 is intact" in checkpoints.when_the_disk_is_full()
+
+
+def test_without_its_adapter_the_state_is_saved_all_the_same(make, tmp_path):
+    _, checkpoints = make(Withholding)
+    with pytest.raises(RunError, match="no adapter"):
+        checkpoints.save(after(2))
+    saved = read_state(tmp_path / "trainer_state.json")
+    assert saved.train_state == after(2)
+    saved.check(tmp_path)
+    assert checkpoints.save(after(2)) == str(tmp_path / "checkpoints/step_000002")
 
 
 def test_room_is_looked_for_before_writing(make, tmp_path):

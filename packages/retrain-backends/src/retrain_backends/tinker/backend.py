@@ -181,7 +181,10 @@ class TinkerBackend:
             if not self._options.download_adapter:
                 return path
             urls = self._service.adapter_urls(trainer, name, path)
-        download_adapter(urls, directory)
+        try:
+            download_adapter(urls, directory)
+        except RunError as error:
+            raise RunError(f"{self._service.endpoint}: {path}: {error}; {GO_ON}") from error
         return str(directory)
 
     def describe(self) -> BackendFacts:

@@ -2,9 +2,10 @@
 
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from time import sleep
 
 import httpx
 
@@ -12,21 +13,25 @@ from retrain_backends.errors import RunError, describe
 
 _CONFIG = "adapter_config.json"
 _TIMEOUT = httpx.Timeout(30.0, read=120.0)  # between two pieces of a file
+_PAUSES_S = (0.5, 2.0, 8.0, 30.0)  # before a file is asked for again
 
 
-def download_adapter(urls: Mapping[str, str], directory: Path) -> None:
-    """Fetch the files of an adapter.
+def download_adapter(
+    urls: Mapping[str, str], directory: Path, pauses_s: Sequence[float] = _PAUSES_S
+) -> None:
+    """Fetch the files of an adapter; what fails is tried again where that may help.
 
     Args:
       urls: of the files, by their path in the adapter; "" is a tar archive of them all.
       directory: where they go, flat, as PEFT wants them.
+      pauses_s: before each further try.
 
     Raises:
       RunError: a file cannot be fetched, or there is no adapter among them.
     """
     with TemporaryDirectory(dir=directory.parent, prefix=".download_") as passing:
         for name, url in urls.items():
-            _fetch(url, name, Path(passing))
+            _fetch(url, name, Path(passing), pauses_s)
         found = next(Path(passing).rglob(_CONFIG), None)
         if found is None:
             raise RunError(f"the adapter that the service sent has no {_CONFIG}")
@@ -34,7 +39,7 @@ def download_adapter(urls: Mapping[str, str], directory: Path) -> None:
             shutil.move(file, directory / file.name)
 
 
-def _fetch(url: str, name: str, directory: Path) -> None:
+def _fetch(url: str, name: str, directory: Path, pauses_s: Sequence[float]) -> None:
     safe = PurePosixPath(name or "adapter.tar")
     if safe.is_absolute() or ".." in safe.parts:
         raise RunError(f"the service names a file of the adapter `{name}`, outside of it")
@@ -42,11 +47,7 @@ def _fetch(url: str, name: str, directory: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # A border: the network, and somebody else's archive.
     try:
-        with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as answer:
-            answer.raise_for_status()
-            with target.open("wb") as file:
-                for piece in answer.iter_bytes():
-                    file.write(piece)
+        _stream(url, target, pauses_s)
         if not name:
             with tarfile.open(target) as archive:
                 archive.extractall(directory, filter="data")
@@ -55,4 +56,27 @@ def _fetch(url: str, name: str, directory: Path) -> None:
         # The address may hold a signature that opens it to everybody, so it is not told.
         kind = f"{error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
         reason = kind or describe(error).replace(url, "…")
-        raise RunError(f"the adapter cannot be downloaded ({reason})") from error
+        raise RunError(f"{safe} cannot be downloaded ({reason})") from error
+
+
+def _stream(url: str, target: Path, pauses_s: Sequence[float]) -> None:
+    for pause_s in (*pauses_s, None):
+        try:
+            with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as answer:
+                answer.raise_for_status()
+                with target.open("wb") as file:
+                    for piece in answer.iter_bytes():
+                        file.write(piece)
+                return
+        except httpx.HTTPError as error:
+            if pause_s is None or not _may_pass(error):
+                raise
+            sleep(pause_s)
+
+
+def _may_pass(error: httpx.HTTPError) -> bool:
+    """Whether asking again may help: a broken connection, or a server that is too busy."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status == httpx.codes.TOO_MANY_REQUESTS or status >= 500
+    return isinstance(error, httpx.TransportError)

@@ -69,11 +69,15 @@ class Checkpoints:
         """Save as `checkpoints/step_<steps_done>` unless that is done; say where the adapter is.
 
         Raises:
-          RunError: there is not enough room for it.
+          RunError: there is not enough room for it; or its adapter could not be exported, and then
+            it is saved without.
         """
         if self._saved.steps_done != state.steps_done or not self._saved.checkpoint:
-            self._commit(self._write(state, score))
+            saved, failure = self._write(state, score)
+            self._commit(saved)
             self._prune()
+            if failure:
+                raise failure
         elif score is not None and self._saved.score is None:
             update = {"score": score, "logs": log_lengths(self._run_dir)}
             saved = self._saved.model_copy(update=update)
@@ -97,15 +101,21 @@ class Checkpoints:
         """What to say when a file could not be written for want of room."""
         return f"{self._run_dir}: the disk is full; {self._how_to_go_on()}"
 
-    def _write(self, state: TrainState, score: float | None) -> SavedState:
+    def _write(self, state: TrainState, score: float | None) -> tuple[SavedState, RunError | None]:
+        """The new checkpoint, and what kept its adapter out of it: what was trained is not lost."""
         name = f"step_{state.steps_done:06d}"
         target = self._adapters / "checkpoints" / name
         target.parent.mkdir(exist_ok=True)
         self._make_sure_of_room(target.parent)
         with new_directory(target) as partial:
-            adapter = self._backend.export_adapter(partial)
             (partial / TRAINER_DIR).mkdir()
             trainer = self._backend.save(partial / TRAINER_DIR)
+            adapter, failure = str(partial), None
+            # A border: a service may not give the adapter that it has just saved.
+            try:
+                adapter = self._backend.export_adapter(partial)
+            except RunError as error:
+                failure = error
             saved = self._saved.model_copy(
                 update={
                     "state": dump_train_state(state),
@@ -120,7 +130,7 @@ class Checkpoints:
                 }
             )
             write_state(partial / CHECKPOINT_STATE_FILE, saved)
-        return saved
+        return saved, failure
 
     def _commit(self, saved: SavedState) -> None:
         write_state(self._run_dir / STATE_FILE, saved)
