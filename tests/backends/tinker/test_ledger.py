@@ -58,10 +58,11 @@ def test_a_budget_that_is_spent_stops_the_run(clock):
     ledger.add(trained=2 * MILLION)
     assert ledger.take().stop == ""
     ledger.add(sampled=MILLION + 10_000)
-    assert ledger.take().stop == "the run has cost 10.02, and backend.options.max_cost = 10"
+    cost = "the run has cost 10.02, and backend.options.max_cost = 10 (raise it to go on)"
+    assert ledger.take().stop == cost
     clock.now_s += 7236
     assert ledger.take().stop.endswith(
-        "; the run has taken 2.01 hours, and backend.options.max_hours = 2"
+        "; the run has taken 2.01 hours, and backend.options.max_hours = 2 (raise it to go on)"
     )
 
 

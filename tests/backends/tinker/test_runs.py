@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from retrain_backends.errors import InterruptedRunError, RunError
+from retrain_backends.errors import InterruptedRunError, RunError, StoppedRunError
 from retrain_backends.testing.tinker_failures import Kind
 from retrain_backends.testing.tinker_server import TinkerServer
 from retrain_backends.tokenizer import resolve_model
@@ -124,6 +124,22 @@ def test_a_run_that_broke_goes_on(server, run_config, tmp_path):
     assert steps_of(summary.run_dir) == list(range(6))
     metadata = json.loads((summary.run_dir / "metadata.json").read_text())
     assert metadata["resumed"][0]["resume_fidelity"] == "exact"
+
+
+def test_a_spent_budget_stays_spent(server, run_config, tmp_path):
+    prices = {"prompt": 1e3, "sampled": 1e3, "trained": 1e3}
+    spent = {"prices": prices, "max_cost": 0.01}
+    with pytest.raises(StoppedRunError, match=r"after 1 steps"):
+        train(run_config({"backend.options": spent}))
+    again = {"resume.from": str(tmp_path / "run"), "eval.every": 1}
+    before = len(server.executed("sample")), trained(server)
+    with pytest.raises(StoppedRunError, match=r"after 1 steps.*max_cost = 0\.01 \(raise it to go"):
+        train(run_config({**again, "backend.options": spent}))
+    # The optimiser is looked at with a step of its own, before the budget is known.
+    assert (len(server.executed("sample")), trained(server)) == (before[0], before[1] + 1)
+    more = {"prices": prices, "max_cost": 1e6}
+    train(run_config({**again, "training.max_steps": 2, "backend.options": more}))
+    assert steps_of(tmp_path / "run") == [0, 1]
 
 
 def test_a_gradient_that_is_lost_is_done_again_from_the_checkpoint(server, run_config, tmp_path):

@@ -155,11 +155,11 @@ class Ledger:
         if self._max_cost and self.cost is not None and self.cost >= self._max_cost:
             spent.append(
                 f"the run has cost {money(self.cost)}, and "
-                f"backend.options.max_cost = {self._max_cost:g}"
+                f"backend.options.max_cost = {self._max_cost:g} (raise it to go on)"
             )
         if self._max_hours and self.hours >= self._max_hours:
             spent.append(
                 f"the run has taken {self.hours:.2f} hours, and "
-                f"backend.options.max_hours = {self._max_hours:g}"
+                f"backend.options.max_hours = {self._max_hours:g} (raise it to go on)"
             )
         return spent

@@ -65,6 +65,9 @@ def run_steps(run: Run) -> Ending:
     settings = run.config.training
     state, score, finished = run.start, None, False
     with suppress(KeyboardInterrupt), Ahead(run) as ahead:
+        # A run that is gone on with may have nothing left to spend: then it asks for nothing more.
+        if run.restored and (reason := reason_to_stop(run, state, run.backend.usage())):
+            return Ending(state, stopped=reason)
         guard = begin(run, state)
         score = evaluate_if_due(run, state.steps_done)
         while state.steps_done < settings.max_steps:
