@@ -1,6 +1,7 @@
 import json
 import os
 import tracemalloc
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,31 @@ def test_an_empty_directory_is_taken(save_adapter, factors, tmp_path):
     (tmp_path / "out").mkdir()
     compress_adapter(save_adapter(factors(SHAPES)), tmp_path / "out", 2)
     assert everything(tmp_path / "out") == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_the_working_directory_is_taken(save_adapter, factors, tmp_path):
+    (tmp_path / "out").mkdir()
+    with chdir(tmp_path / "out"):
+        compress_adapter(save_adapter(factors(SHAPES)), ".", 2)
+        assert everything(Path.cwd()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_directory_is_taken(save_adapter, factors, tmp_path, there):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / ("there" if there else "not"))
+    compress_adapter(save_adapter(factors(SHAPES)), tmp_path / "link", 2)
+    assert read_adapter(tmp_path / "link").rank == 2
+
+
+def test_what_comes_into_the_directory_meanwhile_is_left_alone(save_adapter, factors, tmp_path):
+    output, path = tmp_path / "out", save_adapter(factors(SHAPES))
+    output.mkdir()
+    with pytest.raises(SqueezeConfigError, match="a directory with files in it"):
+        compress_adapter(
+            path, output, 2, on_module=lambda *_: (output / "adapter_config.json").write_text("")
+        )
+    assert everything(output) == ["adapter_config.json"]
 
 
 @pytest.mark.parametrize(

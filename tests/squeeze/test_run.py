@@ -140,6 +140,23 @@ def test_zero_modules_are_told(squeeze, adapter):
     assert f"modules: 2 layers, of which 1 untrained (all zero, counted as 100%): {V}" in page
 
 
+def test_json_tells_the_analysis_when_nothing_can_be_written(squeeze, adapter, tmp_path):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "small"
+    code, page, errors = squeeze(adapter, "--json", "--output-path", output)
+    assert (code, json.loads(page)["recommended_rank"]) == (1, 4)
+    assert json.loads(page)["output"] is None
+    assert errors.startswith(f"error: output_path `{output}` cannot be written")
+
+
+def test_a_rank_above_the_adapters_is_told_before_the_analysis(squeeze, adapter, tmp_path):
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + np.float32(np.nan).tobytes())
+    _, _, errors = squeeze(adapter, "--compress-to", 5, "--output-path", tmp_path / "small")
+    assert errors.startswith("error: compress_to is `5`, but the rank of")
+    assert squeeze(adapter)[2].endswith("take an earlier checkpoint of the adapter\n")
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [

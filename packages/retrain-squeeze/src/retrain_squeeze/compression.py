@@ -51,7 +51,8 @@ def compress_adapter(
     with `B A = Q_b U S V^T Q_a^T`. Alpha stays a real number, and is alpha sqrt(k / r) where
     `use_rslora` is set, so that every module keeps its scale. Factors keep the format of their
     numbers; all other tensors and keys are carried over as they are. The output appears under its
-    name when it is whole and on the disk.
+    name when it is whole and on the disk; in a directory that is there already, its configuration
+    comes last.
 
     Args:
       path: a PEFT directory, with `adapter_config.json` and `adapter_model.safetensors`.
@@ -71,7 +72,7 @@ def compress_adapter(
     Source: LoRA-Squeeze, arXiv 2602.10993.
     """
     output = Path(output_path)
-    _check_free(output)
+    _check_free(output, but=None)
     engine = engine_for(device)
     adapter = read_adapter(Path(path))
     ranks = _ranks(adapter, target_rank, module_ranks or {})
@@ -86,9 +87,9 @@ def compress_adapter(
                 shutil.copyfile(file, directory / file.name)
 
 
-def _check_free(output: Path) -> None:
+def _check_free(output: Path, but: Path | None) -> None:
     if output.is_dir():
-        if next(output.iterdir(), None):
+        if any(file != but for file in output.iterdir()):
             raise SqueezeConfigError(
                 f"output_path is `{output}`, a directory with files in it; name a new or an empty "
                 "one"
@@ -166,17 +167,29 @@ def _resized(module: LoraModule, rank: int) -> Iterator[Tensor]:
 
 @contextmanager
 def _whole_directory(output: Path) -> Iterator[Path]:
-    """A directory beside `output` that becomes it when all went well, and nothing otherwise."""
-    partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
+    """A directory that becomes `output` when all went well, and nothing otherwise.
+
+    It is beside `output`, or inside where that is there already: a working directory, a mount or
+    what a link leads to cannot be replaced.
+    """
+    real = Path(os.path.realpath(output))
+    inside = real.is_dir()
+    place = real if inside else real.parent
+    partial = place / f".{real.name}.{secrets.token_hex(4)}.partial"
     try:
         partial.mkdir(parents=True)
         try:
             yield partial
             _flush(partial)
-            partial.replace(output)
+            if inside:
+                _check_free(real, but=partial)
+                for file in sorted(partial.iterdir(), key=lambda file: file.name == CONFIG_FILE):
+                    file.replace(real / file.name)
+            else:
+                partial.replace(real)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        _sync(output.parent)
+        _sync(place)
     except OSError as error:  # the disk: full, read-only, gone
         raise SqueezeError(
             f"output_path `{output}` cannot be written ({error.strerror or error})"

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from retrain_squeeze.adapter import read_adapter
+from retrain_squeeze.adapter import Adapter, read_adapter
 from retrain_squeeze.analysis import SqueezeAnalysis, analyze_adapter
 from retrain_squeeze.command import REMOTE
 from retrain_squeeze.compression import compress_adapter
 from retrain_squeeze.config import SqueezeConfig, SqueezeJob
-from retrain_squeeze.errors import SqueezeConfigError, describe
+from retrain_squeeze.errors import SqueezeConfigError, SqueezeError, describe
 from retrain_squeeze.extras import load_part
 from retrain_squeeze.report import Followed, Found, SqueezeReport, print_followed, print_found
 
@@ -29,8 +29,9 @@ def run_squeeze(
 ) -> SqueezeReport:
     """Do an analysis, and show it on standard output; progress and warnings go to standard error.
 
-    What was found is shown before anything is drawn, written or sent, so nothing of that can lose
-    it. A picture or a run of Weights & Biases that fails costs a warning.
+    What was found is shown before anything is drawn, written or sent, and as JSON also where no
+    adapter can be written, so nothing of that can lose it. A picture or a run of Weights & Biases
+    that fails costs a warning.
 
     Args:
       job: what to do.
@@ -45,15 +46,22 @@ def run_squeeze(
     if job.logging.wandb_project:  # an extra that is missing is told before, not after the work
         load_part("retrain_squeeze.tracking:track", "logging.wandb_project")
     with _local(job, progress) as directory:
+        adapter = read_adapter(directory)
+        _check_rank(job.squeeze, adapter)
         with _bar(progress, "analysing") as on_module:
             analysis = _analyse(job, directory, on_module)
-        found = Found(job.squeeze.adapter_path, analysis, _lora_bytes(directory))
+        found = Found(job.squeeze.adapter_path, analysis, _lora_bytes(adapter))
         if not as_json:
             print_found(output, found)
         ranks = _output_ranks(job, analysis)
         if ranks is not None:
-            with _bar(progress, "compressing") as on_module:
-                _compress(job, directory, ranks, on_module)
+            try:
+                with _bar(progress, "compressing") as on_module:
+                    _compress(job, directory, ranks, on_module)
+            except (SqueezeError, KeyboardInterrupt):
+                if as_json:
+                    _print_json(SqueezeReport(found, Followed()))
+                raise
     followed = Followed(
         output=Path(job.squeeze.output_path) if ranks else None,
         ranks=ranks,
@@ -62,10 +70,14 @@ def run_squeeze(
     )
     report = SqueezeReport(found, followed)
     if as_json:
-        print(report.as_json())  # noqa: T201 - not through rich, which would wrap it
+        _print_json(report)
     else:
         print_followed(output, found, followed)
     return report
+
+
+def _print_json(report: SqueezeReport) -> None:
+    print(report.as_json())  # noqa: T201 - not through rich, which would wrap it
 
 
 @contextmanager
@@ -99,6 +111,15 @@ def _bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _check_rank(told: SqueezeConfig, adapter: Adapter) -> None:
+    """Tell before the analysis what its output cannot be."""
+    if told.compress_to > adapter.rank:
+        raise SqueezeConfigError(
+            f"compress_to is `{told.compress_to}`, but the rank of {told.adapter_path} is "
+            f"{adapter.rank}; name a rank up to that"
+        )
+
+
 def _analyse(
     job: SqueezeJob, directory: Path, on_module: Callable[[int, int], None]
 ) -> SqueezeAnalysis:
@@ -113,8 +134,8 @@ def _analyse(
     )
 
 
-def _lora_bytes(directory: Path) -> int:
-    return sum(module.a.size + module.b.size for module in read_adapter(directory).modules)
+def _lora_bytes(adapter: Adapter) -> int:
+    return sum(module.a.size + module.b.size for module in adapter.modules)
 
 
 def _output_ranks(job: SqueezeJob, analysis: SqueezeAnalysis) -> dict[str, int] | None:
@@ -125,11 +146,6 @@ def _output_ranks(job: SqueezeJob, analysis: SqueezeAnalysis) -> dict[str, int] 
     if told.per_module:
         return analysis.module_ranks()
     rank = told.compress_to or analysis.recommended_rank
-    if rank > analysis.source_rank:
-        raise SqueezeConfigError(
-            f"compress_to is `{rank}`, but the rank of {told.adapter_path} is "
-            f"{analysis.source_rank}; name a rank up to that"
-        )
     return {module.name: min(rank, module.rank) for module in analysis.modules}
 
 
