@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from retrain_squeeze.errors import AdapterError
 
 _Rank = Annotated[int, Field(strict=True, ge=1)]
-_MOST = 1e30  # squared, and times the square of any float32, it is still a number
+_MOST = 1e18  # squared, and times the square of any float32, it is still a number
 _Alpha = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-_MOST, le=_MOST)]
 # What PEFT's initialisations do to the base model's weights depends on the rank, or is lost.
 _CHANGES_BASE = re.compile(r"pissa.*|olora|corda|loftq|lora_ga")
