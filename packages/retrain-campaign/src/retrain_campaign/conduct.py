@@ -31,7 +31,7 @@ from retrain_campaign.opening import Opened, create, reopen
 from retrain_campaign.orders import Orders
 from retrain_campaign.outcome import OUTPUT_FILE
 from retrain_campaign.plan import Campaign, plan_runs
-from retrain_campaign.preflight import check_plan, check_room, free_at
+from retrain_campaign.preflight import check_plan, check_room, free_at, idle_conditions
 from retrain_campaign.squeeze import analysis_for, job_after_training
 from retrain_campaign.table import view_for
 from retrain_squeeze.config import SqueezeJob
@@ -137,6 +137,7 @@ def _opening_lines(opened: Opened, capacity: Capacity) -> Iterator[str]:
     sizes = f"{len(manifest.conditions)} conditions x {len(manifest.seeds)} seeds"
     at_once = "one after another" if capacity.workers == 1 else f"{capacity.workers} at once"
     yield f"{len(manifest.runs)} runs ({sizes}), {at_once}, in {opened.directory}"
+    yield from (f"note: {note}" for note in idle_conditions(opened.plan))
     done = sum(entry.status == "done" for entry in manifest.runs)
     if done:
         yield f"{done} of them are done"

@@ -16,7 +16,7 @@ from retrain_campaign.disk import Room, room_of, size
 from retrain_campaign.forecast import Forecast, Load, forecast
 from retrain_campaign.pilot import PilotRun, measure_pilot
 from retrain_campaign.plan import Campaign, PlannedRun, plan_runs
-from retrain_campaign.preflight import check_plan
+from retrain_campaign.preflight import check_plan, idle_conditions
 from retrain_campaign.squeeze import job_after_training
 from retrain_squeeze.problems import Origin
 
@@ -214,6 +214,7 @@ def _formula_rows(campaign: Campaign, plan: Sequence[PlannedRun], workers: int) 
 
 
 def _notes(plan: Sequence[PlannedRun], pilot: Sequence[PilotRun]) -> Iterator[str]:
+    yield from (f"{note}." for note in idle_conditions(plan))
     if not pilot:
         return
     unmeasured = sorted({run.label for run in plan} - {run.label for run in pilot})

@@ -9,6 +9,7 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import KINDS, require, resolve
 from retrain_backends.train.build import declared_capabilities
+from retrain_backends.train.control import idle_sepa
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.rule import build_rule
 from retrain_campaign.disk import room_of, size
@@ -36,6 +37,13 @@ def check_plan(plan: Iterable[PlannedRun]) -> None:
                 for problem, labels in lines.items()
             )
         )
+
+
+def idle_conditions(plan: Iterable[PlannedRun]) -> Iterator[str]:
+    """A line for each condition that would not be the rule it is called, with the reason."""
+    for label, config in _one_of_each(plan).items():
+        if idle := idle_sepa(config):
+            yield f"{label}: {idle}"
 
 
 def check_room(plan: Sequence[PlannedRun], place: Path, free: int) -> None:

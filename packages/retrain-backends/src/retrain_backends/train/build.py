@@ -25,7 +25,7 @@ from retrain_backends.tracking.trackers import TrackedRun, open_tracking
 from retrain_backends.train.background import Background
 from retrain_backends.train.batches import BatchOrigin
 from retrain_backends.train.checkpoint import Checkpoints
-from retrain_backends.train.control import Control, TrainState
+from retrain_backends.train.control import Control, TrainState, idle_sepa
 from retrain_backends.train.forecast import evaluation_steps
 from retrain_backends.train.material import material_of
 from retrain_backends.train.place import (
@@ -217,3 +217,5 @@ def _opening_lines(config: RunConfig, place: Place, point: ResumePoint | None) -
     taken = str(place.directory) != config.logging.log_dir
     note = f" ({config.logging.log_dir} holds another run)" if taken else ""
     yield f"logs in {place.directory}{note}"
+    if idle := idle_sepa(config):
+        yield f"note: {idle}"

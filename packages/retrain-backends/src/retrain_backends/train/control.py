@@ -9,6 +9,7 @@ from retrain_core import EntropyStats, RunningCount, SepaSchedule, SepaState, St
 
 # The transforms that never read SEPA's strength; a plugin may.
 _WITHOUT_SEPA = ("none", "gtpo", "gtpo_hicra", "entropy_mask")
+_WITH_SEPA = ("gtpo_sepa", "gtpo_sepa_amp", "gtpo_sepa_amp_c")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,20 @@ class SepaReading(NamedTuple):
 
     strength: float
     gate_open: bool
+
+
+def idle_sepa(config: RunConfig) -> str:
+    """Why SEPA will not act in any step, as far as that is known before; empty if it may act."""
+    mode, sepa, steps = config.algorithm.transform_mode, config.sepa, config.training.max_steps
+    if config.algorithm.algorithm_mode or mode not in _WITH_SEPA or sepa.schedule != "linear":
+        return ""
+    schedule = SepaSchedule(steps=sepa.steps, delay_steps=sepa.delay_steps, correct_rate_gate=0.0)
+    if schedule.sepa_lambda(schedule.init(), steps - 1) > 0:
+        return ""
+    return (
+        f"SEPA will not act: with sepa.steps = {sepa.steps} and sepa.delay_steps = "
+        f"{sepa.delay_steps} its strength is 0 in all {steps} steps, and `{mode}` is `gtpo`"
+    )
 
 
 class Control:

@@ -13,6 +13,7 @@ from retrain_backends.tinker.ledger import money
 from retrain_backends.tinker.options import TinkerOptions, parse_options
 from retrain_backends.tracking.directory import free_directory
 from retrain_backends.train.build import declared_capabilities
+from retrain_backends.train.control import idle_sepa
 from retrain_backends.train.forecast import (
     Amount,
     Measured,
@@ -93,7 +94,7 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     return Explanation(
         chapters=chapters,
         amounts=tuple(amounts(most, measured, options.prices)) if options else (),
-        notes=tuple(_notes(lengths[0] if lengths else None, measured, options)),
+        notes=tuple(_notes(config, lengths[0] if lengths else None, measured, options)),
         problems=tuple(dict.fromkeys(problems)),
     )
 
@@ -266,8 +267,13 @@ def _so_far(config: RunConfig, measured: Measured) -> Rows:
 
 
 def _notes(
-    prompts: PromptLengths | None, measured: Measured | None, options: TinkerOptions | None
+    config: RunConfig,
+    prompts: PromptLengths | None,
+    measured: Measured | None,
+    options: TinkerOptions | None,
 ) -> Iterator[str]:
+    if idle := idle_sepa(config):
+        yield f"{idle}."
     if options and prompts:
         yield f"Lengths of prompts are those of the first {prompts.counted:,} of the run."
     if options and not options.prices:
