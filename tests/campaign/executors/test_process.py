@@ -2,6 +2,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from queue import SimpleQueue
 
@@ -36,6 +37,19 @@ def entry(**values):
     return RunEntry(
         name="a_s1", condition="a", seed=1, command=[], run_dir="runs/a_s1", max_steps=1, **values
     )
+
+
+@contextmanager
+def started(job):
+    """The job's process, which has said something and so is wholly there; it ends with the block."""
+    with job.output.open("wb") as output:
+        process = subprocess.Popen(job.command, cwd=job.directory, stdout=output)
+    with process:
+        wait_for_output(job)
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_output(job):
@@ -85,7 +99,7 @@ def test_interrupting_is_ctrl_c_and_killing_is_not(ended, make_job):
 def test_a_stranger_is_adopted_by_number_or_by_command(ended, make_job, noted):
     """As after a campaign was killed; the second one was killed before it noted the number."""
     job = make_job(sys.executable, "-c", WAITING)
-    with subprocess.Popen(job.command, cwd=job.directory, stdout=subprocess.DEVNULL) as stranger:
+    with started(job) as stranger:
         known = {"pid": stranger.pid, "pid_started": psutil.Process(stranger.pid).create_time()}
         executor = ProcessExecutor()
         worker = executor.adopt(entry(**(known if noted else {})), job, ended.put)
@@ -102,7 +116,7 @@ def test_the_process_of_a_campaign_that_this_is_a_copy_of_is_left_alone(ended, m
     copied = replace(job, command=(*job.command, "copy"))
     if other == "directory":
         copied = replace(job, directory=job.directory.parent)
-    with subprocess.Popen(job.command, cwd=job.directory, stdout=subprocess.DEVNULL) as stranger:
+    with started(job) as stranger:
         known = {"pid": stranger.pid, "pid_started": psutil.Process(stranger.pid).create_time()}
         assert ProcessExecutor().adopt(entry(**known), copied, ended.put) is None
         stranger.kill()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-from pydantic_core import from_json
 
 from retrain_backends.atomic import write_atomically
 from retrain_backends.errors import ConfigError
@@ -91,10 +90,10 @@ def is_campaign(directory: Path) -> bool:
     """
     # A border: it may be anybody's file.
     try:
-        found = from_json((directory / MANIFEST_FILE).read_bytes())
+        found = json.loads((directory / MANIFEST_FILE).read_bytes())
     except OSError:
         return False
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return isinstance(found, dict) and {"format", "runs"} <= found.keys()
 

@@ -1,5 +1,6 @@
 """What earlier runs tell about those to come: how long steps took, how much they wrote."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic_core import from_json
 
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, JOURNAL_FILES, METRICS_FILE
@@ -94,8 +94,8 @@ def _columns(path: Path, *keys: str) -> Floats:
 def _row(line: bytes) -> dict[str, Any]:
     # A border: damage, or somebody else's file.
     try:
-        row = from_json(line)
-    except ValueError:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 
