@@ -41,7 +41,7 @@ def entry(**values):
 
 @contextmanager
 def started(job):
-    """The job's process, which has said something and so is wholly there; it ends with the block."""
+    """The job's process, which is wholly there since it has said something; ends with the block."""
     with job.output.open("wb") as output:
         process = subprocess.Popen(job.command, cwd=job.directory, stdout=output)
     with process:
