@@ -89,8 +89,7 @@ def measure(runs: int, workers: int) -> None:
             jobs=idle,
             settings=campaign.settings,
             capacity=capacity,
-            squeeze=None,
-            analyse=lambda _adapter, _squeeze: ({}, ""),
+            analyse=None,
         )
         began, cpu = time.perf_counter(), time.process_time()
         view = Watching(Console(file=nothing), ledger)
