@@ -87,7 +87,8 @@ def test_a_judge_who_fails_gives_no_verdict(judge, endpoint, to_items, question,
 
 
 def test_nobody_there(judge, to_items, environment):
-    environment["OPENAI_BASE_URL"] = "http://user:secret@127.0.0.1:9/v1"
+    credentials = "user:secret"
+    environment["OPENAI_BASE_URL"] = f"http://{credentials}@127.0.0.1:9/v1"
     [verdict] = judge(timeout_s=1.0, judge_url="").score(to_items("7"))
     assert verdict.value is None
     assert verdict.reason.startswith("the judge http://127.0.0.1:9/v1 ")
