@@ -25,7 +25,7 @@ from random import Random
 from typing import Any
 
 from retrain_backends.tracking.journal import JOURNAL_FILES, read_rows, to_json, without_times
-from retrain_backends.train.durable import digests_of
+from retrain_backends.train.storage.durable_writes import digests_of
 
 HERE = Path(__file__).parent
 STAGES = {

@@ -36,7 +36,6 @@ WITH_EXTRA = (
 TESTS_WITH_EXTRA = [
     "--ignore=tests/backends/local",
     "--ignore=tests/backends/tinker",
-    "--ignore=tests/backends/testing/tinker",
     "--ignore=tests/backends/data/test_hendrycks.py",
     "--ignore=tests/backends/data/test_hub.py",
     "--ignore=tests/backends/tracking/test_wandb.py",
@@ -45,6 +44,7 @@ TESTS_WITH_EXTRA = [
 TESTS_WITH_EXTRA_TINKER = [
     "tests/backends/tinker",
     "tests/backends/testing",
+    "tests/test_support",
     "--ignore=tests/backends/tinker/real",  # makes environments of its own
     "--ignore=tests/backends/tinker/test_equality.py",  # with the local backend
 ]
@@ -173,7 +173,7 @@ def test_wheel_of_backends_holds_the_model(wheels):
     ],
 )
 def test_alone_it_works_without_torch(package, tests, install):
-    run = install(package, *(["pytest", "hypothesis"] if tests else []))
+    run = install(package, *(["pytest", "hypothesis", "./test-support"] if tests else []))
     imported = run("-W", "error", "-c", f"import {module_of(package)}")
     assert (imported.returncode, imported.stderr) == (0, "")
     for heavy in ("torch", "peft", "datasets"):

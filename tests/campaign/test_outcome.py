@@ -3,10 +3,10 @@ import json
 import pytest
 
 from retrain_backends.config import RunConfig
-from retrain_backends.train.control import Control
-from retrain_backends.train.material import Material
-from retrain_backends.train.place import describe_start
-from retrain_backends.train.saved_state import STATE_FILE, dump_train_state, write_state
+from retrain_backends.train.step.control import Control
+from retrain_backends.train.storage.fingerprints import Material
+from retrain_backends.train.storage.run_directory import describe_start
+from retrain_backends.train.storage.state_file import STATE_FILE, dump_train_state, write_state
 from retrain_backends.types import BackendFacts
 from retrain_campaign.outcome import (
     OUTPUT_FILE,

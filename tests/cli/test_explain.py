@@ -7,7 +7,7 @@ import pytest
 from retrain_backends.config import load_config
 from retrain_backends.config.algorithm import TRANSFORM_MODES
 from retrain_backends.train import train
-from retrain_backends.train.explain import TRANSFORMS
+from retrain_backends.train.checks.explain import TRANSFORMS
 
 CONFIG = """
 [model]

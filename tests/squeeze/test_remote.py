@@ -51,7 +51,7 @@ def test_a_path_of_no_adapter(tmp_path, path):
 
 
 def test_a_training_checkpoint_is_restored_and_exported(tmp_path):
-    testing = pytest.importorskip("retrain_backends.testing.tinker_server")
+    testing = pytest.importorskip("retrain_test_support.tinker.server")
     tinker = pytest.importorskip("tinker", minversion="0.36")
     with testing.TinkerServer(vocabulary=16) as service:
         client = tinker.ServiceClient(base_url=service.url, api_key="tml-any")

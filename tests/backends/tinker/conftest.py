@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from retrain_backends.config import RunConfig, load_config
-from retrain_backends.testing.tinker_server import MODEL_NAME, TinkerServer
 from retrain_backends.tinker.backend import TinkerBackend
 from retrain_backends.types import Completion, SamplingParams, TrainBatch
+from retrain_test_support.tinker.server import MODEL_NAME, TinkerServer
 
 PARAMS = SamplingParams(
     group_size=4, max_tokens=6, temperature=1.0, stop_token_ids=(0,), seed=3, step=0

@@ -4,9 +4,9 @@ import pytest
 from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError, ModelError, RunError
 from retrain_backends.testing import CHECKS, BackendCase
-from retrain_backends.testing.tinker_server import MODEL_NAME, TinkerServer
 from retrain_backends.tinker.backend import TinkerBackend
 from retrain_core import policy_loss
+from retrain_test_support.tinker.server import MODEL_NAME, TinkerServer
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

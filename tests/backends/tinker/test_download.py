@@ -1,8 +1,8 @@
 import pytest
 
 from retrain_backends.errors import RunError
-from retrain_backends.testing.tinker_failures import Kind
 from retrain_backends.tinker.download import download_adapter
+from retrain_test_support.tinker.failures import Kind
 
 
 @pytest.fixture

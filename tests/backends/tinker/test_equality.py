@@ -7,10 +7,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from retrain_backends.config import load_config
 from retrain_backends.local.backend import LocalBackend
-from retrain_backends.testing.tinker_policy import BigramPolicy
-from retrain_backends.testing.tinker_server import TinkerServer
 from retrain_backends.tinker.backend import TinkerBackend
 from retrain_core import policy_loss
+from retrain_test_support.tinker.policy import BigramPolicy
+from retrain_test_support.tinker.server import TinkerServer
 
 TOKENS = 32
 

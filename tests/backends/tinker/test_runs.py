@@ -5,12 +5,12 @@ import json
 import pytest
 
 from retrain_backends.errors import InterruptedRunError, RunError, StoppedRunError
-from retrain_backends.testing.tinker_failures import Kind
-from retrain_backends.testing.tinker_server import TinkerServer
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.loop import train
 from retrain_backends.types import Verdict
+from retrain_test_support.tinker.failures import Kind
+from retrain_test_support.tinker.server import TinkerServer
 
 MODEL = "builtin:tiny-arithmetic"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_lines
-from retrain_backends.train.durable import telling_full_disk
+from retrain_backends.train.storage.durable_writes import report_full_disk
 from retrain_campaign.arguments import Asked
 from retrain_campaign.capacity import Capacity, capacity_of, this_machine
 from retrain_campaign.compare import (
@@ -68,7 +68,7 @@ def _conduct(campaign: Campaign, directory: Path, *, goes_on: bool) -> int:
     squeeze = _squeeze_to_do(campaign, directory, goes_on=goes_on)
     if not goes_on:
         check_room(plan, directory, free_at(directory))
-    with telling_full_disk(
+    with report_full_disk(
         lambda: (
             f"{directory}: the disk is full; make room, and `retrain campaign {directory}` goes on"
         )

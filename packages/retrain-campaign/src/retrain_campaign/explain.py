@@ -8,8 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from retrain_backends.config import label_of
 from retrain_backends.errors import ConfigError
-from retrain_backends.train.explain import Chapter, Explanation
-from retrain_backends.train.forecast import evaluation_steps
+from retrain_backends.train.checks.explain import Chapter, Explanation
 from retrain_campaign.capacity import Capacity, capacity_of, this_machine
 from retrain_campaign.directory import new_directory, where_its_runs_work
 from retrain_campaign.disk import Room, room_of, size
@@ -85,8 +84,9 @@ def _asked(problems: list[str], question: Callable[[], T]) -> T | None:
 
 def _loads(plan: Sequence[PlannedRun]) -> list[Load]:
     return [
-        Load(run.label, run.config.training.max_steps, len(evaluation_steps(run.config)))
+        Load(run.label, steps, len(run.config.eval.due_after(steps)))
         for run in plan
+        for steps in (run.config.training.max_steps,)
     ]
 
 
@@ -195,7 +195,7 @@ def _formula_rows(campaign: Campaign, plan: Sequence[PlannedRun], workers: int) 
     training = campaign.base.training
     completions = training.batch_size * training.group_size
     steps = sum(run.config.training.max_steps for run in plan)
-    evaluations = sum(len(evaluation_steps(run.config)) for run in plan)
+    evaluations = sum(len(run.config.eval.due_after(run.config.training.max_steps)) for run in plan)
     yield "a run", "start + steps x seconds a step + evaluations x seconds an evaluation"
     asked = f" + {evaluations:,} x an evaluation" if evaluations else ""
     share = f", divided by {workers:,} at once" if workers > 1 else ""

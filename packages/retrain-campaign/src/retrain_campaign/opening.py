@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from retrain_backends.atomic import write_atomically
 from retrain_backends.config import dump_config, label_of, load_config
 from retrain_backends.errors import ConfigError
-from retrain_backends.train.meaning import changes_between, settings_of
+from retrain_backends.train.storage.compatibility import changes_between, settings_of
 from retrain_campaign.commands import SCRIPT_FILE, run_all_script
 from retrain_campaign.directory import CAMPAIGN_FILE, work_of
 from retrain_campaign.manifest import Manifest, RunEntry, read_manifest

@@ -7,8 +7,13 @@ from pydantic import JsonValue
 
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
 from retrain_backends.tracking.tail import last_rows
-from retrain_backends.train.checkpoint import CURVE_FILE
-from retrain_backends.train.saved_state import STATE_FILE, DamagedError, SavedState, read_state
+from retrain_backends.train.storage.checkpoint import CURVE_FILE
+from retrain_backends.train.storage.state_file import (
+    STATE_FILE,
+    DamagedError,
+    SavedState,
+    read_state,
+)
 
 OUTPUT_FILE = "output.log"
 _TAIL_BYTES = 64 * 1024

@@ -9,9 +9,9 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import KINDS, require, resolve
 from retrain_backends.train.build import declared_capabilities
-from retrain_backends.train.control import idle_sepa
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
-from retrain_backends.train.rule import build_rule
+from retrain_backends.train.step.control import idle_sepa
+from retrain_backends.train.step.learning_rule import build_rule
 from retrain_campaign.disk import room_of, size
 from retrain_campaign.plan import PlannedRun
 

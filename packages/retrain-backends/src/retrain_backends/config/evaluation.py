@@ -70,6 +70,10 @@ class EvalConfig(Section):
         """The sampling temperature, given that of training."""
         return training if self.temperature < 0 else self.temperature
 
+    def due_after(self, max_steps: int) -> list[int]:
+        """After how many steps a run of `max_steps` evaluates, ascending."""
+        return sorted({*range(0, max_steps, self.every), max_steps}) if self.every else []
+
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
         if self.samples > 1 and self.temperature == 0:

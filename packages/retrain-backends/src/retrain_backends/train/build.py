@@ -22,23 +22,23 @@ from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
 from retrain_backends.tracking.trackers import TrackedRun, open_tracking
-from retrain_backends.train.background import Background
-from retrain_backends.train.batches import BatchOrigin
-from retrain_backends.train.checkpoint import Checkpoints
-from retrain_backends.train.control import Control, TrainState, idle_sepa
-from retrain_backends.train.forecast import evaluation_steps
-from retrain_backends.train.material import material_of
-from retrain_backends.train.place import (
-    Place,
-    claim_place,
-    describe_start,
-    earlier_run,
-    reopen_place,
-)
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
-from retrain_backends.train.resume import ResumePoint
-from retrain_backends.train.rule import Rule, build_rule, condition
+from retrain_backends.train.step.background import Background
+from retrain_backends.train.step.batches import BatchOrigin
+from retrain_backends.train.step.control import Control, idle_sepa
+from retrain_backends.train.step.learning_rule import Rule, build_rule, condition
+from retrain_backends.train.storage.checkpoint import Checkpoints
+from retrain_backends.train.storage.fingerprints import fingerprints_of
+from retrain_backends.train.storage.resume_point import ResumePoint
+from retrain_backends.train.storage.run_directory import (
+    RunDirectory,
+    claim_run_directory,
+    describe_start,
+    earlier_run,
+    reopen_run_directory,
+)
+from retrain_backends.train.storage.train_state import TrainState
 from retrain_backends.types import Capabilities, Prompt, Restored, SamplingParams
 
 
@@ -134,9 +134,13 @@ def _build(
     stack.enter_context(closing(backend))
     control = Control.from_config(config)
     questions = [prompt.example for _, prompt in held_out]
-    material = material_of(config.model.model, prompts.fingerprint(), questions)
+    material = fingerprints_of(config.model.model, prompts.fingerprint(), questions)
     begun = describe_start(config, control.start(), material, backend.describe())
-    place = reopen_place(point, begun) if point else stack.enter_context(claim_place(config, begun))
+    place = (
+        reopen_run_directory(point, begun)
+        if point
+        else stack.enter_context(claim_run_directory(config, begun))
+    )
     print_lines(console, *_opening_lines(config, place, point))
     restored = _restore(backend, place, console)
     saved = place.saved.resumed(restored)
@@ -183,7 +187,7 @@ def _title(config: RunConfig) -> str:
 
 
 @contextmanager
-def _journal(config: RunConfig, place: Place, console: Console) -> Iterator[Journal]:
+def _journal(config: RunConfig, place: RunDirectory, console: Console) -> Iterator[Journal]:
     """The logs of the run, whose rows its trackers get too; those that are there already first."""
     name = condition(config)
     tracked = TrackedRun(
@@ -193,13 +197,14 @@ def _journal(config: RunConfig, place: Place, console: Console) -> Iterator[Jour
         settings=run_settings(config, name),
         say=lambda line: print_lines(console, line),
     )
-    with open_tracking(tracked, frozenset(evaluation_steps(config))) as tracking:
+    evaluated = frozenset(config.eval.due_after(config.training.max_steps))
+    with open_tracking(tracked, evaluated) as tracking:
         tracking.replay(place.directory)
         with Journal(place.directory, [tracking]) as journal:
             yield journal
 
 
-def _restore(backend: Backend, place: Place, console: Console) -> Restored | None:
+def _restore(backend: Backend, place: RunDirectory, console: Console) -> Restored | None:
     """Have the backend go on from the checkpoint, if there is one, and tell how exactly it does."""
     if not place.saved.checkpoint:
         return None
@@ -208,7 +213,9 @@ def _restore(backend: Backend, place: Place, console: Console) -> Restored | Non
     return restored
 
 
-def _opening_lines(config: RunConfig, place: Place, point: ResumePoint | None) -> Iterator[str]:
+def _opening_lines(
+    config: RunConfig, place: RunDirectory, point: ResumePoint | None
+) -> Iterator[str]:
     """Where the run is, and where and how it goes on."""
     if point:
         yield f"logs in {place.directory}"

@@ -17,8 +17,8 @@ from retrain_backends.randomness import Purpose
 from retrain_backends.rewards.service import Ticket
 from retrain_backends.tracking.journal import Row, read_evaluations
 from retrain_backends.train.build import Run
-from retrain_backends.train.clock import StepClock
-from retrain_backends.train.interrupt import finish_first
+from retrain_backends.train.step.clock import StepClock
+from retrain_backends.train.step.interrupt import finish_first
 from retrain_backends.types import Completion, Floats, SamplingParams, Scored, Verdict
 from retrain_core import offsets_from_lengths, pass_at_k, question_outcomes
 

@@ -8,25 +8,25 @@ from contextlib import suppress
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import InterruptedRunError
 from retrain_backends.tracking.summary import RunSummary
-from retrain_backends.train.ahead import Ahead
-from retrain_backends.train.batches import completion_batch, train_batch
-from retrain_backends.train.begin import begin
 from retrain_backends.train.build import Run, build
-from retrain_backends.train.clock import StepClock
-from retrain_backends.train.conclude import (
+from retrain_backends.train.evaluate import evaluate_if_due
+from retrain_backends.train.finish import (
     Ending,
     conclude,
     ended_early,
     reason_to_stop,
     save_adapter,
 )
-from retrain_backends.train.durable import telling_full_disk
-from retrain_backends.train.evaluate import evaluate_if_due
-from retrain_backends.train.interrupt import finish_first
-from retrain_backends.train.optimise import optimise
+from retrain_backends.train.prefetch import Prefetcher
 from retrain_backends.train.records import StepRecord, log_step
-from retrain_backends.train.rollout import Judged, count, describe_samples
-from retrain_backends.train.rule import apply_rule, pooled_entropy
+from retrain_backends.train.startup_checks import start_up
+from retrain_backends.train.step.batches import completion_batch, train_batch
+from retrain_backends.train.step.clock import StepClock
+from retrain_backends.train.step.interrupt import finish_first
+from retrain_backends.train.step.learning_rule import apply_rule, pooled_entropy
+from retrain_backends.train.step.optimise import optimise
+from retrain_backends.train.step.samples import Judged, count, describe_samples
+from retrain_backends.train.storage.durable_writes import report_full_disk
 
 
 def train(config: RunConfig) -> RunSummary:
@@ -41,11 +41,11 @@ def train(config: RunConfig) -> RunSummary:
     """
     directory = config.resume.from_ or config.logging.log_dir
     try:
-        with telling_full_disk(lambda: f"{directory}: the disk is full; make room, start again"):
+        with report_full_disk(lambda: f"{directory}: the disk is full; make room, start again"):
             run = build(config)
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
-    with telling_full_disk(run.checkpoints.when_the_disk_is_full):
+    with report_full_disk(run.checkpoints.when_the_disk_is_full):
         with run:
             ending = run_steps(run)
             adapter = save_adapter(run, ending)
@@ -64,11 +64,11 @@ def run_steps(run: Run) -> Ending:
     """
     settings = run.config.training
     state, score, finished = run.start, None, False
-    with suppress(KeyboardInterrupt), Ahead(run) as ahead:
+    with suppress(KeyboardInterrupt), Prefetcher(run) as ahead:
         # A run that is gone on with may have nothing left to spend: then it asks for nothing more.
         if run.restored and (reason := reason_to_stop(run, state, run.backend.usage())):
             return Ending(state, stopped=reason)
-        guard = begin(run, state)
+        guard = start_up(run, state)
         score = evaluate_if_due(run, state.steps_done)
         while state.steps_done < settings.max_steps:
             clock, step = StepClock(), state.steps_done

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrain_backends.tracking.journal import Journal, Row
-from retrain_backends.train.clock import StepClock
-from retrain_backends.train.control import SepaReading
-from retrain_backends.train.health import Health
-from retrain_backends.train.rollout import Judged
+from retrain_backends.train.monitoring.health import Health
+from retrain_backends.train.step.clock import StepClock
+from retrain_backends.train.step.control import SepaReading
+from retrain_backends.train.step.samples import Judged
 from retrain_backends.types import StepResult, TrainBatch, Usage
 from retrain_core import EntropyStats, StepBookkeeping, TokenAdvantages
 

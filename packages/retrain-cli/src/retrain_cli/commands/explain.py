@@ -8,8 +8,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from retrain_backends.train.explain import Chapter, Explanation
-    from retrain_backends.train.forecast import Amount
+    from retrain_backends.train.checks.explain import Chapter, Explanation
+    from retrain_backends.train.checks.forecast import Amount
 
 _WIDEST = 100
 
@@ -63,7 +63,7 @@ def _explanation(arguments: list[str], run_dir: Path | None) -> "Explanation":
             return explain_campaign(campaign, run_dir, asked.directory)
     config = load_command_line(arguments)
     with waiting:
-        from retrain_backends.train.explain import explain as explain_run
+        from retrain_backends.train.checks.explain import explain as explain_run
 
         return explain_run(config, run_dir)
 

@@ -14,7 +14,7 @@ def resume_check(
     ] = 0,
 ) -> None:
     """Say what would be resumed and whether it is exact."""
-    from retrain_backends.train.resume_check import check_resume
+    from retrain_backends.train.checks.resume_check import check_resume
 
     report = check_resume(directory)
     _print_table(report.facts)
@@ -24,7 +24,7 @@ def resume_check(
 
 
 def _prove(directory: Path, steps: int) -> bool:
-    from retrain_backends.train.prove import prove_resume
+    from retrain_backends.train.checks.resume_proof import prove_resume
 
     proof = prove_resume(directory, steps, typer.echo)
     names = sorted({*proof.undisturbed, *proof.killed})

@@ -9,7 +9,7 @@ from retrain_cli.dispatch import TakesEverything
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from retrain_backends.train.reward_check import RewardCheck, Tried
+    from retrain_backends.train.checks.reward_check import RewardCheck, Tried
     from retrain_backends.types import Verdict
 
 _MOST_SHOWN = 20
@@ -38,7 +38,7 @@ def check(
     config = load_command_line(ctx.args)
     from rich.console import Console
 
-    from retrain_backends.train.reward_check import check_reward
+    from retrain_backends.train.checks.reward_check import check_reward
 
     found = check_reward(config, examples)
     console = Console(highlight=False, markup=False)
@@ -51,7 +51,7 @@ def check(
 
 
 def _outcome(name: str, found: "RewardCheck") -> "Table":
-    from retrain_backends.train.reward_check import Answer
+    from retrain_backends.train.checks.reward_check import Answer
 
     title = f"`{name}` on {found.examples} examples, judged in {found.time_s:.1f} s"
     table = _table(title, "known to be", "judged right", "judged wrong", "no verdict")

@@ -1,0 +1,1 @@
+"""Questions about a run that train nothing: what it would do, cost, and resume from."""

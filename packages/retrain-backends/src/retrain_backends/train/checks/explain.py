@@ -1,0 +1,283 @@
+"""What a run would do, in words: no model is loaded and nothing is written."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from retrain_backends.config import RunConfig
+from retrain_backends.config.describe import toml_value
+from retrain_backends.errors import ConfigError, RetrainError
+from retrain_backends.plugins import resolve
+from retrain_backends.tinker.ledger import money
+from retrain_backends.tinker.options import TinkerOptions, parse_options
+from retrain_backends.tracking.directory import free_directory
+from retrain_backends.train.build import declared_capabilities
+from retrain_backends.train.checks.forecast import (
+    Amount,
+    Measured,
+    PromptLengths,
+    amounts,
+    bounds,
+    measure_prompts,
+    measure_run,
+)
+from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
+from retrain_backends.train.step.control import idle_sepa
+from retrain_backends.train.step.learning_rule import build_rule, condition
+from retrain_backends.types import Capabilities
+
+T = TypeVar("T")
+Rows: TypeAlias = Iterator[tuple[str, str]]
+
+TRANSFORMS = {
+    "none": "every token of a completion gets its advantage",
+    "gtpo": "tokens of higher uncertainty get more of it",
+    "gtpo_hicra": "tokens of higher uncertainty get more of it, and planning tokens more still",
+    "entropy_mask": "only the most uncertain tokens of a group get it",
+    "gtpo_sepa": "uncertain tokens get more of it; uncertainties of execution tokens are pooled",
+    "gtpo_sepa_amp": "uncertain tokens get more of it; those of execution tokens are driven apart",
+    "gtpo_sepa_amp_c": "as `gtpo_sepa_amp`, with uncertainties floored at 0",
+}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A title and (label, text) pairs."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a run would do; `problems` are the reasons why it would be refused."""
+
+    chapters: tuple[Chapter, ...]
+    amounts: tuple[Amount, ...]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
+    """Say what a run with this configuration would do.
+
+    Args:
+      config: of the run; its tokenizer and its data are loaded, to count tokens.
+      run_dir: a run that has begun, to judge the rest by; None for the most that is possible.
+
+    Raises:
+      ConfigError: `run_dir` holds no run that has finished a step.
+    """
+    measured = measure_run(run_dir, config.training.max_steps) if run_dir else None
+    problems: list[str] = []
+    capabilities = _asked(problems, lambda: declared_capabilities(config.backend.backend))
+    options = _asked(problems, lambda: parse_options(config.backend.options), _is_tinker(config))
+    lengths = _asked(problems, lambda: measure_prompts(config))
+    _asked(problems, lambda: refuse_unavailable(config))
+    _asked(problems, lambda: build_rule(config))
+    if capabilities:
+        _asked(problems, lambda: refuse_clashes(config, capabilities))
+    most = bounds(config, *lengths) if lengths else None
+    chapters = (
+        Chapter("The run", tuple(_run(config, capabilities))),
+        Chapter(
+            f"The backend `{config.backend.backend}`",
+            tuple(_backend(config, capabilities, options)),
+        ),
+        Chapter("A step", tuple(_step(config, lengths[0] if lengths else None))),
+        Chapter("On the way", tuple(_on_the_way(config, lengths[1] if lengths else None))),
+        Chapter("What is written", tuple(_written(config, options, run_dir))),
+        *([Chapter(f"So far, in {run_dir}", tuple(_so_far(config, measured)))] if measured else []),
+    )
+    return Explanation(
+        chapters=chapters,
+        amounts=tuple(amounts(most, measured, options.prices)) if options else (),
+        notes=tuple(_notes(config, lengths[0] if lengths else None, measured, options)),
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _asked(problems: list[str], question: Callable[[], T], wanted: bool = True) -> T | None:
+    """The answer; None, and its problems noted, when there is none."""
+    # A border: what is asked may need a package, a file or a service's word that is not there.
+    try:
+        return question() if wanted else None
+    except ConfigError as error:
+        problems += error.problems
+    except RetrainError as error:
+        problems.append(str(error))
+    return None
+
+
+def _is_tinker(config: RunConfig) -> bool:
+    return config.backend.backend == "tinker"
+
+
+def _run(config: RunConfig, capabilities: Capabilities | None) -> Rows:
+    training, algorithm = config.training, config.algorithm
+    yield "condition", condition(config)
+    if algorithm.algorithm_mode:
+        yield "rule", _first_line("algorithm", algorithm.algorithm_mode)
+    else:
+        yield "advantage", _first_line("advantage", algorithm.advantage_mode)
+        yield "transform", TRANSFORMS.get(algorithm.transform_mode) or "your own"
+        if "sepa" in algorithm.transform_mode:
+            yield "pooling", _sepa(config)
+    yield "uncertainty", algorithm.uncertainty_kind
+    own = capabilities is not None and not capabilities.lora_alpha
+    alpha = config.lora.alpha or 2 * config.model.lora_rank
+    scale = "scaled as the backend chooses" if own else f"alpha {alpha:g}"
+    yield "model", config.model.model
+    yield "adapter", f"LoRA of rank {config.model.lora_rank}, {scale}"
+    place = f" {config.data.path}" if config.data.path else ""
+    yield "data", f"{config.data.source}{place}, split {config.data.split}"
+    yield "reward", config.reward.type
+    yield "seed", str(training.seed) if training.seed >= 0 else "drawn at random, and recorded"
+
+
+def _first_line(kind: str, name: str) -> str:
+    try:
+        text = (resolve(kind, name).__doc__ or "").strip()
+    except RetrainError:  # told among the problems
+        return name
+    return text.splitlines()[0] if text else f"`{name}`, your own"
+
+
+def _sepa(config: RunConfig) -> str:
+    sepa = config.sepa
+    gate = sepa.correct_rate_gate
+    wait = f", not before a step's correct rate has reached {gate:g}" if gate > 0 else ""
+    return f"{sepa.schedule}, from step {sepa.delay_steps} over {sepa.steps} steps{wait}"
+
+
+def _backend(
+    config: RunConfig, capabilities: Capabilities | None, options: TinkerOptions | None
+) -> Rows:
+    if capabilities is None:
+        yield "can do", "not known here; see the problems below"
+    else:
+        yield from _differences(config, capabilities)
+    backend = config.backend
+    if backend.backend == "local":
+        yield "devices", backend.devices
+    if not options:
+        return
+    yield "service", config.model.base_url or "the public one"
+    shared = f", shared through {backend.throttle_dir}" if backend.throttle_dir else ""
+    yield "calls at once", f"{backend.max_concurrent}{shared}"
+    lag = "one step ahead of training" if options.max_steps_off_policy else "between training steps"
+    yield "sampling", lag
+    limits = [f"cost {money(options.max_cost)}" * bool(options.max_cost)]
+    limits.append(f"{options.max_hours:g} hours" * bool(options.max_hours))
+    yield "ends early at", " or ".join(filter(None, limits)) or "no limit of cost or hours"
+
+
+def _differences(config: RunConfig, capabilities: Capabilities) -> Rows:
+    temperature = config.training.temperature
+    if not capabilities.lora_alpha:
+        yield "lora.alpha", "cannot be set: the backend chooses the scale of the adapter itself"
+    if not capabilities.lora_dropout:
+        yield "lora.dropout", "cannot be set: the backend trains without dropout"
+    if not capabilities.entropy:
+        yield "entropy", "not reported; uncertainty is that of the sampled token"
+    if capabilities.temperature:
+        yield "temperature", f"{temperature:g}, in sampling and in training"
+    elif temperature == 1:
+        yield "temperature", "1, in sampling and in training"
+    else:
+        yield (
+            "temperature",
+            f"samples at {temperature:g}, but trains and scores at 1, whatever is set: ratios of "
+            "trainer to sampler are not 1 even for the same weights; temperature = 1 avoids that",
+        )
+    if capabilities.resume == "exact":
+        yield "resuming", "exact, as far as its devices compute alike twice"
+    else:
+        yield (
+            "resuming",
+            "weights and optimiser, as far as they are kept; how exactly is measured each time "
+            "and recorded as resume_fidelity",
+        )
+
+
+def _step(config: RunConfig, prompts: PromptLengths | None) -> Rows:
+    training = config.training
+    completions = training.batch_size * training.group_size
+    yield "prompts", f"{training.batch_size:,}"
+    if prompts:
+        yield "their length", f"{prompts.mean:,.0f} tokens on average, {prompts.longest:,} at most"
+    yield "completions", f"{completions:,}, {training.group_size} of each prompt"
+    yield "their length", f"at most {training.max_tokens:,} tokens"
+    yield "sampled", f"at most {completions * training.max_tokens:,} tokens"
+    yield "learning rate", f"{toml_value(training.lr)}"
+
+
+def _on_the_way(config: RunConfig, held_out: PromptLengths | None) -> Rows:
+    training, evaluation = config.training, config.eval
+    most = training.max_steps * training.batch_size * training.group_size * training.max_tokens
+    yield "steps", f"{training.max_steps:,}, with at most {most:,} sampled tokens"
+    if evaluation.every:
+        count = len(evaluation.due_after(training.max_steps))
+        questions = f"{held_out.counted:,} questions" if held_out else "the questions"
+        answers = f"{evaluation.samples} completion{'s' * (evaluation.samples > 1)} each"
+        temperature = evaluation.temperature_beside(training.temperature)
+        yield (
+            "evaluations",
+            f"{count}: before the first step, every {evaluation.every} steps and at the end; "
+            f"{questions}, {answers} at temperature {temperature:g}",
+        )
+    else:
+        yield "evaluations", "none; eval.every asks for them"
+    best = ", and at the best evaluation" if evaluation.every and training.keep_best else ""
+    yield (
+        "checkpoints",
+        f"every {training.save_every} steps and at the end{best}; the newest "
+        f"{training.keep_last} stay",
+    )
+
+
+def _written(config: RunConfig, options: TinkerOptions | None, run_dir: Path | None) -> Rows:
+    wanted = Path(config.logging.log_dir)
+    if run_dir and run_dir.resolve() == wanted.resolve():
+        yield "logs", f"{wanted}, with `retrain --resume {run_dir}`"
+    elif config.resume.from_:
+        yield "logs", f"{config.resume.from_}, which is gone on with"
+        yield "", f"`retrain resume-check {config.resume.from_}` says from where, and how exactly"
+    else:
+        free = free_directory(wanted)
+        yield "logs", str(free) if free == wanted else f"{free} ({wanted} holds another run)"
+    yield "there", "config.toml, metadata.json, metrics.jsonl, emergence/, learning_curve.png"
+    if config.eval.every:
+        yield "", "eval.jsonl, eval/"
+    if options:
+        ttl = f"for {options.checkpoint_ttl_s:,} s" if options.checkpoint_ttl_s else "for ever"
+        yield "checkpoints", f"kept by the service, {ttl}; trainer_state.json has their names"
+        copies = ", and downloaded with every one" if options.download_adapter else ""
+        yield "adapters", f"kept by the service{copies}"
+    else:
+        place = config.backend.adapter_path or "checkpoints/ and final/ there"
+        yield "adapters", place
+
+
+def _so_far(config: RunConfig, measured: Measured) -> Rows:
+    yield "steps", f"{measured.steps:,} of {config.training.max_steps:,}"
+    yield "time", f"{measured.hours:.2f} hours, about {measured.hours_at_end:.2f} at the end"
+
+
+def _notes(
+    config: RunConfig,
+    prompts: PromptLengths | None,
+    measured: Measured | None,
+    options: TinkerOptions | None,
+) -> Iterator[str]:
+    if idle := idle_sepa(config):
+        yield f"{idle}."
+    if options and prompts:
+        yield f"Lengths of prompts are those of the first {prompts.counted:,} of the run."
+    if options and not options.prices:
+        yield "With [backend.options.prices] there would be a cost to each."
+    if options and options.max_cost:
+        yield f"The run ends when it has cost backend.options.max_cost = {options.max_cost:g}."
+    if options and measured and not measured.used:
+        yield "The run that was measured was not charged for tokens; its backend is no service."

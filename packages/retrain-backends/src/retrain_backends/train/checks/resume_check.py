@@ -1,0 +1,106 @@
+"""What resuming a run would do, and whether its numbers would be those of an undisturbed run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrain_backends.config import CONFIG_FILE, load_config
+from retrain_backends.data import fingerprint, load_examples, load_held_out
+from retrain_backends.errors import ConfigError, RunError
+from retrain_backends.train.build import declared_capabilities
+from retrain_backends.train.storage.fingerprints import fingerprints_of
+from retrain_backends.train.storage.resume_point import ResumePoint, find_resume_point
+
+
+@dataclass(frozen=True)
+class ResumeReport:
+    """What was found out, as (label, text) pairs, and the answer: resumes, and bit for bit."""
+
+    facts: tuple[tuple[str, str], ...]
+    exact: bool
+
+
+def check_resume(run_dir: Path) -> ResumeReport:
+    """Look at a run without changing it or loading its model.
+
+    Every file of the checkpoint is read and compared with its digest.
+
+    Raises:
+      ConfigError: there is no run, or its configuration cannot be read.
+      DataError: its data cannot be loaded.
+    """
+    point = _point_of(run_dir)
+    if isinstance(point, RunError):
+        return ResumeReport((("run", str(run_dir)), ("resumes", f"no: {point}")), exact=False)
+    refused = _refusals(point)
+    if refused:
+        return ResumeReport((*_facts(point), ("resumes", _listed("no", refused))), exact=False)
+    exact, verdict = _verdict(point)
+    return ResumeReport((*_facts(point), ("resumes", "yes"), ("exact", verdict)), exact)
+
+
+def _point_of(run_dir: Path) -> ResumePoint | RunError:
+    config = load_config(run_dir / CONFIG_FILE, {"resume.from": str(run_dir)})
+    try:
+        return find_resume_point(config)
+    except RunError as error:
+        return error
+
+
+def _refusals(point: ResumePoint) -> list[str]:
+    try:
+        point.refuse()
+    except ConfigError as error:
+        return list(error.problems)
+    config, saved = point.config, point.saved
+    examples = load_examples(config.data, config.training.seed, config.training.max_examples)
+    held_out = load_held_out(config.data, config.eval) if config.eval.every else ()
+    now = fingerprints_of(config.model.model, fingerprint(examples), [e for _, e in held_out])
+    return list(saved.material.differences(now)) if saved else []
+
+
+def _verdict(point: ResumePoint) -> tuple[bool, str]:
+    """Whether the run is known to go on exactly, and the words for it.
+
+    A backend that cannot promise it is measured by `Backend.load`, and so not before the run is
+    gone on with.
+    """
+    reasons, name = point.inexact(), point.config.backend.backend
+    if point.saved and point.saved.checkpoint and declared_capabilities(name).resume != "exact":
+        unsure = f"the backend `{name}` does not promise to keep weights and optimiser exactly"
+        return False, _listed(
+            "unknown until it is measured when the run goes on", [unsure, *reasons]
+        )
+    return (False, _listed("no", reasons)) if reasons else (True, f"yes: {_promise(point)}")
+
+
+def _promise(point: ResumePoint) -> str:
+    if point.saved is None:
+        return "nothing has been done yet"
+    return f"{point.saved.determinism}, {point.saved.determinism_reason}"
+
+
+def _facts(point: ResumePoint) -> Iterator[tuple[str, str]]:
+    saved = point.saved
+    yield "run", str(point.directory)
+    yield "done", f"{point.steps_done} of {point.config.training.max_steps} steps"
+    if saved and saved.checkpoint:
+        size = f"{saved.bytes / 1e6:,.1f} MB"
+        yield "from", f"{saved.checkpoint}: {len(saved.files)} files, {size}, digests right"
+        if saved.remote:
+            yield "service", saved.remote
+        if saved.resume_fidelity:
+            yield "last resumed", f"{saved.resume_fidelity}, as measured then"
+        if saved.score is not None:
+            yield "score", f"{saved.score:.3f}"
+    else:
+        yield "from", "the first step: there is no checkpoint yet"
+    for damage in point.damages:
+        yield "damaged", damage
+    yield "done again", f"{point.rows_cut} logged steps"
+    yield "settings", "; ".join(map(str, point.changes)) or "those of the run"
+    yield "versions", "; ".join(point.updates) or "those of the run"
+
+
+def _listed(answer: str, reasons: Sequence[str]) -> str:
+    return f"{answer}: {'; '.join(reasons)}"

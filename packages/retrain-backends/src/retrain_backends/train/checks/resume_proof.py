@@ -1,0 +1,139 @@
+"""A proof by doing: some steps twice, once killed in the middle, and the results compared."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from retrain_backends.config import CONFIG_FILE, dump_config, load_config
+from retrain_backends.errors import ConfigError, RunError
+from retrain_backends.tracking.cut import cut_logs, rows_after
+from retrain_backends.tracking.journal import JOURNAL_FILES, read_rows, to_json, without_times
+from retrain_backends.train.storage.durable_writes import digests_of
+from retrain_backends.train.storage.metadata import text_digest
+from retrain_backends.train.storage.resume_point import ResumePoint, find_resume_point
+from retrain_backends.train.storage.state_file import CHECKPOINT_STATE_FILE, STATE_FILE, write_state
+
+_LOOK_EVERY_S = 0.002
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Digests of two runs of the same steps, by what they are of.
+
+    `killed_after` is how many steps the second run had logged when it was killed.
+    """
+
+    undisturbed: dict[str, str]
+    killed: dict[str, str]
+    killed_after: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs."""
+        return self.undisturbed == self.killed
+
+
+def prove_resume(run_dir: Path, steps: int, say: Callable[[str], object]) -> Proof:
+    """Do the run's next steps on two copies of it, kill one with SIGKILL, resume it, compare.
+
+    The copies go on from the newest checkpoint, in a temporary directory, each in processes of its
+    own; the run itself is left alone.
+
+    Args:
+      run_dir: the run's directory.
+      steps: how many steps, at least 2.
+      say: is told what happens, line by line.
+
+    Raises:
+      ConfigError: fewer than 2 steps, or no run that can be resumed.
+      RunError: a copy could not do its steps.
+    """
+    if steps < 2:
+        raise ConfigError(f"--prove: {steps}; at least 2 steps, so that one comes before the kill")
+    config = load_config(run_dir / CONFIG_FILE, {"resume.from": str(run_dir)})
+    point = find_resume_point(config)
+    point.refuse()
+    with TemporaryDirectory(prefix="retrain-prove-") as directory:
+        first, second = (_copy(point, Path(directory) / name) for name in ("first", "second"))
+        say(f"first: {steps} steps from step {point.steps_done} on, undisturbed")
+        _finish(_start(first, point, steps), first)
+        say("second: the same steps, killed on the way")
+        killed_after = _kill_in_the_middle(_start(second, point, steps), second, point, steps)
+        say(f"second: killed after step {killed_after}; resumed")
+        _finish(_start(second, point, steps), second)
+        return Proof(digests_of_run(first), digests_of_run(second), killed_after)
+
+
+def digests_of_run(run_dir: Path) -> dict[str, str]:
+    """SHA-256 of each log without its times, and of the weights in `final`."""
+    logs = {
+        name: text_digest(to_json(without_times(row)) for row in read_rows(run_dir / name))
+        for name in JOURNAL_FILES
+        if (run_dir / name).exists()
+    }
+    final = digests_of(run_dir / "final")
+    weights = {f"final/{name}": digest for name, digest in final.items() if name[-5:] != ".json"}
+    return logs | weights
+
+
+def _copy(point: ResumePoint, target: Path) -> Path:
+    """A run of its own that goes on where the original would; nobody tracks it."""
+    target.mkdir()
+    (target / "emergence").mkdir()
+    backend = point.config.backend.model_copy(update={"adapter_path": ""})
+    logging = point.config.logging.model_copy(update={"wandb_project": ""})
+    config = point.config.model_copy(update={"backend": backend, "logging": logging})
+    (target / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+    if point.saved is None:
+        return target
+    for name in point.saved.logs:
+        shutil.copyfile(point.directory / name, target / name)
+    cut_logs(target, point.saved.logs)
+    settings = {**point.saved.configuration, "backend.adapter_path": ""}
+    saved = point.saved.model_copy(update={"adapters": ".", "configuration": settings})
+    if saved.checkpoint:
+        shutil.copytree(point.saved.directory_in(point.directory), saved.directory_in(target))
+        write_state(saved.directory_in(target) / CHECKPOINT_STATE_FILE, saved)
+    write_state(target / STATE_FILE, saved)
+    return target
+
+
+def _start(run_dir: Path, point: ResumePoint, steps: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "retrain_backends", str(run_dir / CONFIG_FILE)]
+    flags = {
+        "resume": str(run_dir),
+        "max-steps": str(point.steps_done + steps),
+        "save-every": "2" if steps > 3 else "1",  # so that a kill mostly costs a logged step
+    }
+    command += [f"--{flag}={value}" for flag, value in flags.items()]
+    with (run_dir / "output.txt").open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output)
+
+
+def _finish(process: subprocess.Popen[bytes], run_dir: Path) -> None:
+    with process:
+        code = process.wait()
+    if code:
+        lines = (run_dir / "output.txt").read_text(errors="replace").split("\n")
+        said = next((line for line in reversed(lines) if line.strip()), "nothing")
+        raise RunError(f"--prove: the copy of the run ended with exit code {code}: {said}")
+
+
+def _kill_in_the_middle(
+    process: subprocess.Popen[bytes], run_dir: Path, point: ResumePoint, steps: int
+) -> int:
+    """Kill the process once half of the steps are logged, and say how many the run then has."""
+    lengths = point.saved.logs if point.saved else {}
+    with process:
+        while process.poll() is None and rows_after(run_dir, lengths) < steps // 2:
+            time.sleep(_LOOK_EVERY_S)
+        process.kill()
+    if process.returncode >= 0:  # it ended by itself
+        _finish(process, run_dir)
+        raise RunError("--prove: the run was done before it could be killed; ask for more steps")
+    return point.steps_done + rows_after(run_dir, lengths)

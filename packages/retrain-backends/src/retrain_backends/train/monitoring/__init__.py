@@ -1,0 +1,1 @@
+"""Checks of the figures of a run and of its sampler."""

@@ -1,0 +1,1 @@
+"""The parts of one training step: samples, verdicts, advantages, the optimiser step."""

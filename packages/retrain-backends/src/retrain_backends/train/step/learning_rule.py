@@ -1,0 +1,152 @@
+"""The learning rule that the configuration names: built from parts, or one plugin."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from retrain_backends.config import AlgorithmConfig, RunConfig
+from retrain_backends.errors import ConfigError, RunError, describe
+from retrain_backends.plugins import resolve
+from retrain_backends.train.step.samples import Samples
+from retrain_backends.types import Floats
+from retrain_core import (
+    ADVANTAGE_MODES,
+    TRANSFORM_MODES,
+    Algorithm,
+    CompletionBatch,
+    EntropyStats,
+    TokenAdvantages,
+    entropy_stats,
+    informative_groups,
+    segment_mean,
+    uncertainty,
+)
+
+CLIPPING = ("clip_eps", "clip_eps_high")  # keys of `[algorithm] params` that are the backend's
+
+
+class Rule(Protocol):
+    """From the scored completions of a step to token advantages."""
+
+    def __call__(self, batch: CompletionBatch, sepa_lambda: float = 0.0) -> TokenAdvantages:
+        """Advantages of every token of the batch."""
+        ...
+
+
+class PluginRule:
+    """A user's function as the whole learning rule.
+
+    Args:
+      function: `(batch, sepa_lambda, **params)` to the advantage of each token, shape [t].
+      params: `[algorithm] params`.
+      uncertainty_kind: what the entropy statistics are of.
+    """
+
+    def __init__(
+        self, function: Callable[..., Floats], params: Mapping[str, object], uncertainty_kind: str
+    ) -> None:
+        self._function = function
+        self._params = params
+        self._kind = uncertainty_kind
+
+    def __call__(self, batch: CompletionBatch, sepa_lambda: float = 0.0) -> TokenAdvantages:
+        """The function's advantages, checked; a completion's own is the mean over its tokens."""
+        values_t = np.asarray(self._function(batch, sepa_lambda, **self._params), dtype=np.float64)
+        if values_t.shape != batch.logprobs.shape or not np.isfinite(values_t).all():
+            raise ValueError(
+                f"it must return {batch.logprobs.size} finite numbers, one for each token; "
+                f"the shape is {values_t.shape}"
+            )
+        sampled = batch.sampled_tokens()
+        h_t = uncertainty(self._kind, sampled.logprobs, sampled.entropy)
+        planning_t = np.zeros(h_t.size, np.bool_) if sampled.planning is None else sampled.planning
+        return TokenAdvantages(
+            values=values_t,
+            entropy_stats=entropy_stats(h_t, planning_t),
+            episode=segment_mean(values_t, batch.token_offsets),
+            informative=informative_groups(batch.rewards, batch.group_offsets),
+            metrics={},
+        )
+
+
+def build_rule(config: RunConfig) -> Rule:
+    """The learning rule of the configuration.
+
+    Raises:
+      ConfigError: a parameter that nothing takes, or with a value that is not allowed.
+      PluginError: a plugin's name leads nowhere.
+    """
+    algorithm = config.algorithm
+    _check_bounds(algorithm)
+    own: dict[str, Any] = {k: v for k, v in algorithm.params.items() if k not in CLIPPING}
+    if algorithm.algorithm_mode:
+        function = resolve("algorithm", algorithm.algorithm_mode)
+        return PluginRule(function, own, algorithm.uncertainty_kind)
+    params: dict[str, Any] = {
+        "gtpo_beta": config.gtpo.beta,
+        "hicra_alpha": config.hicra.alpha,
+        **algorithm.advantage_params,
+        **algorithm.transform_params,
+        **own,
+    }
+    # A border: the parameters are the user's, and only the parts know which they take.
+    try:
+        return Algorithm.from_names(
+            _part("advantage", algorithm.advantage_mode, ADVANTAGE_MODES),
+            _part("transform", algorithm.transform_mode, TRANSFORM_MODES),
+            algorithm.uncertainty_kind,
+            **params,
+        )
+    except ValueError as error:
+        raise ConfigError(f"[algorithm] {error}") from error
+
+
+def apply_rule(rule: Rule, batch: CompletionBatch, sepa_lambda: float) -> TokenAdvantages:
+    """Token advantages of the batch; a rule that fails ends the run with one line."""
+    # A border: parts of the rule may be the user's own.
+    try:
+        return rule(batch, sepa_lambda)
+    except Exception as error:
+        raise RunError(f"[algorithm] the learning rule failed: {describe(error)}") from error
+
+
+def pooled_entropy(samples: Samples, kind: str) -> EntropyStats:
+    """Uncertainty of all sampled tokens of the step, scored or not, before any transform."""
+    sampled_t = samples.trainable_t
+    entropy_t = None if samples.entropy_t is None else samples.entropy_t[sampled_t]
+    h_t = uncertainty(kind, samples.logprobs_t[sampled_t], entropy_t)
+    return entropy_stats(h_t, samples.planning_t[sampled_t])
+
+
+def condition(config: RunConfig) -> str:
+    """What the run's records call its rule: its own word, `maxrl+gtpo_sepa`, or the plugin."""
+    algorithm = config.algorithm
+    parts = f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
+    return config.logging.condition or algorithm.algorithm_mode or parts
+
+
+def _part(kind: str, name: str, builtins: Mapping[str, Any]) -> Any:
+    return name if name in builtins else resolve(kind, name)
+
+
+def _check_bounds(algorithm: AlgorithmConfig) -> None:
+    params = algorithm.params
+    problems = [
+        f"[algorithm] params: {key} must be a number >= 0, not `{params[key]}`"
+        for key in CLIPPING
+        if key in params and not _is_non_negative(params[key])
+    ]
+    if not problems and params.get("clip_eps_high") and not params.get("clip_eps"):
+        problems.append("[algorithm] params: clip_eps_high needs clip_eps")
+    if algorithm.importance_cap and (params.get("clip_eps") or params.get("clip_eps_high")):
+        problems.append(
+            f"algorithm.importance_cap: `{algorithm.importance_cap}` and clip_eps of [algorithm] "
+            "params bound the same ratio; set one of them to 0"
+        )
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _is_non_negative(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

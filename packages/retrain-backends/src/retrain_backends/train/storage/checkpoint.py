@@ -1,0 +1,218 @@
+"""What a run keeps on the way: `checkpoints/step_000020/`, `final/`, and `trainer_state.json`.
+
+checkpoints/step_000020/    the adapter, as a PEFT directory
+    trainer/                what the backend needs to go on exactly
+    state.json              counters, data cursor, digests, the logs' lengths, the configuration
+final/                      the adapter after the last step
+trainer_state.json          the newest state.json; written last, so it names a whole checkpoint
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from retrain_backends.atomic import flush
+from retrain_backends.config import TrainingConfig
+from retrain_backends.errors import RunError
+from retrain_backends.protocols import Backend
+from retrain_backends.tracking.cut import log_lengths
+from retrain_backends.train.storage.durable_writes import digests_of, new_directory, remove, size_of
+from retrain_backends.train.storage.state_file import (
+    CHECKPOINT_STATE_FILE,
+    STATE_FILE,
+    TRAINER_DIR,
+    DamagedError,
+    SavedState,
+    dump_train_state,
+    read_state,
+    write_state,
+)
+from retrain_backends.train.storage.train_state import TrainState
+
+FINAL_DIR = "final"
+CURVE_FILE = "learning_curve.png"
+_NAME = re.compile(r"step_(\d{6,})")
+
+
+class Checkpoints:
+    """Saves the run so that it can go on from there, and deletes what is not to be kept.
+
+    Args:
+      backend: what is saved.
+      run_dir: the run's directory, with its logs.
+      saved: the state that the run begins or goes on with.
+      training: `save_every`, `keep_last` and `keep_best`.
+    """
+
+    def __init__(
+        self, backend: Backend, run_dir: Path, saved: SavedState, training: TrainingConfig
+    ) -> None:
+        self._backend = backend
+        self._run_dir = run_dir
+        self._saved = saved
+        self._training = training
+        self._adapters = saved.adapters_in(run_dir)
+
+    def save_if_due(self, state: TrainState, score: float | None = None) -> None:
+        """Save after every `save_every` steps, and whenever the score is the best one so far.
+
+        Args:
+          state: after the last full step, which is in the logs.
+          score: how the evaluation judges the policy, more is better; None without an evaluation.
+        """
+        on_schedule = state.steps_done % self._training.save_every == 0
+        if state.steps_done and (on_schedule or self._is_best(score)):
+            self.save(state, score)
+
+    def save(self, state: TrainState, score: float | None = None) -> str:
+        """Save as `checkpoints/step_<steps_done>` unless that is done; say where the adapter is.
+
+        Raises:
+          RunError: there is not enough room for it; or its adapter could not be exported, and then
+            it is saved without.
+        """
+        if self._saved.steps_done != state.steps_done or not self._saved.checkpoint:
+            saved, failure = self._write(state, score)
+            self._commit(saved)
+            self._prune()
+            if failure:
+                raise failure
+        elif score is not None and self._saved.score is None:
+            update = {"score": score, "logs": log_lengths(self._run_dir)}
+            saved = self._saved.model_copy(update=update)
+            write_state(saved.directory_in(self._run_dir) / CHECKPOINT_STATE_FILE, saved)
+            self._commit(saved)
+        return self._saved.adapter or str(self._saved.directory_in(self._run_dir))
+
+    def save_final(self) -> str:
+        """Save the adapter as `final` and say where it is; a service's own path is kept."""
+        target = self._adapters / FINAL_DIR
+        with new_directory(target) as partial:
+            where = self._backend.export_adapter(partial)
+        if where == str(partial):
+            return str(target)
+        if not any(target.iterdir()):
+            target.rmdir()
+        self._commit(self._saved.model_copy(update={"final": where}))
+        return where
+
+    def when_the_disk_is_full(self) -> str:
+        """What to say when a file could not be written for want of room."""
+        return f"{self._run_dir}: the disk is full; {self._how_to_go_on()}"
+
+    def _write(self, state: TrainState, score: float | None) -> tuple[SavedState, RunError | None]:
+        """The new checkpoint, and what kept its adapter out of it: what was trained is not lost."""
+        name = f"step_{state.steps_done:06d}"
+        target = self._adapters / "checkpoints" / name
+        target.parent.mkdir(exist_ok=True)
+        self._make_sure_of_room(target.parent)
+        with new_directory(target) as partial:
+            (partial / TRAINER_DIR).mkdir()
+            trainer = self._backend.save(partial / TRAINER_DIR)
+            adapter, failure = str(partial), None
+            # A border: a service may not give the adapter that it has just saved.
+            try:
+                adapter = self._backend.export_adapter(partial)
+            except RunError as error:
+                failure = error
+            saved = self._saved.model_copy(
+                update={
+                    "state": dump_train_state(state),
+                    "checkpoint": name,
+                    "adapter": "" if adapter == str(partial) else adapter,
+                    "final": "",
+                    "remote": trainer.remote,
+                    "score": score,
+                    "bytes": size_of(partial),
+                    "files": digests_of(partial),
+                    "logs": self._flushed_logs(),
+                }
+            )
+            write_state(partial / CHECKPOINT_STATE_FILE, saved)
+        return saved, failure
+
+    def _commit(self, saved: SavedState) -> None:
+        write_state(self._run_dir / STATE_FILE, saved)
+        self._saved = saved
+
+    def _flushed_logs(self) -> dict[str, int]:
+        lengths = log_lengths(self._run_dir)
+        for name in lengths:
+            flush(self._run_dir / name)
+        return lengths
+
+    def _make_sure_of_room(self, directory: Path) -> None:
+        """The next checkpoint takes what the last one took; the first one is just tried."""
+        free = shutil.disk_usage(directory).free
+        if free < self._saved.bytes:
+            raise RunError(
+                f"{directory}: the next checkpoint needs {_mb(self._saved.bytes)}, and "
+                f"{_mb(free)} is free; {self._how_to_go_on()}"
+            )
+
+    def _how_to_go_on(self) -> str:
+        saved = self._saved
+        intact = (
+            f"the checkpoint after step {saved.steps_done} is intact"
+            if saved.checkpoint
+            else "there was no checkpoint yet"
+        )
+        return f"make room, and `retrain --resume {self._run_dir}` goes on ({intact})"
+
+    def _is_best(self, score: float | None) -> bool:
+        if score is None or not self._training.keep_best:
+            return False
+        return all(score > other for _, other in self._scores())
+
+    def _scores(self) -> Iterator[tuple[Path, float]]:
+        """The checkpoints that an evaluation has judged."""
+        for directory in self._of_this_run():
+            try:
+                score = read_state(directory / CHECKPOINT_STATE_FILE).score
+            except DamagedError:
+                continue
+            if score is not None:
+                yield directory, score
+
+    def _prune(self) -> None:
+        """Delete all but the last few checkpoints and the best one, the earliest of equals.
+
+        Also what kills left half deleted, and checkpoints that a resumed run has gone back behind.
+        """
+        kept = set(self._of_this_run()[: self._training.keep_last])
+        if self._training.keep_best and (scores := dict(self._scores())):
+            kept.add(min(scores, key=lambda path: (-scores[path], step_of(path))))
+        for directory in step_directories(self._adapters):
+            if directory not in kept:
+                remove(directory)
+        for directory in (self._adapters / "checkpoints").glob(".step_*"):
+            shutil.rmtree(directory)
+
+    def _of_this_run(self) -> list[Path]:
+        """The checkpoints up to the last one saved, the newest first."""
+        newest = self._saved.steps_done
+        return [path for path in step_directories(self._adapters) if step_of(path) <= newest]
+
+
+def discard_results(run_dir: Path, adapters: Path) -> None:
+    """Delete what a finished run has left in the end; its checkpoints stay."""
+    if (adapters / FINAL_DIR).exists():
+        remove(adapters / FINAL_DIR)
+    (run_dir / CURVE_FILE).unlink(missing_ok=True)
+
+
+def step_directories(adapters: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    found = (adapters / "checkpoints").glob("step_*")
+    named = (path for path in found if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(named, key=step_of, reverse=True)
+
+
+def step_of(directory: Path) -> int:
+    """How many steps a checkpoint has behind it, from its name."""
+    return int(directory.name.removeprefix("step_"))
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,160 @@
+"""What a checkpoint says about the run: enough to go on, to check its files, and to compare."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import machine, python_version
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
+
+from retrain_backends.atomic import write_atomically
+from retrain_backends.tracking.cut import problem_with_logs
+from retrain_backends.train.storage.durable_writes import digests_of
+from retrain_backends.train.storage.fingerprints import Fingerprints
+from retrain_backends.train.storage.train_state import TrainState
+from retrain_backends.types import CheckpointRef, Determinism, Fidelity, Restored
+
+STATE_FILE = "trainer_state.json"  # in the run's directory: the checkpoint to go on from
+CHECKPOINT_STATE_FILE = "state.json"  # the same, in that checkpoint
+TRAINER_DIR = "trainer"  # in a checkpoint: what `Backend.save` wrote
+_PACKAGES = ("retrain-backends", "retrain-core", "numpy", "transformers", "torch", "peft")
+_TRAIN_STATE = TypeAdapter(TrainState)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+class DamagedError(Exception):
+    """A checkpoint, or its description, is not what was written; says in what way."""
+
+
+class SavedState(BaseModel):
+    """The state after a number of steps, and where its weights are.
+
+    `checkpoint` is the name of a directory in `<adapters>/checkpoints`, empty before the first one;
+    `adapters` is `.` for the run's own directory. `remote` and `adapter` are a service's own paths
+    of the state and of the adapter, if it keeps them, `final` that of the adapter after the last
+    step. `resume_fidelity` is how exactly the run was last resumed, empty before the first time.
+    `files` has the SHA-256 of each file of the checkpoint, `logs` the length of each log at that
+    step, `material` fingerprints of the questions and of the model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    state: dict[str, JsonValue]
+    checkpoint: str = ""
+    adapters: str = "."
+    remote: str = ""
+    adapter: str = ""
+    final: str = ""
+    resume_fidelity: Fidelity | Literal[""] = ""
+    score: float | None = None
+    bytes: int = 0
+    files: dict[str, str] = {}
+    logs: dict[str, int] = {}
+    material: Fingerprints
+    determinism: Determinism
+    determinism_reason: str
+    versions: dict[str, str]
+    configuration_hash: str
+    configuration: dict[str, JsonValue]
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that the state has behind it."""
+        return self.train_state.steps_done
+
+    @property
+    def train_state(self) -> TrainState:
+        """What the loop carries from step to step."""
+        return _TRAIN_STATE.validate_python(self.state)
+
+    def resumed(self, restored: Restored | None) -> "SavedState":
+        """What later checkpoints of a run say that was resumed like this; None: it begins."""
+        if restored is None:
+            return self
+        return self.model_copy(update={"resume_fidelity": restored.fidelity})
+
+    def adapters_in(self, run_dir: Path) -> Path:
+        """The directory that holds `checkpoints/` and `final/`."""
+        return run_dir / self.adapters
+
+    def directory_in(self, run_dir: Path) -> Path:
+        """The checkpoint's own directory."""
+        return self.adapters_in(run_dir) / "checkpoints" / self.checkpoint
+
+    def reference_in(self, run_dir: Path) -> CheckpointRef:
+        """What `Backend.load` is given."""
+        return CheckpointRef(self.directory_in(run_dir) / TRAINER_DIR, self.remote)
+
+    def check(self, run_dir: Path) -> None:
+        """Read every file of the checkpoint and look at the ends of the logs.
+
+        Raises:
+          DamagedError: a file is missing or not the one that was written.
+        """
+        if problem := problem_with_logs(run_dir, self.logs):
+            raise DamagedError(problem)
+        if self.checkpoint:
+            self._check_files(self.directory_in(run_dir))
+
+    def _check_files(self, directory: Path) -> None:
+        try:
+            found = digests_of(directory)
+        except OSError as error:
+            raise DamagedError(f"{error.filename} cannot be read ({error.strerror})") from error
+        for name, digest in self.files.items():
+            if name not in found:
+                raise DamagedError(f"{name} is missing")
+            if found[name] != digest:
+                raise DamagedError(f"{name} is not as it was written (its digest differs)")
+
+
+def dump_train_state(state: TrainState) -> dict[str, JsonValue]:
+    """The state as JSON; whatever field it gets is saved with it."""
+    return _TRAIN_STATE.dump_python(state, mode="json")
+
+
+def write_state(path: Path, saved: SavedState) -> None:
+    """Write a state with a digest of itself, whole or not at all."""
+    document = saved.model_dump(mode="json")
+    text = json.dumps({**document, "digest": _digest(document)}, indent=2, allow_nan=False)
+    write_atomically(path, text + "\n")
+
+
+def read_state(path: Path) -> SavedState:
+    """Read a state.
+
+    Raises:
+      DamagedError: there is none, or it is not what was written.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        digest = document.pop("digest")
+        intact = digest == _digest(document)
+        saved = SavedState.model_validate(document)
+        assert isinstance(saved.train_state, TrainState)
+    except FileNotFoundError:
+        raise DamagedError(f"{path.name} is missing") from None
+    except _UNREADABLE as error:
+        raise DamagedError(f"{path.name} cannot be read") from error
+    if not intact:
+        raise DamagedError(f"{path.name} is not as it was written (its digest differs)")
+    return saved
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes: Python, the kind of machine, and the installed packages."""
+    found = {"python": python_version(), "machine": machine()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _digest(document: Mapping[str, JsonValue]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Services that the tests of retrain talk to."""

@@ -1,0 +1,1 @@
+"""A Tinker service in the process of a test."""

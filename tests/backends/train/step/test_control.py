@@ -1,0 +1,41 @@
+import pytest
+
+from retrain_backends.config import RunConfig, load_config
+from retrain_backends.train.step.control import Control, idle_sepa
+from retrain_backends.train.storage.train_state import TrainState
+from retrain_core import RunningCount, SepaState
+
+LATE = TrainState(10_000, 0, RunningCount(), SepaState(gate_open=True))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "strength"),
+    [
+        ({"algorithm.transform_mode": "gtpo_sepa"}, 1.0),
+        ({"algorithm.transform_mode": "gtpo_hicra"}, 0.0),
+        ({"algorithm.transform_mode": "mine.transform"}, 1.0),
+        ({"algorithm.transform_mode": "none", "algorithm.algorithm_mode": "mine.rule"}, 1.0),
+        ({"sepa.steps": 0}, 0.0),
+    ],
+)
+def test_sepa_is_on_where_something_may_read_it(overrides, strength):
+    assert Control.from_config(load_config(None, overrides)).reading(LATE).strength == strength
+
+
+@pytest.mark.parametrize(
+    ("mode", "sepa", "idle"),
+    [
+        ("gtpo_sepa", {}, True),
+        ("gtpo_sepa_amp", {"steps": 0, "delay_steps": 0}, True),
+        ("gtpo_sepa", {"delay_steps": 19}, True),
+        ("gtpo_sepa", {"delay_steps": 18}, False),
+        ("gtpo_sepa", {"schedule": "auto"}, False),
+        ("gtpo", {}, False),
+        ("mine.transform", {}, False),
+    ],
+)
+def test_sepa_that_never_acts_is_told(mode, sepa, idle):
+    tables = {"algorithm": {"transform_mode": mode}, "sepa": sepa, "training": {"max_steps": 20}}
+    found = idle_sepa(RunConfig.model_validate(tables))
+    assert found.startswith("SEPA will not act: with sepa.steps =") == idle
+    assert bool(found) == idle

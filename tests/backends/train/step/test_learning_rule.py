@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from retrain_backends.config import load_config
+from retrain_backends.errors import ConfigError, RunError
+from retrain_backends.train.step.learning_rule import apply_rule, build_rule, condition
+from retrain_core import Algorithm, CompletionBatch, LossOptions
+
+
+def reward_at_every_token(batch, sepa_lambda, scale=1.0):
+    return scale * np.repeat(batch.rewards, batch.lengths)
+
+
+def too_short(batch, sepa_lambda):
+    return np.zeros(1)
+
+
+def broken(batch, sepa_lambda):
+    raise KeyError("beta")
+
+
+def ranks(rewards_G):
+    return np.argsort(np.argsort(rewards_G)).astype(float)
+
+
+@pytest.fixture
+def batch() -> CompletionBatch:
+    return CompletionBatch(
+        rewards=[1.0, 0.0],
+        group_offsets=[0, 2],
+        token_offsets=[0, 2, 5],
+        logprobs=[-0.1, -0.9, -0.3, -0.5, -0.7],
+    )
+
+
+def rule_of(**algorithm):
+    return build_rule(load_config(None, {f"algorithm.{k}": v for k, v in algorithm.items()}))
+
+
+def test_named_parts_get_the_parameters_of_their_tables(batch):
+    config = load_config(
+        None,
+        {
+            "algorithm.advantage_mode": "grpo",
+            "algorithm.transform_mode": "gtpo",
+            "gtpo.beta": 0.7,
+            "algorithm.params": {"advantage_cap": 0.4, "clip_eps": 0.2},
+        },
+    )
+    expected = Algorithm.from_names("grpo", "gtpo", gtpo_beta=0.7, advantage_cap=0.4)(batch)
+    np.testing.assert_array_equal(build_rule(config)(batch).values, expected.values)
+
+
+def test_plugin_advantage(batch):
+    rule = rule_of(advantage_mode=f"{__name__}:ranks", transform_mode="none")
+    assert rule(batch).values.tolist() == [1, 1, 0, 0, 0]
+
+
+def test_plugin_rule(batch):
+    rule = rule_of(
+        algorithm_mode=f"{__name__}:reward_at_every_token", params={"scale": 3.0, "clip_eps": 0.2}
+    )
+    advantages = rule(batch, 0.5)
+    assert advantages.values.tolist() == [3, 3, 0, 0, 0]
+    assert advantages.episode.tolist() == [3, 0]
+    assert advantages.entropy_stats.exec_count == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("too_short", "it must return 5"), ("broken", "KeyError: 'beta'")]
+)
+def test_failing_plugin_rule_ends_the_run_with_a_line(batch, name, message):
+    with pytest.raises(RunError, match=message):
+        apply_rule(rule_of(algorithm_mode=f"{__name__}:{name}"), batch, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"clip_eps": -0.1}, "clip_eps must be a number >= 0"),
+        ({"clip_eps": True, "clip_eps_high": "x"}, "clip_eps_high must be a number"),
+        ({"clip_eps_high": 0.3}, "clip_eps_high needs clip_eps"),
+        ({"advantage_cup": 5.0}, "did you mean `advantage_cap`"),
+        ({"advantage_cap": -1.0}, "advantage_cap must be > 0"),
+    ],
+)
+def test_wrong_parameters_are_configuration_errors(params, message):
+    with pytest.raises(ConfigError, match=message):
+        rule_of(params=params)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        ({}, LossOptions()),
+        ({"importance_cap": 2.0}, LossOptions(importance_cap=2.0)),
+        ({"importance_cap": 2.0, "params": {"clip_eps": 0}}, LossOptions(importance_cap=2.0)),
+        ({"importance_cap": 0.0, "params": {"clip_eps": 0.2}}, LossOptions(clip_eps=0.2)),
+    ],
+)
+def test_bounds_of_the_loss(algorithm, options):
+    config = load_config(None, {f"algorithm.{k}": v for k, v in algorithm.items()})
+    build_rule(config)
+    assert config.algorithm.loss_options() == options
+
+
+def test_two_bounds_of_one_ratio_are_refused():
+    message = r"algorithm.importance_cap: `2.0` and clip_eps .* set one of them to 0"
+    with pytest.raises(ConfigError, match=message):
+        rule_of(importance_cap=2.0, params={"clip_eps": 0.2})
+
+
+def test_condition_names_the_rule():
+    config = load_config(None, {"algorithm.advantage_mode": "grpo"})
+    assert condition(config) == "grpo+gtpo_sepa"
+    plugin = load_config(None, {"algorithm.algorithm_mode": "mine.rule"})
+    assert condition(plugin) == "mine.rule"
+    named = load_config(None, {"algorithm.algorithm_mode": "mine.rule", "logging.condition": "b"})
+    assert condition(named) == "b"

@@ -1,0 +1,225 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from retrain_backends.config import RunConfig, TrainingConfig
+from retrain_backends.errors import RunError
+from retrain_backends.fake import STATE_FILE, FakeBackend, FakeOptions, FakeTraining
+from retrain_backends.train.step.control import Control
+from retrain_backends.train.storage.checkpoint import Checkpoints
+from retrain_backends.train.storage.fingerprints import Fingerprints
+from retrain_backends.train.storage.run_directory import describe_start
+from retrain_backends.train.storage.state_file import DamagedError, read_state, write_state
+from retrain_backends.train.storage.train_state import TrainState
+from retrain_core import RunningCount, SepaState
+
+
+class Counting(FakeBackend):
+    exports = 0
+
+    def export_adapter(self, directory):
+        self.exports += 1
+        return super().export_adapter(directory)
+
+
+class FullDisk(FakeBackend):
+    """Once it is full, its state goes to a device that always is."""
+
+    full = False
+
+    def save(self, directory):
+        if self.full:
+            (directory / STATE_FILE).symlink_to("/dev/full")
+        return super().save(directory)
+
+
+class Remote(FakeBackend):
+    def export_adapter(self, _directory):
+        return "service://adapter/7"
+
+
+class Withholding(FakeBackend):
+    """A service that saves, and then does not give the adapter."""
+
+    def export_adapter(self, _directory):
+        raise RunError("no adapter")
+
+
+ROW = '{"step": 0}\n'
+
+
+def after(steps: int) -> TrainState:
+    return TrainState(steps, 8 * steps, RunningCount(3, 4), SepaState(var_ema=0.1 + 0.2))
+
+
+@pytest.fixture
+def make(tmp_path):
+    def build(backend_class=FakeBackend, **training):
+        backend = backend_class(FakeOptions(), FakeTraining(lr=0.1), seed=1)
+        config = RunConfig()
+        start = Control.from_config(config).start()
+        begun = describe_start(config, start, Fingerprints(examples="data"), backend.describe())
+        return backend, Checkpoints(backend, tmp_path, begun, TrainingConfig(**training))
+
+    return build
+
+
+def saved_steps(directory: Path) -> list[int]:
+    return sorted(int(path.name[-6:]) for path in (directory / "checkpoints").iterdir())
+
+
+def test_saves_on_schedule_and_each_step_once(make, tmp_path):
+    backend, checkpoints = make(Counting, save_every=2)
+    for steps in range(6):
+        checkpoints.save_if_due(after(steps))
+    assert saved_steps(tmp_path) == [2, 4]
+    assert checkpoints.save(after(5)) == checkpoints.save(after(5))
+    assert backend.exports == 3
+
+
+def test_state_is_read_back_as_it_was(make, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(ROW)
+    make()[1].save(after(7), score=0.25)
+    saved = read_state(tmp_path / "trainer_state.json")
+    assert saved == read_state(tmp_path / "checkpoints/step_000007/state.json")
+    assert saved.train_state == after(7)
+    assert (saved.score, saved.logs) == (0.25, {"metrics.jsonl": len(ROW)})
+    assert saved.files.keys() == {"policy.npy", "trainer/state.npz"}
+    saved.check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([None] * 6, [5, 6]),
+        ([0.1, 0.5, 0.2, 0.3, 0.1, 0.1], [2, 5, 6]),
+        ([0.1, 0.5, 0.5, 0.3, 0.1, 0.1], [2, 5, 6]),  # the earliest of equals
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [5, 6]),
+    ],
+)
+def test_the_last_and_the_best_are_kept(make, tmp_path, scores, kept):
+    _, checkpoints = make(save_every=1)
+    for steps, score in enumerate(scores, start=1):
+        checkpoints.save_if_due(after(steps), score)
+    assert saved_steps(tmp_path) == kept
+
+
+@pytest.mark.parametrize(("keep_best", "kept"), [(True, [3, 10]), (False, [10])])
+def test_a_new_best_is_saved_off_schedule(make, tmp_path, keep_best, kept):
+    _, checkpoints = make(save_every=10, keep_best=keep_best)
+    for steps in range(1, 11):
+        checkpoints.save_if_due(after(steps), {3: 0.5, 6: 0.4}.get(steps))
+    assert saved_steps(tmp_path) == kept
+
+
+def test_a_score_that_comes_later_is_noted(make, tmp_path):
+    backend, checkpoints = make(Counting, save_every=2)
+    checkpoints.save(after(4))
+    (tmp_path / "eval.jsonl").write_text(ROW)
+    checkpoints.save_if_due(after(4), 0.5)
+    saved = read_state(tmp_path / "trainer_state.json")
+    assert (saved.score, saved.logs, backend.exports) == (0.5, {"eval.jsonl": len(ROW)}, 1)
+    assert read_state(tmp_path / "checkpoints/step_000004/state.json") == saved
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_leaves_the_checkpoint_before_it(make, tmp_path):
+    backend, checkpoints = make(FullDisk)
+    checkpoints.save(after(1))
+    backend.full = True
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpoints.save(after(2))
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
+    read_state(tmp_path / "trainer_state.json").check(tmp_path)
+    assert "after step 1 is intact" in checkpoints.when_the_disk_is_full()
+
+
+def test_without_its_adapter_the_state_is_saved_all_the_same(make, tmp_path):
+    _, checkpoints = make(Withholding)
+    with pytest.raises(RunError, match="no adapter"):
+        checkpoints.save(after(2))
+    saved = read_state(tmp_path / "trainer_state.json")
+    assert saved.train_state == after(2)
+    saved.check(tmp_path)
+    assert checkpoints.save(after(2)) == str(tmp_path / "checkpoints/step_000002")
+
+
+def test_room_is_looked_for_before_writing(make, tmp_path):
+    backend, checkpoints = make()
+    begun = read_state(Path(checkpoints.save(after(1))) / "state.json")
+    huge = begun.model_copy(update={"bytes": 10**18})
+    with pytest.raises(RunError, match=r"needs 1,000,000,000,000\.0 MB, and .* is free; make room"):
+        Checkpoints(backend, tmp_path, huge, TrainingConfig()).save(after(2))
+    assert saved_steps(tmp_path) == [1]
+
+
+def test_an_adapter_is_replaced_whole(make, tmp_path):
+    _, checkpoints = make()
+    assert checkpoints.save_final() == checkpoints.save_final() == str(tmp_path / "final")
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_path_of_a_service_is_passed_on(make, tmp_path):
+    _, checkpoints = make(Remote)
+    assert checkpoints.save_final() == checkpoints.save(after(1)) == "service://adapter/7"
+
+
+def test_a_service_s_final_adapter_is_in_the_state(make, tmp_path):
+    _, checkpoints = make(Remote)
+    checkpoints.save(after(1))
+    checkpoints.save_final()
+    saved = read_state(tmp_path / "trainer_state.json")
+    assert (saved.checkpoint, saved.final) == ("step_000001", "service://adapter/7")
+    assert not (tmp_path / "final").exists()
+    checkpoints.save(after(2))  # the run was made longer
+    assert read_state(tmp_path / "trainer_state.json").final == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:-2]),
+        lambda path: path.write_bytes(path.read_bytes()[:40] + b"?" + path.read_bytes()[41:]),
+        lambda path: path.write_bytes(b"\xff\x00"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text("{}"),
+    ],
+)
+@pytest.mark.parametrize("name", ["state.json", "policy.npy", "trainer/state.npz"])
+def test_damage_is_noticed(make, tmp_path, name, damage):
+    directory = Path(make()[1].save(after(1)))
+    damage(directory / name)
+    with pytest.raises(DamagedError):
+        read_state(directory / "state.json").check(tmp_path)
+
+
+def test_logs_that_lost_rows_are_noticed(make, tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("{}\n{}\n")
+    make()[1].save(after(2))
+    saved = read_state(tmp_path / "trainer_state.json")
+    for text in ("{}\n", '{"a": 1}\n'):
+        log.write_text(text)
+        with pytest.raises(DamagedError, match=r"metrics\.jsonl has no row that ends at byte 6"):
+            saved.check(tmp_path)
+
+
+def test_a_state_is_written_whole(make, tmp_path):
+    make()[1].save(after(1))
+    path = tmp_path / "trainer_state.json"
+    write_state(path, read_state(path).model_copy(update={"score": 0.5}))
+    assert read_state(path).score == 0.5
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_kill_or_a_fallback_left_is_deleted(make, tmp_path):
+    _, checkpoints = make(keep_last=2)
+    checkpoints.save(after(2))
+    folder = tmp_path / "checkpoints"
+    (folder / ".step_000001.removed").mkdir()
+    (folder / "step_000009").mkdir()  # damaged, and the run has gone back behind it
+    checkpoints.save(after(3))
+    assert sorted(path.name for path in folder.iterdir()) == ["step_000002", "step_000003"]
