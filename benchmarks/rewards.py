@@ -19,7 +19,7 @@ import numpy as np
 
 from retrain_backends.config import RewardConfig
 from retrain_backends.rewards import RewardService, build_reward
-from retrain_backends.types import Example, Scored
+from retrain_backends.types import Example, Rollout
 
 ANSWERS = 1000
 WARM_UP = 64
@@ -63,9 +63,9 @@ def _word(number: int) -> str:
     return "".join(letters[number // k % len(letters)] for k in (1, 22, 484)).title()
 
 
-def items(count: int, first: int) -> list[Scored]:
+def items(count: int, first: int) -> list[Rollout]:
     """So many answers, each with a reference that it is not the same text as."""
-    made: list[Scored] = []
+    made: list[Rollout] = []
     number = first
     while len(made) < count:
         made += [item(*pair) for pair in pairs(number) if pair[0] != pair[1]]
@@ -73,12 +73,12 @@ def items(count: int, first: int) -> list[Scored]:
     return made[:count]
 
 
-def item(answer: str, reference: str) -> Scored:
+def item(answer: str, reference: str) -> Rollout:
     """What a reward looks at."""
-    return Scored(Example("", reference), rf"Thus \boxed{{{answer}}}.")
+    return Rollout(Example("", reference), rf"Thus \boxed{{{answer}}}.")
 
 
-def timed(reward: RewardService, wanted: list[Scored]) -> tuple[float, int, int]:
+def timed(reward: RewardService, wanted: list[Rollout]) -> tuple[float, int, int]:
     """Seconds, how many were right, and how many had no verdict."""
     started = time.perf_counter()
     verdicts = reward.score(wanted)

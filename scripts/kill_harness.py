@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 STAGES = {
     "sampling": ("sample",),
     "scoring": ("reward",),
-    "training": ("train_step",),
+    "training": ("train",),
     "saving": ("save", "export_adapter"),
     "renaming": ("files",),
     "any time": (),

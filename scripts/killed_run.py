@@ -6,7 +6,7 @@ nothing is killed, and `counts.json` tells in the end how often each place was p
 
     {"place": "sample", "passage": 3, "moment": "during"}
 
-Places are the calls `sample`, `reward`, `train_step`, `save`, `export_adapter` and `load`, and
+Places are the calls `sample`, `reward`, `train`, `save`, `export_adapter` and `load`, and
 `files`: anything that Python does to a name inside the run's directory (open, rename, make, delete,
 cut). Moments are `before` the call, `during` it (a timer, or half a file), and `after` it.
 """
@@ -19,16 +19,17 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from retrain_backends.fake import FakeBackend
 from retrain_backends.plugins import load_object
 from retrain_backends.rewards.match import MatchReward
-from retrain_backends.types import Scored, Verdict
+from retrain_backends.types import Rollout, Verdict
 
 PLAN, COUNTS, RUN = Path("plan.json"), Path("counts.json"), "run"
-CALLS = ("sample", "train_step", "save", "export_adapter", "load")
+CALLS = ("sample", "train", "save", "export_adapter", "load")
 FILE_EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 TIMER_S = 0.001
 
@@ -55,9 +56,11 @@ class Killer:
             kill()
         if self._plan["moment"] == "during":
             threading.Timer(TIMER_S, kill).start()
-        work(*arguments, **named)
+        done = work(*arguments, **named)
+        if place == "sample":  # nothing is sampled before its groups are taken
+            list(done)
         if self._plan["moment"] == "during" and place in ("save", "export_adapter"):
-            halve_files(arguments[1])
+            halve_files(arguments[0])
         return kill()
 
     def _is_planned(self, place: str) -> bool:
@@ -92,23 +95,22 @@ KILLER = Killer()
 
 
 def killing(backend: type) -> type:
-    """The backend with a killer in front of each call."""
+    """The backend with a killer in front of each call of its sampler and trainer."""
 
-    def guarded(place: str) -> Any:
-        work = getattr(backend, place)
+    def from_config(_cls: type, settings: Any) -> Any:
+        made = backend.from_config(settings)
+        for place in CALLS:
+            part = made.sampler if place == "sample" else made.trainer
+            setattr(part, place, partial(KILLER.call, place, getattr(part, place)))
+        return made
 
-        def call(*arguments: Any, **named: Any) -> Any:
-            return KILLER.call(place, work, *arguments, **named)
-
-        return call
-
-    return type("Killing", (backend,), {place: guarded(place) for place in CALLS})
+    return type("Killing", (backend,), {"from_config": classmethod(from_config)})
 
 
 class KillingMatch(MatchReward):
     """`match`, or death."""
 
-    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+    def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """Judge."""
         return KILLER.call("reward", super().score, items)
 
@@ -116,12 +118,12 @@ class KillingMatch(MatchReward):
 class KillingParity:
     """1 for an answer of odd length, or death: something that a table of logits can learn."""
 
-    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+    def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """Judge."""
         return KILLER.call("reward", self._judge, items)
 
-    def _judge(self, items: Sequence[Scored]) -> list[Verdict]:
-        return [Verdict(float(len(item.response) % 2)) for item in items]
+    def _judge(self, items: Sequence[Rollout]) -> list[Verdict]:
+        return [Verdict(float(len(item.completion) % 2)) for item in items]
 
 
 KillingFake = killing(FakeBackend)

@@ -28,9 +28,10 @@ from retrain_backends.data.arithmetic import ArithmeticExamples
 from retrain_backends.local.backend import LocalBackend
 from retrain_backends.randomness import Purpose
 from retrain_backends.rewards import build_reward
+from retrain_backends.testing import GroupSampling
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_metrics
-from retrain_backends.types import SamplingParams, Scored
+from retrain_backends.types import Rollout, SamplingParams
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "examples" / "quickstart.toml"
@@ -83,7 +84,7 @@ def run(seed: int, before: tuple[float, float]) -> Outcome:
 def accuracies(adapter: Path | None) -> tuple[float, float]:
     """Sampled and greedy accuracy on the test split, in percent."""
     config = load_config(QUICKSTART, {"training.seed": 0})
-    backend = LocalBackend.from_config(config)
+    backend = LocalBackend.from_config(config.policy())
     if adapter is not None:
         backend.trainer.adapter.load_state(load_file(adapter / "adapter_model.safetensors"))
     return accuracy(backend, config, config.training.temperature), accuracy(backend, config, 0.0)
@@ -98,17 +99,11 @@ def accuracy(backend: LocalBackend, config: RunConfig, temperature: float) -> fl
         tokenizer.encode(tokenizer.render(example.question, config.data.prompt_template))
         for example in examples
     ]
-    params = SamplingParams(
-        group_size=1,
-        max_tokens=config.training.max_tokens,
-        temperature=temperature,
-        stop_token_ids=tokenizer.stop_token_ids,
-        seed=0,
-        step=0,
-        purpose=Purpose.EVALUATE,
-    )
-    answers = [tokenizer.decode(row.tokens_T) for (row,) in backend.sample(prompts, params)]
-    verdicts = reward.score([Scored(*pair) for pair in zip(examples, answers, strict=True)])
+    params = SamplingParams(temperature, tokenizer.stop_token_ids)
+    sampling = GroupSampling(0, 1, config.training.max_tokens, params)
+    groups = sampling.sample(backend.sampler, prompts, Purpose.EVALUATE)
+    answers = [tokenizer.decode(row.tokens_T) for (row,) in groups]
+    verdicts = reward.score([Rollout(*pair) for pair in zip(examples, answers, strict=True)])
     return 100 * float(np.mean([verdict.value or 0.0 for verdict in verdicts]))
 
 

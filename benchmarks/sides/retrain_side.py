@@ -9,6 +9,7 @@ from workload import LR, RANK, WORKLOADS, Workload, phases, print_summary, rewar
 
 from retrain_backends.config import RunConfig
 from retrain_backends.local.backend import LocalBackend
+from retrain_backends.testing import GroupSampling
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.types import Completion, Floats, SamplingParams, Tokens, TrainBatch
 from retrain_core import Algorithm, CompletionBatch
@@ -20,10 +21,15 @@ def run(model: str, workload: Workload) -> list[dict[str, float]]:
         {
             "backend": {"devices": "cpu", "options": {"threads": 1}},
             "model": {"model": model, "lora_rank": RANK},
-            "training": {"lr": LR, "seed": 0},
+            "training": {
+                "lr": LR,
+                "seed": 0,
+                "batch_size": workload.prompts,
+                "group_size": workload.group,
+            },
         }
     )
-    backend = LocalBackend.from_config(config)
+    backend = LocalBackend.from_config(config.policy())
     tokenizer = load_tokenizer(model)
     algorithm = Algorithm.from_names("grpo", "none")
     questions = texts(workload, workload.steps)
@@ -32,15 +38,9 @@ def run(model: str, workload: Workload) -> list[dict[str, float]]:
         start = time.process_time()
         some = questions[step * workload.prompts :][: workload.prompts]
         prompts = [tokenizer.encode(tokenizer.render(text, "{question}")) for text in some]
-        params = SamplingParams(
-            group_size=workload.group,
-            max_tokens=workload.max_tokens,
-            temperature=1.0,
-            stop_token_ids=tokenizer.stop_token_ids,
-            seed=0,
-            step=step,
-        )
-        groups = backend.sample(prompts, params)
+        params = SamplingParams(1.0, tokenizer.stop_token_ids)
+        sampling = GroupSampling(0, workload.group, workload.max_tokens, params)
+        groups = sampling.sample(backend.sampler, prompts, step=step)
         sampled = time.process_time()
         completions = [completion for group in groups for completion in group]
         batch = CompletionBatch(
@@ -49,7 +49,9 @@ def run(model: str, workload: Workload) -> list[dict[str, float]]:
             token_offsets=np.cumsum([0, *(len(c.tokens_T) for c in completions)]),
             logprobs=np.concatenate([c.logprobs_T for c in completions]),
         )
-        backend.train_step(train_batch(prompts, completions, batch, algorithm(batch).values, step))
+        backend.trainer.train(
+            train_batch(prompts, completions, batch, algorithm(batch).values, step)
+        )
         end = time.process_time()
         parts.append(phases(start, sampled, end, len(batch.logprobs)))
     return parts

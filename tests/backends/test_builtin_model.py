@@ -11,6 +11,7 @@ from retrain_backends.config.task import DEFAULT_TEMPLATE
 from retrain_backends.data.arithmetic import ArithmeticExamples
 from retrain_backends.planning import build_detector
 from retrain_backends.randomness import Purpose
+from retrain_backends.testing import GroupSampling
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer, resolve_model
 from retrain_backends.types import SamplingParams
 
@@ -84,23 +85,14 @@ def test_answers_some_held_out_questions(tokenizer, template):
     pytest.importorskip("torch")
     backend_module = pytest.importorskip("retrain_backends.local.backend")
     config = load_config(None, {"model.model": NAME, "training.seed": 0, "backend.devices": "cpu"})
-    backend = backend_module.LocalBackend.from_config(config)
+    backend = backend_module.LocalBackend.from_config(config.policy())
     examples = ArithmeticExamples(0, "test")[:128]
     prompts = [tokenizer.encode(tokenizer.render(e.question, template)) for e in examples]
 
     def accuracy(temperature: float) -> float:
-        groups = backend.sample(
-            prompts,
-            SamplingParams(
-                group_size=1,
-                max_tokens=32,
-                temperature=temperature,
-                stop_token_ids=tokenizer.stop_token_ids,
-                seed=0,
-                step=0,
-                purpose=Purpose.EVALUATE,
-            ),
-        )
+        params = SamplingParams(temperature, tokenizer.stop_token_ids)
+        sampling = GroupSampling(0, 1, 32, params)
+        groups = sampling.sample(backend.sampler, prompts, Purpose.EVALUATE)
         answers = [extract_boxed(tokenizer.decode(group[0].tokens_T)) for group in groups]
         return float(np.mean([a == e.reference for a, e in zip(answers, examples, strict=True)]))
 

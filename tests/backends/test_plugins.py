@@ -9,7 +9,7 @@ from retrain_backends.errors import NotAvailableError, PluginError
 from retrain_backends.planning.regex import RegexDetector
 from retrain_backends.plugins import KINDS, build, check_available, load_object, names, resolve
 from retrain_backends.rewards import build_reward
-from retrain_backends.types import Example, Scored, Verdict
+from retrain_backends.types import Example, Rollout, Verdict
 from retrain_core import grpo
 
 MODULE = """
@@ -87,12 +87,12 @@ def test_parts_of_a_later_version_are_refused(kind, name):
 @pytest.mark.parametrize("form", ["{}.Half", "{}:Half", "{}.half", "{}:Half.__call__.__self__"])
 def test_a_dotted_name_leads_into_the_working_directory(module, form):
     reward = build("reward", form.format(module))
-    assert reward.score([Scored(Example("q", "1"), "")]) == [Verdict(0.5)]
+    assert reward.score([Rollout(Example("q", "1"), "")]) == [Verdict(0.5)]
 
 
 def test_a_class_with_from_config_gets_its_section(module):
     config = RewardConfig(type=f"{module}.Judge", judge_model="four")
-    assert build_reward(config).score([Scored(Example("q", "1"), "")]) == [Verdict(4.0)]
+    assert build_reward(config).score([Rollout(Example("q", "1"), "")]) == [Verdict(4.0)]
 
 
 def test_load_object():
@@ -157,7 +157,7 @@ def test_an_entry_point_is_reached_by_its_name(install, name):
     assert "half" in names("reward")
     assert "half" not in names("source")
     reward = build_reward(RewardConfig(type=name))
-    assert reward.score([Scored(Example("q", "1"), "")]) == [Verdict(0.5)]
+    assert reward.score([Rollout(Example("q", "1"), "")]) == [Verdict(0.5)]
 
 
 def test_two_packages_with_the_same_plugin(install):

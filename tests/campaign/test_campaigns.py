@@ -34,7 +34,7 @@ class parity:
             time.sleep(0.2)
         if os.environ.get("BROKEN") and "mine" in " ".join(__import__("sys").argv):
             raise SystemExit("this reward is broken")
-        return [Verdict(float(len(item.response) % 2)) for item in items]
+        return [Verdict(float(len(item.completion) % 2)) for item in items]
 
 def own_advantage(rewards):
     return rewards - rewards.mean()

@@ -53,7 +53,7 @@ class Scripted:
             self._end(job.name, end)
         return Worker(host="here", pid=1, pid_started=1.0)
 
-    def adopt(self, entry, job, on_end):  # noqa: ARG002
+    def adopt(self, entry, job, on_end):
         if entry.name not in self.adopts:
             return None
         self.living[entry.name] = on_end

@@ -3,11 +3,11 @@ import json
 import pytest
 
 from retrain_backends.config import RunConfig
-from retrain_backends.train.step.control import Control
-from retrain_backends.train.storage.fingerprints import Material
+from retrain_backends.train.step.progress import Progress
+from retrain_backends.train.storage.fingerprints import Fingerprints
 from retrain_backends.train.storage.run_directory import describe_start
 from retrain_backends.train.storage.state_file import STATE_FILE, dump_train_state, write_state
-from retrain_backends.types import BackendFacts
+from retrain_backends.types import Facts
 from retrain_campaign.outcome import (
     OUTPUT_FILE,
     adapter_of,
@@ -16,6 +16,7 @@ from retrain_campaign.outcome import (
     last_lines,
     why_it_died,
 )
+from retrain_core import SepaSchedule
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def run_dir(tmp_path):
 
 def leave_state(run_dir, steps, **values):
     config = RunConfig()
-    start = Control.from_config(config).start()
+    start = Progress(SepaSchedule(steps=0)).start()
     begun = describe_start(
-        config, start, Material(examples=""), BackendFacts("fake", (), "bitwise", "")
+        config, start, Fingerprints(examples=""), Facts("fake", (), "bitwise", "")
     )
     state = {**dump_train_state(start), "steps_done": steps}
     write_state(run_dir / STATE_FILE, begun.model_copy(update={"state": state, **values}))

@@ -6,7 +6,7 @@ import pytest
 from retrain_backends.config import RunConfig, load_config
 from retrain_backends.fake import FakeBackend
 from retrain_backends.train import train
-from retrain_backends.types import Capabilities, Restored
+from retrain_backends.types import Restored
 
 CONFIG = {
     "backend.backend": "fake",
@@ -26,7 +26,10 @@ CONFIG = {
 class Approximate(FakeBackend):
     """A service that keeps its state itself."""
 
-    capabilities = Capabilities(entropy=True, lora_alpha=False, resume="approximate")
+    capabilities = replace(
+        FakeBackend.capabilities,
+        trainer=replace(FakeBackend.capabilities.trainer, resume="approximate"),
+    )
 
     def save(self, directory):
         return replace(super().save(directory), remote="service://state/7")

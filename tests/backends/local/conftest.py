@@ -10,8 +10,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 from retrain_backends.config import RunConfig
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
-from retrain_backends.local.trainer import OptimizerSettings, Trainer
+from retrain_backends.local.trainer import LocalTrainer, OptimizerSettings
 from retrain_backends.randomness import Purpose, stream
+from retrain_backends.testing import GroupSampling
 from retrain_backends.types import SamplingParams, TrainBatch
 from retrain_core import LossOptions
 
@@ -94,16 +95,14 @@ def trainer():
             "microbatch_tokens": 4096,
             "gradient_checkpointing": False,
         }
-        return Trainer(parts.base, parts.adapter, OptimizerSettings(**(settings | changes)))
+        return LocalTrainer(parts.base, parts.adapter, OptimizerSettings(**(settings | changes)))
 
     return build
 
 
 @pytest.fixture
-def params():
-    return SamplingParams(
-        group_size=3, max_tokens=10, temperature=0.8, stop_token_ids=(0, 1), seed=5, step=2
-    )
+def sampling():
+    return GroupSampling(5, 3, 10, SamplingParams(temperature=0.8, stop_token_ids=(0, 1)))
 
 
 @pytest.fixture
@@ -135,7 +134,7 @@ def random_batch(prompts):
 
 @pytest.fixture
 def local_config(qwen3):
-    """`local_config(**sections)`: a configuration of the local backend on the tiny model."""
+    """`local_config(**sections)`: settings of the local backend on the tiny model."""
 
     def build(**sections):
         defaults = {
@@ -145,6 +144,6 @@ def local_config(qwen3):
         }
         return RunConfig.model_validate(
             {name: defaults.get(name, {}) | sections.get(name, {}) for name in defaults | sections}
-        )
+        ).policy()
 
     return build

@@ -9,9 +9,9 @@ from retrain_backends.config import read_backend_options
 from retrain_backends.errors import ConfigError, ModelError, RunError
 from retrain_backends.local.backend import LocalBackend
 from retrain_backends.local.base_model import BaseModel
-from retrain_backends.local.decode import sample_groups
 from retrain_backends.local.devices import parse_devices, pick_dtype
 from retrain_backends.local.options import LocalOptions
+from retrain_backends.local.sampler import PytorchSampler
 from retrain_backends.testing import CHECKS, BackendCase
 
 
@@ -27,8 +27,8 @@ def run(config, case, steps=3):
     backend = LocalBackend.from_config(config)
     seen = []
     for step in range(steps):
-        groups = backend.sample(case.prompts, case.at_step(step))
-        result = backend.train_step(replace(case.batch(groups), step=step))
+        groups = case.sample(backend, step=step)
+        result = backend.trainer.train(replace(case.batch(groups), step=step))
         seen.append((result.loss, [row.tokens_T.tolist() for group in groups for row in group]))
     return seen, backend
 
@@ -38,7 +38,7 @@ def test_split_mode_is_the_same_run(local_config, tmp_path):
     one, _ = run(local_config(), case)
     two, split = run(local_config(backend={"devices": "cpu,cpu"}), case)
     assert one == two
-    assert split.sampler is not split.trainer.base
+    assert split.sampler.base is not split.trainer.base
 
 
 def test_dropout_is_seeded(local_config, tmp_path):
@@ -65,50 +65,66 @@ class SmallMemory(BaseModel):
 def small_memory(policy, trainer, path, limit):
     parts = policy(path, model=SmallMemory)
     parts.base.limit = limit
-    return LocalBackend(trainer(parts), parts.base, parts.adapter)
+    sampler = PytorchSampler(parts.base, parts.adapter, parts.adapter, 1000)
+    return LocalBackend(trainer(parts), sampler)
 
 
 def test_out_of_memory_in_training_halves_the_budget(qwen3, policy, trainer, random_batch, caplog):
-    expected = trainer(policy(qwen3)).step(random_batch)
+    expected = trainer(policy(qwen3)).train(random_batch)
     backend = small_memory(policy, trainer, qwen3, 20)
     with caplog.at_level(logging.WARNING):
-        result = backend.train_step(random_batch)
+        result = backend.trainer.train(random_batch)
     assert result.loss == pytest.approx(expected.loss, abs=1e-6)
     assert result.grad_norm == pytest.approx(expected.grad_norm, rel=1e-5)
     assert "out of memory: micro-batches of" in caplog.text
     assert backend.trainer.budget < 4096
 
 
-def test_out_of_memory_in_sampling_takes_fewer_prompts(qwen3, policy, trainer, prompts, params):
-    expected = sample_groups(policy(qwen3).base, prompts, 0, params)
-    backend = small_memory(policy, trainer, qwen3, 10)
-    announced = []
-    groups = backend.sample(prompts, params, lambda place, _group: announced.append(place))
-    assert sorted(announced) == list(range(len(prompts)))
+def test_out_of_memory_in_sampling_takes_fewer_prompts(qwen3, policy, trainer, prompts, sampling):
+    expected = sampling.sample(small_memory(policy, trainer, qwen3, 10**9).sampler, prompts)
+    groups = sampling.sample(small_memory(policy, trainer, qwen3, 10).sampler, prompts)
     assert [row.tokens_T.tolist() for group in groups for row in group] == [
         row.tokens_T.tolist() for group in expected for row in group
     ]
 
 
+class Counted(BaseModel):
+    """A model that notes how many rows each pass has."""
+
+    rows = ()
+
+    def hidden(self, tokens, positions, layout, cache=None):
+        self.rows = (*self.rows, len(tokens))
+        return super().hidden(tokens, positions, layout, cache)
+
+
+def test_no_more_completions_at_a_time_than_allowed(qwen3, policy, prompts, sampling):
+    parts = policy(qwen3, model=Counted)
+    sampler = PytorchSampler(parts.base, parts.adapter, parts.adapter, 6)
+    groups = sampling.sample(sampler, prompts)
+    assert [len(group) for group in groups] == [3, 3, 3]
+    assert max(parts.base.rows) == 6
+
+
 def test_out_of_memory_for_good_says_what_to_do(
-    qwen3, policy, trainer, random_batch, prompts, params
+    qwen3, policy, trainer, random_batch, prompts, sampling
 ):
     backend = small_memory(policy, trainer, qwen3, 0)
     with pytest.raises(RunError, match=r"lower training\.max_tokens"):
-        backend.train_step(random_batch)
+        backend.trainer.train(random_batch)
     with pytest.raises(RunError, match=r"lower training\.group_size"):
-        backend.sample(prompts, params)
+        sampling.sample(backend.sampler, prompts)
 
 
 def test_checkpoint_continues_bit_for_bit(local_config, tmp_path):
     case = BackendCase(make=lambda: None, directory=tmp_path)
     _, backend = run(local_config(), case, steps=2)
-    reference = backend.save(tmp_path)
+    reference = backend.trainer.save(tmp_path)
     fresh = LocalBackend.from_config(local_config())
-    fresh.load(reference)
-    batch = case.batch(backend.sample(case.prompts, case.params))
+    fresh.trainer.load(reference)
+    batch = case.batch(case.sample(backend))
     for each in (backend, fresh):
-        each.train_step(batch)
+        each.trainer.train(batch)
     assert torch.equal(fresh.trainer.adapter.weights, backend.trainer.adapter.weights)
 
 
@@ -116,16 +132,16 @@ def test_checkpoint_before_the_first_update_and_after_memory_ran_out(local_confi
     config, case = local_config(), BackendCase(make=lambda: None, directory=tmp_path)
     backend, fresh = LocalBackend.from_config(config), LocalBackend.from_config(config)
     backend.trainer.budget //= 4
-    fresh.load(backend.save(tmp_path))
+    fresh.trainer.load(backend.trainer.save(tmp_path))
     assert fresh.trainer.budget == backend.trainer.budget
-    batch = case.batch(backend.sample(case.prompts, case.params))
+    batch = case.batch(case.sample(backend))
     for each in (backend, fresh):
-        each.train_step(batch)
+        each.trainer.train(batch)
     assert torch.equal(fresh.trainer.adapter.weights, backend.trainer.adapter.weights)
     smaller = LocalBackend.from_config(
         local_config(backend={"devices": "cpu", "options": {"microbatch_tokens": 7}})
     )
-    smaller.load(backend.save(tmp_path))
+    smaller.trainer.load(backend.trainer.save(tmp_path))
     assert smaller.trainer.budget == 7
 
 
@@ -177,7 +193,7 @@ def test_bfloat16_policy_stays_close_to_its_sampler(local_config, tmp_path):
     config = local_config(inference={"dtype": "bf16"})
     case = BackendCase(make=lambda: None, directory=tmp_path)
     backend = LocalBackend.from_config(config)
-    result = backend.train_step(case.batch(backend.sample(case.prompts, case.params)))
+    result = backend.trainer.train(case.batch(case.sample(backend)))
     assert result.mean_abs_logprob_diff < 0.05
     assert backend.trainer.adapter.weights.dtype == torch.float32
     assert np.isfinite(result.grad_norm)

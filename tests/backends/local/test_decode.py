@@ -12,7 +12,21 @@ from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.cache import GroupCache
 from retrain_backends.local.decode import sample_groups
 from retrain_backends.randomness import Purpose, stream
+from retrain_backends.testing import GroupSampling
 from retrain_backends.types import SamplingParams
+
+STEP = 2
+
+
+def groups_of(base, prompts, sampling, **options):
+    """The groups of all prompts, in order."""
+    requests = sampling.requests(prompts, Purpose.SAMPLE, STEP)
+    found = dict(sample_groups(base, requests, sampling.params, **options))
+    return [found[index] for index in range(len(prompts))]
+
+
+def with_params(sampling, **changes):
+    return replace(sampling, params=replace(sampling.params, **changes))
 
 
 def tokens_of(groups):
@@ -28,34 +42,34 @@ def teacher_forced(base, prompt, completion, temperature):
     return (logits / temperature).log_softmax(-1).double().numpy()
 
 
-def test_logprobs_and_entropy_are_those_of_the_model(model_path, policy, prompts, params):
+def test_logprobs_and_entropy_are_those_of_the_model(model_path, policy, prompts, sampling):
     base = policy(model_path, active=False).base
-    groups = sample_groups(base, prompts, 0, replace(params, entropy=True))
+    groups = groups_of(base, prompts, with_params(sampling, entropy=True))
     for prompt, group in zip(prompts, groups, strict=True):
         for row in group:
-            expected = teacher_forced(base, prompt, row, params.temperature)
+            expected = teacher_forced(base, prompt, row, sampling.params.temperature)
             chosen = np.take_along_axis(expected, row.tokens_T[:, None], axis=1)[:, 0]
             np.testing.assert_allclose(row.logprobs_T, chosen, atol=2e-5)
             entropy = -(np.exp(expected) * expected).sum(-1)
             np.testing.assert_allclose(row.entropy_T, entropy, atol=2e-5)
 
 
-def test_tokens_are_the_inverse_cdf_of_their_stream(qwen3, policy, prompts, params):
+def test_tokens_are_the_inverse_cdf_of_their_stream(qwen3, policy, prompts, sampling):
     base = policy(qwen3, active=False).base
-    groups = sample_groups(base, prompts, 0, params)
+    groups = groups_of(base, prompts, sampling)
     for i, (prompt, group) in enumerate(zip(prompts, groups, strict=True)):
         for j, row in enumerate(group):
-            cdf = np.exp(teacher_forced(base, prompt, row, params.temperature)).cumsum(-1)
-            uniforms = stream(params.seed, Purpose.SAMPLE, params.step, i, j).random(10)
+            cdf = np.exp(teacher_forced(base, prompt, row, sampling.params.temperature)).cumsum(-1)
+            uniforms = stream(sampling.seed, Purpose.SAMPLE, STEP, i, j).random(10)
             points = uniforms[: len(cdf)] * cdf[:, -1]
             drawn = [np.searchsorted(c, p, side="right") for c, p in zip(cdf, points, strict=True)]
             assert row.tokens_T.tolist() == drawn
 
 
-def test_one_token_has_the_models_distribution(qwen3, policy, prompts, params):
+def test_one_token_has_the_models_distribution(qwen3, policy, prompts, sampling):
     base = policy(qwen3).base
-    many = replace(params, group_size=4000, max_tokens=1, stop_token_ids=(), entropy=False)
-    (group,) = sample_groups(base, prompts[:1], 0, many)
+    many = replace(with_params(sampling, stop_token_ids=()), group_size=4000, max_tokens=1)
+    (group,) = groups_of(base, prompts[:1], many)
     counts = np.bincount([row.tokens_T[0] for row in group], minlength=61)
     logprob_of = {int(row.tokens_T[0]): row.logprobs_T[0] for row in group}
     common = [token for token in logprob_of if counts[token] >= 20]
@@ -65,10 +79,10 @@ def test_one_token_has_the_models_distribution(qwen3, policy, prompts, params):
     assert result.pvalue > 1e-3
 
 
-def test_greedy_decoding_is_that_of_transformers(qwen3, policy, prompts, params):
+def test_greedy_decoding_is_that_of_transformers(qwen3, policy, prompts, sampling):
     base = policy(qwen3, active=False).base
-    greedy = replace(params, temperature=0.0, group_size=1, stop_token_ids=())
-    groups = sample_groups(base, prompts, 0, greedy)
+    greedy = replace(with_params(sampling, temperature=0.0, stop_token_ids=()), group_size=1)
+    groups = groups_of(base, prompts, greedy)
     model = AutoModelForCausalLM.from_pretrained(qwen3)
     for prompt, (row,) in zip(prompts, groups, strict=True):
         text = torch.tensor(prompt)[None]
@@ -87,10 +101,10 @@ def test_greedy_decoding_is_that_of_transformers(qwen3, policy, prompts, params)
 @given(data=st.data())
 def test_dropping_finished_rows_changes_nothing(session_base, data):
     """Whatever ends a completion early, its tokens are the beginning of the unstopped ones."""
-    base, prompts, params = session_base
+    base, prompts, sampling = session_base
     stop = data.draw(st.sets(st.integers(0, 60), max_size=12))
-    free = sample_groups(base, prompts, 0, replace(params, stop_token_ids=()))
-    stopped = sample_groups(base, prompts, 0, replace(params, stop_token_ids=tuple(stop)))
+    free = groups_of(base, prompts, with_params(sampling, stop_token_ids=()))
+    stopped = groups_of(base, prompts, with_params(sampling, stop_token_ids=tuple(stop)))
     for whole, part in zip(tokens_of(free), tokens_of(stopped), strict=True):
         ends = [place for place, token in enumerate(whole) if token in stop]
         assert part == whole[: ends[0] + 1 if ends else None]
@@ -100,10 +114,8 @@ def test_dropping_finished_rows_changes_nothing(session_base, data):
 def session_base(qwen3):
     base = BaseModel(qwen3, qwen3, torch.device("cpu"), torch.float32)
     prompts = [np.arange(2, 7), np.arange(9, 12)]
-    params = SamplingParams(
-        group_size=6, max_tokens=80, temperature=1.0, stop_token_ids=(), seed=1, step=0
-    )
-    return base, prompts, params
+    sampling = GroupSampling(1, 6, 80, SamplingParams(temperature=1.0, stop_token_ids=()))
+    return base, prompts, sampling
 
 
 class Watched(BaseModel):
@@ -114,26 +126,24 @@ class Watched(BaseModel):
         return super().hidden(*arguments)
 
 
-def test_a_group_is_announced_when_it_ends_and_not_later(qwen3, policy, prompts, params):
+def test_a_group_is_yielded_when_it_ends_and_not_later(qwen3, policy, prompts, sampling):
     base = policy(qwen3, model=Watched).base
     base.seen = []
-    longer = replace(params, max_tokens=60, stop_token_ids=tuple(range(0, 61, 6)))
-    groups = sample_groups(
-        base, prompts, 0, longer, on_group=lambda place, group: base.seen.append((place, group))
-    )
-    assert [group for _, group in sorted(e for e in base.seen if e != "pass")] == groups
-    lengths = [max(len(row.tokens_T) for row in group) for group in groups]
-    assert len(set(lengths)) > 1, "the test needs groups of different lengths"
-    for event in base.seen:
-        if event != "pass":
-            passes = base.seen[: base.seen.index(event)].count("pass")
-            assert passes == min(lengths[event[0]], 60)
+    longer = replace(with_params(sampling, stop_token_ids=tuple(range(0, 61, 6))), max_tokens=60)
+    passes = {}
+    for index, group in sample_groups(
+        base, longer.requests(prompts, Purpose.SAMPLE, STEP), longer.params
+    ):
+        passes[index] = len(base.seen), max(len(row.tokens_T) for row in group)
+    assert len(passes) == len(prompts)
+    assert len(set(passes.values())) > 1, "the test needs groups of different lengths"
+    assert all(seen == min(length, 60) for seen, length in passes.values())
 
 
-def test_sharing_prompts_changes_nothing(qwen3, policy, prompts, params):
+def test_sharing_prompts_changes_nothing(qwen3, policy, prompts, sampling):
     base = policy(qwen3).base
-    shared = sample_groups(base, prompts, 0, params)
-    alone = sample_groups(base, prompts, 0, params, share_prompts=False)
+    shared = groups_of(base, prompts, sampling)
+    alone = groups_of(base, prompts, sampling, share_prompts=False)
     assert tokens_of(alone) == tokens_of(shared)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from retrain_backends.config import RewardConfig
 from retrain_backends.rewards import build_reward
-from retrain_backends.types import Example, Scored
+from retrain_backends.types import Example, Rollout
 
 USER_MODULE = """
 import asyncio, os, signal, subprocess, sys, threading, time
@@ -125,7 +125,7 @@ def to_items():
     """Responses as items with one reference."""
 
     def to_items(*responses, reference="7", question="q", **metadata):
-        return [Scored(Example(question, reference, metadata), text) for text in responses]
+        return [Rollout(Example(question, reference, metadata), text) for text in responses]
 
     return to_items
 

@@ -3,16 +3,16 @@ import pytest
 
 from retrain_backends.errors import describe
 from retrain_backends.rewards.guarded import GuardedReward
-from retrain_backends.types import Example, Scored, Verdict
+from retrain_backends.types import Example, Rollout, Verdict
 
 
 class LengthReward:
     """The length of the response; fails on `bad`."""
 
     def score(self, items):
-        if any(item.response == "bad" for item in items):
+        if any(item.completion == "bad" for item in items):
             raise ZeroDivisionError("no such thing")
-        return [Verdict(float(len(item.response))) for item in items]
+        return [Verdict(float(len(item.completion))) for item in items]
 
 
 class Silent(Exception):  # noqa: N818
@@ -37,7 +37,7 @@ class Constant:
 
 
 def items(*responses):
-    return [Scored(Example("q", "1"), response) for response in responses]
+    return [Rollout(Example("q", "1"), response) for response in responses]
 
 
 def test_a_failure_costs_only_its_own_completion():

@@ -21,7 +21,8 @@ class Calls:
     def score(self, items):
         self.calls += 1
         return [
-            Verdict(None, "it is bad") if item.response == "bad" else Verdict(1.0) for item in items
+            Verdict(None, "it is bad") if item.completion == "bad" else Verdict(1.0)
+            for item in items
         ]
 
 
@@ -98,11 +99,11 @@ def test_a_run_that_is_killed_leaves_no_process_behind(user_module):
     program = """
 from retrain_backends.config import RewardConfig
 from retrain_backends.rewards import build_reward
-from retrain_backends.types import Example, Scored
+from retrain_backends.types import Example, Rollout
 
 config = RewardConfig(type="custom", custom_module="mine", custom_function="misbehave", workers=1)
 service = build_reward(config)
-items = [Scored(Example("q", "7"), text) for text in ("pid", "spins")]
+items = [Rollout(Example("q", "7"), text) for text in ("pid", "spins")]
 [future, _] = service.submit(items).futures
 print(int(future.result().value), flush=True)
 service.submit(items[1:] * 5).futures[0].result()

@@ -7,7 +7,14 @@ import pytest
 
 from retrain_backends.fake import FakeOptions, FakeTraining
 from retrain_backends.testing import CHECKS, BackendCase, FakeBackend
-from retrain_backends.types import Capabilities, Restored, StepResult, Usage
+from retrain_backends.types import (
+    Capabilities,
+    Restored,
+    SamplerCapabilities,
+    StepResult,
+    TrainerCapabilities,
+    Usage,
+)
 
 
 def make_fake() -> FakeBackend:
@@ -27,15 +34,16 @@ class AtOne(FakeBackend):
     """A service whose trainer knows temperature 1 only, and tells no norm of its gradient."""
 
     capabilities = Capabilities(
-        entropy=False, lora_alpha=False, resume="approximate", temperature=False
+        TrainerCapabilities(False, False, resume="approximate", temperature=False),
+        SamplerCapabilities(entropy=False),
     )
 
     def score(self, prompts, completions, temperature):
         del temperature
         return super().score(prompts, completions, 1.0)
 
-    def train_step(self, batch) -> StepResult:
-        result = super().train_step(replace(batch, temperature=1.0))
+    def train(self, batch) -> StepResult:
+        result = super().train(replace(batch, temperature=1.0))
         return replace(result, grad_norm=None)
 
     def load(self, ref):
@@ -60,8 +68,8 @@ def test_backends_of_other_capabilities_conform(check, make, tmp_path):
 class Frozen(FakeBackend):
     """Trains another backend and reports that."""
 
-    def train_step(self, batch) -> StepResult:
-        return make_fake().train_step(batch)
+    def train(self, batch) -> StepResult:
+        return make_fake().train(batch)
 
 
 class Unseeded(FakeBackend):
@@ -69,17 +77,20 @@ class Unseeded(FakeBackend):
 
     calls = 0
 
-    def sample(self, prompts, params, _on_group=None):
+    def sample(self, requests, params):
         self.calls += 1
-        return super().sample(prompts, replace(params, seed=self.calls))
+        keys = [replace(request.key, seed=self.calls) for request in requests]
+        return super().sample(
+            [replace(request, key=key) for request, key in zip(requests, keys, strict=True)], params
+        )
 
 
 class Miscounted(FakeBackend):
     """Trains every token, whatever the mask says."""
 
-    def train_step(self, batch) -> StepResult:
+    def train(self, batch) -> StepResult:
         everything = np.ones_like(batch.trained_t)
-        return super().train_step(replace(batch, trained_t=everything))
+        return super().train(replace(batch, trained_t=everything))
 
 
 class OneTemperature(FakeBackend):
@@ -129,17 +140,21 @@ class TooWarm(AtOne):
 class Racing(FakeBackend):
     """Says that it can sample beside training, and asks the newest table for every prompt."""
 
-    def describe(self):
-        return replace(super().describe(), steps_off_policy=1)
+    @property
+    def facts(self):
+        return replace(super().facts, steps_off_policy=1)
 
-    def sample(self, prompts, params, on_group=None):
-        groups = []
-        for index, prompt in enumerate(prompts):
-            place = replace(params, first_prompt=params.first_prompt + index)
-            groups += super().sample([prompt], place)
-            if on_group:
-                on_group(index, groups[-1])
-        return groups
+    def sample(self, requests, params):
+        for index, request in enumerate(requests):
+            yield from ((index, group) for _, group in super().sample([request], params))
+
+
+class Impatient(FakeBackend):
+    """Has the same limit for all requests."""
+
+    def sample(self, requests, params):
+        longest = max(request.max_tokens for request in requests)
+        return super().sample([replace(r, max_tokens=longest) for r in requests], params)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +170,8 @@ class Racing(FakeBackend):
         (Unmeasured, "check_usage_is_told"),
         (TooWarm, "check_scores_are_those_of_the_sampler"),
         (Racing, "check_sampling_beside_training"),
+        (Racing, "check_policy_is_that_of_the_call"),
+        (Impatient, "check_each_request_has_its_own_limit"),
     ],
 )
 def test_suite_catches_a_broken_backend(broken, caught_by, tmp_path):

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from retrain_backends.config import RunConfig, load_config
+from retrain_backends.testing import GroupSampling
 from retrain_backends.tinker.backend import TinkerBackend
 from retrain_backends.types import Completion, SamplingParams, TrainBatch
 from retrain_test_support.tinker.server import MODEL_NAME, TinkerServer
 
-PARAMS = SamplingParams(
-    group_size=4, max_tokens=6, temperature=1.0, stop_token_ids=(0,), seed=3, step=0
-)
+SAMPLING = GroupSampling(3, 4, 6, SamplingParams(temperature=1.0, stop_token_ids=(0,)))
 
 
 def pytest_collection_modifyitems(items):
@@ -56,7 +55,7 @@ def backend(configure):
     made: list[TinkerBackend] = []
 
     def make(overrides: dict[str, object] | None = None) -> TinkerBackend:
-        made.append(TinkerBackend.from_config(configure(overrides)))
+        made.append(TinkerBackend.from_config(configure(overrides).policy()))
         return made[-1]
 
     yield make
@@ -70,8 +69,8 @@ def prompts() -> list[np.ndarray]:
 
 
 @pytest.fixture
-def params() -> SamplingParams:
-    return PARAMS
+def sampling() -> GroupSampling:
+    return SAMPLING
 
 
 @pytest.fixture

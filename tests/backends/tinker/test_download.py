@@ -15,7 +15,7 @@ def policy(server, backend):
 @pytest.mark.parametrize("status", [429, 502, 0])
 def test_what_may_pass_is_tried_again(server, policy, tmp_path, status):
     server.failures.storm_status, server.failures.storm = status, 1
-    assert policy.export_adapter(tmp_path) == str(tmp_path)
+    assert policy.trainer.export_adapter(tmp_path) == str(tmp_path)
     assert server.failures.counts["storm"] == 1
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors"}
@@ -25,7 +25,7 @@ def test_what_cannot_pass_is_told_with_its_path(server, policy, tmp_path):
     server.failures.storm_status, server.failures.storm = 403, 9
     line = rf"^{server.url}: tinker://.* cannot be downloaded \(403\); `retrain --resume` goes on"
     with pytest.raises(RunError, match=line):
-        policy.export_adapter(tmp_path)
+        policy.trainer.export_adapter(tmp_path)
     assert server.failures.counts["storm"] == 1
     assert not list(tmp_path.iterdir())
 

@@ -58,9 +58,9 @@ def server(bigram_model, same_policy):
 
 
 @pytest.fixture
-def stale_batch(backend, bigram_model, prompts, params, to_batch):
+def stale_batch(backend, bigram_model, prompts, sampling, to_batch):
     """A batch whose samples came from a policy somewhat different from the one that is trained."""
-    batch = to_batch(backend({"model.model": str(bigram_model)}).sample(prompts, params))
+    batch = to_batch(sampling.sample(backend({"model.model": str(bigram_model)}).sampler, prompts))
     batch.logprobs_t[:] += np.random.default_rng(0).normal(0.0, 0.2, len(batch.tokens_t))
     return batch
 
@@ -68,7 +68,7 @@ def stale_batch(backend, bigram_model, prompts, params, to_batch):
 @pytest.mark.parametrize("bounds", [{}, {"algorithm.params": {"clip_eps": 0.1}}])
 def test_local_backend_and_service_report_the_same(configure, bigram_model, stale_batch, bounds):
     settings = {"model.model": str(bigram_model), **bounds}
-    remote = TinkerBackend.from_config(configure(settings))
+    remote = TinkerBackend.from_config(configure(settings).policy())
     local = LocalBackend.from_config(
         load_config(
             None,
@@ -79,9 +79,9 @@ def test_local_backend_and_service_report_the_same(configure, bigram_model, stal
                 "training.seed": 3,
                 "training.lr": 0.05,
             },
-        )
+        ).policy()
     )
-    one, other = local.train_step(stale_batch), remote.train_step(stale_batch)
+    one, other = local.trainer.train(stale_batch), remote.trainer.train(stale_batch)
     local.close()
     remote.close()
     assert one.num_tokens == other.num_tokens
@@ -100,7 +100,7 @@ def test_the_service_gets_the_gradient_of_the_reference_loss(
     model = server.executed("create_model")[-1].model_id
     before = server.adapter(model)
     batch = stale_batch
-    policy.train_step(batch)
+    policy.trainer.train(batch)
     group_n = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))
     previous_t = np.roll(batch.tokens_t, 1)
     previous_t[batch.token_offsets_n[:-1]] = [batch.prompts[group][-1] for group in group_n]

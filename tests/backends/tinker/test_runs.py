@@ -19,7 +19,7 @@ class EndsAtOnce:
     """A completion is right when it is short: a rule that a bigram model can learn."""
 
     def score(self, items):
-        return [Verdict(float(len(item.response) <= 4)) for item in items]
+        return [Verdict(float(len(item.completion) <= 4)) for item in items]
 
     @classmethod
     def from_config(cls, _config):
@@ -30,7 +30,7 @@ class OddDigits(EndsAtOnce):
     """About half of the completions are right."""
 
     def score(self, items):
-        return [Verdict(float(sum(map(str.isdigit, item.response)) % 2)) for item in items]
+        return [Verdict(float(sum(map(str.isdigit, item.completion)) % 2)) for item in items]
 
 
 class CtrlC(OddDigits):

@@ -60,7 +60,7 @@ class Reward:
         if self.calls == 9 and pathlib.Path("die").exists():
             pathlib.Path("die").unlink()
             os.kill(os.getpid(), 9)
-        return [Verdict(float(len(item.response) % 2)) for item in items]
+        return [Verdict(float(len(item.completion) % 2)) for item in items]
 """
 
 

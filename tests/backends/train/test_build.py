@@ -5,18 +5,24 @@ from retrain_backends.errors import ConfigError, NotAvailableError, PluginError
 from retrain_backends.fake import FakeBackend
 from retrain_backends.train.build import build
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
-from retrain_backends.types import Capabilities
+from retrain_backends.types import Capabilities, SamplerCapabilities, TrainerCapabilities
+
+
+CAN_ALL = Capabilities(TrainerCapabilities(True, True, "exact"), SamplerCapabilities(True))
+NOTHING = Capabilities(TrainerCapabilities(False, False, "exact"), SamplerCapabilities(False))
 
 
 class Undeclared:
     """A backend that does not say what it can do."""
 
-    sample = score = train_step = save = load = FakeBackend.sample
-    export_adapter = describe = usage = close = FakeBackend.close
+    usage = close = FakeBackend.close
 
 
 class WithoutEntropy(FakeBackend):
-    capabilities = Capabilities(entropy=False, lora_alpha=True, resume="approximate")
+    capabilities = Capabilities(
+        TrainerCapabilities(lora_alpha=True, lora_dropout=True, resume="approximate"),
+        SamplerCapabilities(entropy=False),
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,9 +72,9 @@ def test_defaults_are_available():
 def test_clashes_with_the_backend_are_refused_at_once():
     settings = {"lora.alpha": 8.0, "lora.dropout": 0.1}
     config = load_config(None, {"algorithm.uncertainty_kind": "shannon_entropy", **settings})
-    refuse_clashes(config, Capabilities(entropy=True, lora_alpha=True, resume="exact"))
+    refuse_clashes(config, CAN_ALL)
     with pytest.raises(ConfigError) as caught:
-        refuse_clashes(config, Capabilities(False, False, "exact", lora_dropout=False))
+        refuse_clashes(config, NOTHING)
     entropy, alpha, dropout = caught.value.problems
     assert entropy.startswith("algorithm.uncertainty_kind: `shannon_entropy`")
     assert alpha.startswith("lora.alpha")
@@ -76,7 +82,7 @@ def test_clashes_with_the_backend_are_refused_at_once():
 
 
 def test_a_run_analyses_its_own_adapter_only():
-    capabilities = Capabilities(entropy=True, lora_alpha=True, resume="exact")
+    capabilities = CAN_ALL
     refuse_clashes(load_config(None, {"squeeze.target_ranks": [4]}), capabilities)
     with pytest.raises(ConfigError, match=r"squeeze\.adapter_path: `a` is analysed, which trains"):
         refuse_clashes(load_config(None, {"squeeze.adapter_path": "a"}), capabilities)

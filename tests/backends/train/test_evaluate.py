@@ -22,7 +22,7 @@ class FirstSymbol:
     """1 for a completion that begins with the reference."""
 
     def score(self, items):
-        return [Verdict(float(item.response[:1] == item.example.reference)) for item in items]
+        return [Verdict(float(item.completion[:1] == item.example.reference)) for item in items]
 
 
 class HalfJudged(FirstSymbol):
@@ -48,16 +48,6 @@ class CtrlC(FirstSymbol):
         if self.calls - 1 == CtrlC.at:
             raise KeyboardInterrupt
         return super().score(items)
-
-
-class Recorder(FakeBackend):
-    """Notes how many completions each call asks for."""
-
-    calls = []  # noqa: RUF012 - a run makes its own instance, the test looks at the class
-
-    def sample(self, prompts, params, _on_group=None):
-        self.calls.append((params.purpose.name, len(prompts) * params.group_size))
-        return super().sample(prompts, params)
 
 
 def plugin(name: type) -> str:
@@ -173,13 +163,6 @@ def test_how_many_are_sampled_at_a_time_changes_nothing(evaluated):
     few = {"training.batch_size": 1, "training.group_size": 2, "training.max_steps": 1}
     one, many = evaluated(few), evaluated({"training.batch_size": 64, "training.max_steps": 1})
     assert questions(one, 0) == questions(many, 0)
-
-
-def test_no_more_at_a_time_than_a_training_step_samples(evaluated):
-    Recorder.calls.clear()
-    evaluated({"backend.backend": plugin(Recorder), "training.max_steps": 1})
-    sizes = [size for purpose, size in Recorder.calls if purpose == "EVALUATE"]
-    assert sizes == [16] * 10
 
 
 def test_the_temperature_is_that_of_training_unless_set(evaluated):
@@ -311,23 +294,14 @@ def test_an_evaluation_without_any_answer_has_no_rates():
 
 
 class Deaf(FakeBackend):
-    """Fails to answer the second prompt of every call; announces the others."""
+    """Fails to answer every second question."""
 
-    def sample(self, prompts, params, on_group=None):
-        groups = super().sample(prompts, params)
-        groups[1:2] = [[]]
-        for index, group in enumerate(groups):
-            if on_group and group:
-                on_group(index, group)
-        return groups
+    def sample(self, requests, params):
+        return (row for row in super().sample(requests, params) if row[0] % 2 == 0)
 
 
 def test_outcomes_stay_with_their_questions(evaluated):
-    whole = evaluated()
-    # As many questions at a time as make one call of two: every second one has no answer.
-    halved = evaluated(
-        {"backend.backend": plugin(Deaf), "training.batch_size": 2, "training.group_size": 4}
-    )
+    whole, halved = evaluated(), evaluated({"backend.backend": plugin(Deaf)})
     asked, answered = (questions(run, 0) for run in (whole, halved))
     assert [row["rewards"] for row in answered[1::2]] == [[]] * 10
     assert answered[::2] == asked[::2]

@@ -34,7 +34,7 @@ class FirstSymbol:
     """1 for a completion that begins with the reference."""
 
     def score(self, items):
-        return [Verdict(float(item.response[:1] == item.example.reference)) for item in items]
+        return [Verdict(float(item.completion[:1] == item.example.reference)) for item in items]
 
 
 class AlwaysRight:
@@ -76,23 +76,19 @@ class CtrlCAtOnce:
 class Deaf(FakeBackend):
     """A service that fails to answer the second prompt of step 1, and every prompt of step 2."""
 
-    def sample(self, prompts, params, on_group=None):
-        groups = super().sample(prompts, params)
-        failed = (
-            {1: [1], 2: [0, 1]}.get(params.step, []) if params.purpose == Purpose.SAMPLE else []
-        )
-        for index, group in enumerate(groups):
-            if index in failed:
-                group.clear()
-            elif on_group:
-                on_group(index, group)
-        return groups
+    def sample(self, requests, params):
+        key = requests[0].key
+        failed = {1: [1], 2: [0, 1]}.get(key.step, []) if key.purpose == Purpose.SAMPLE else []
+        return (row for row in super().sample(requests, params) if row[0] not in failed)
 
 
 class Metered(FakeBackend):
     """Costs 1 a step, and has 2 to spend."""
 
-    capabilities = replace(FakeBackend.capabilities, resume="approximate")
+    capabilities = replace(
+        FakeBackend.capabilities,
+        trainer=replace(FakeBackend.capabilities.trainer, resume="approximate"),
+    )
     spent = 0
 
     def usage(self):
@@ -107,10 +103,10 @@ class Metered(FakeBackend):
 class Exploding(FakeBackend):
     """Its second step meets advantages that are not numbers."""
 
-    def train_step(self, batch):
+    def train(self, batch):
         if batch.step == 1:
             batch.advantages_t[:] = np.nan
-        return super().train_step(batch)
+        return super().train(batch)
 
 
 def plugin(name: type) -> str:

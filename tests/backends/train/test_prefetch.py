@@ -43,14 +43,14 @@ class CtrlC(EveryOther):
 
 
 class Watched(FakeBackend):
-    """Notes how many updates were behind the policy that sampled each step, and in which thread."""
+    """Notes how many updates were behind the policy that sampled each step."""
 
-    seen: list[tuple[str, int, int, bool]] = []  # noqa: RUF012 - a run makes its own instance
+    seen: list[tuple[str, int, int]] = []  # noqa: RUF012 - a run makes its own instance
 
-    def sample(self, prompts, params, on_group=None):
-        here = threading.current_thread() is threading.main_thread()
-        self.seen.append((params.purpose.name, params.step, self._updates, here))
-        return super().sample(prompts, params, on_group)
+    def sample(self, requests, params):
+        key = requests[0].key
+        self.seen.append((key.purpose.name, key.step, self._updates))
+        return super().sample(requests, params)
 
 
 class Together(Watched):
@@ -60,20 +60,20 @@ class Together(Watched):
         super().__init__(*arguments, **settings)
         self.begun, self.trained = ([threading.Event() for _ in range(5)] for _ in range(2))
 
-    def sample(self, prompts, params, on_group=None):
-        if params.purpose != Purpose.SAMPLE or params.step == 0:
-            return super().sample(prompts, params, on_group)
+    def sample(self, requests, params):
+        groups = super().sample(requests, params)
+        key = requests[0].key
+        return groups if key.purpose != Purpose.SAMPLE or key.step == 0 else self.half(key, groups)
 
-        def announce(index, group):
-            on_group(index, group)
-            self.begun[params.step].set()
-            assert self.trained[params.step - 1].wait(SOON_S)
+    def half(self, key, groups):
+        for row in groups:
+            yield row
+            self.begun[key.step].set()
+            assert self.trained[key.step - 1].wait(SOON_S)
 
-        return super().sample(prompts, params, announce)
-
-    def train_step(self, batch):
+    def train(self, batch):
         assert batch.step == 3 or self.begun[batch.step + 1].wait(SOON_S)
-        result = super().train_step(batch)
+        result = super().train(batch)
         self.trained[batch.step].set()
         return result
 
@@ -85,47 +85,52 @@ class Apart(Watched):
         super().__init__(*arguments, **settings)
         self.sampled = [threading.Event() for _ in range(5)]
 
-    def sample(self, prompts, params, on_group=None):
-        groups = super().sample(prompts, params, on_group)
-        if params.purpose == Purpose.SAMPLE:
-            self.sampled[params.step].set()
-        return groups
+    def sample(self, requests, params):
+        return self.whole(requests[0].key, super().sample(requests, params))
 
-    def train_step(self, batch):
+    def whole(self, key, groups):
+        yield from groups
+        if key.purpose == Purpose.SAMPLE:
+            self.sampled[key.step].set()
+
+    def train(self, batch):
         assert batch.step == 3 or self.sampled[batch.step + 1].wait(SOON_S)
-        return super().train_step(batch)
+        return super().train(batch)
 
 
 class Endless(FakeBackend):
-    """Announces groups of step 2 until somebody has had enough."""
+    """Yields groups of step 2 until somebody has had enough."""
 
     ended: list[str] = []  # noqa: RUF012
 
-    def sample(self, prompts, params, on_group=None):
-        groups = super().sample(prompts, params)
+    def sample(self, requests, params):
+        groups = super().sample(requests, params)
+        key = requests[0].key
+        return self.again(groups) if (key.purpose, key.step) == (Purpose.SAMPLE, 2) else groups
+
+    def again(self, groups):
+        first = next(groups)
         try:
-            while params.step == 2 and params.purpose == Purpose.SAMPLE:
-                on_group(0, groups[0])
-        except Exception as error:
-            self.ended.append(type(error).__name__)
-            raise
-        return groups
+            while True:
+                yield first
+        finally:
+            self.ended.append("closed")
 
 
 class Broken(FakeBackend):
-    def sample(self, prompts, params, on_group=None):
-        if params.step == 2 and params.purpose == Purpose.SAMPLE:
+    def sample(self, requests, params):
+        if (requests[0].key.purpose, requests[0].key.step) == (Purpose.SAMPLE, 2):
             raise RunError("the service is gone")
-        return super().sample(prompts, params, on_group)
+        yield from super().sample(requests, params)
 
 
 class PressesCtrlC(Endless):
     """Ctrl-C while step 1 trains and step 2 is sampled."""
 
-    def train_step(self, batch):
+    def train(self, batch):
         if batch.step == 1:
             raise KeyboardInterrupt
-        return super().train_step(batch)
+        return super().train(batch)
 
 
 def plugin(name: type) -> str:
@@ -155,13 +160,13 @@ def run(make_config):
     return do
 
 
-def sampled(seen, purpose: str = "SAMPLE") -> dict[int, tuple[int, bool]]:
-    return {step: (updates, here) for name, step, updates, here in seen if name == purpose}
+def sampled(seen, purpose: str = "SAMPLE") -> dict[int, int]:
+    return {step: updates for name, step, updates in seen if name == purpose}
 
 
 def test_on_policy_only_the_prompts_are_prepared(run, seen):
     summary = run(Watched)
-    assert sampled(seen) == {0: (0, True), 1: (1, True), 2: (2, True), 3: (3, True)}
+    assert sampled(seen) == {0: 0, 1: 1, 2: 2, 3: 3}
     assert [row["steps_off_policy"] for row in read_metrics(summary.run_dir)] == [0] * 4
     assert [row["ratio_max"] for row in read_metrics(summary.run_dir)] == pytest.approx([1.0] * 4)
 
@@ -169,7 +174,7 @@ def test_on_policy_only_the_prompts_are_prepared(run, seen):
 @pytest.mark.parametrize("backend", [Apart, Together])
 def test_a_step_ahead_samples_from_the_policy_before_the_update(run, seen, backend):
     summary = run(backend, overrides=AHEAD)
-    assert sampled(seen) == {0: (0, True), 1: (0, False), 2: (1, False), 3: (2, False)}
+    assert sampled(seen) == {0: 0, 1: 0, 2: 1, 3: 2}
     rows = read_metrics(summary.run_dir)
     assert [row["steps_off_policy"] for row in rows] == [0, 1, 1, 1]
     assert rows[0]["ratio_max"] == pytest.approx(1.0)
@@ -202,7 +207,7 @@ def test_an_evaluation_asks_the_newest_policy(run, seen, make_config, tmp_path):
     held_out.write_text('{"question": "1", "answer": "1"}\n')
     asked = {"eval.every": 2, "eval.path": str(held_out), "eval.temperature": 1.0}
     one, two = (run(Watched, overrides={**asked, **more}) for more in ({}, AHEAD))
-    evaluated = [updates for name, _, updates, here in seen if name == "EVALUATE" and here]
+    evaluated = [updates for name, _, updates in seen if name == "EVALUATE"]
     assert evaluated == [0, 2, 4] * 2
     first = [read_evaluations(summary.run_dir)[0]["mean_reward"] for summary in (one, two)]
     assert first[0] == first[1]

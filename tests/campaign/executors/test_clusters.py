@@ -44,7 +44,7 @@ class parity:
         if "maxrl+gtpo_s1" in " ".join(sys.argv) and Path("deadly").exists():
             Path("deadly").unlink()
             os.kill(os.getpid(), 9)
-        return [Verdict(float(len(item.response) % 2)) for item in items]
+        return [Verdict(float(len(item.completion) % 2)) for item in items]
 """
 CLUSTERS = {"ray": {"cpus": 0.5}, "slurm": {"cluster": "local"}}
 

@@ -16,21 +16,24 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from retrain_backends.config import RunConfig, read_backend_options
+from retrain_backends.config import PolicySettings, read_backend_options
 from retrain_backends.config.section import Section
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.types import (
-    BackendFacts,
     Capabilities,
     CheckpointRef,
     Completion,
+    Facts,
     Floats,
-    OnGroup,
+    Request,
     Restored,
+    SampledGroups,
+    SamplerCapabilities,
     SamplingParams,
     StepResult,
     Tokens,
     TrainBatch,
+    TrainerCapabilities,
     Usage,
 )
 from retrain_core import LossOptions, policy_loss
@@ -71,9 +74,15 @@ class FakeTraining:
 
 
 class FakeBackend:
-    """A table of logits, shape (buckets, positions, vocab_size), as a backend."""
+    """A table of logits, shape (buckets, positions, vocab_size), as a backend.
 
-    capabilities = Capabilities(entropy=True, lora_alpha=False, resume="exact", lora_dropout=False)
+    It is its own trainer and its own sampler.
+    """
+
+    capabilities = Capabilities(
+        TrainerCapabilities(lora_alpha=False, lora_dropout=False, resume="exact"),
+        SamplerCapabilities(entropy=True),
+    )
 
     def __init__(self, options: FakeOptions, training: FakeTraining, seed: int) -> None:
         shape = (options.buckets, options.positions, options.vocab_size)
@@ -85,49 +94,58 @@ class FakeBackend:
         self._updates = 0
 
     @classmethod
-    def from_config(cls, config: RunConfig) -> Self:
+    def from_config(cls, settings: PolicySettings) -> Self:
         """Make the table that the configuration describes; reads no model.
 
         Raises:
           ConfigError: a wrong key or value in `[backend] options`.
         """
         training = FakeTraining(
-            lr=config.training.lr,
-            beta1=config.optimizer.beta1,
-            beta2=config.optimizer.beta2,
-            eps=config.optimizer.eps,
-            bounds=config.algorithm.loss_options(),
+            lr=settings.lr,
+            beta1=settings.optimizer.beta1,
+            beta2=settings.optimizer.beta2,
+            eps=settings.optimizer.eps,
+            bounds=settings.loss,
         )
-        return cls(
-            read_backend_options(FakeOptions, config.backend.options),
-            training,
-            config.training.seed,
-        )
+        options = read_backend_options(FakeOptions, settings.backend.options)
+        return cls(options, training, settings.seed)
 
-    def sample(
-        self,
-        prompts: Sequence[Tokens],
-        params: SamplingParams,
-        on_group: OnGroup | None = None,
-    ) -> list[list[Completion]]:
-        """Sample groups; tokens are independent, so all positions are drawn at once.
+    @property
+    def trainer(self) -> Self:
+        """The backend itself."""
+        return self
 
-        From the table as it is at the call: an update beside it makes another table.
-        """
-        logits = self._logits
-        position_T = self._positions(np.arange(params.max_tokens))
-        groups = []
-        for index, prompt in enumerate(prompts, start=params.first_prompt):
-            logprobs_TV = _log_softmax(logits[self._bucket(prompt)], params.temperature)
-            groups.append(
+    @property
+    def sampler(self) -> Self:
+        """The backend itself."""
+        return self
+
+    @property
+    def facts(self) -> Facts:
+        """A table in numpy: the same numbers every time, unless it samples a step off policy."""
+        if not self._options.steps_off_policy:
+            return Facts("fake", (), "bitwise", "a table of logits in float64, on one thread")
+        reason = "the next step is sampled while this one trains; a resumed run begins on policy"
+        return Facts("fake", (), "seeded", reason, self._options.steps_off_policy)
+
+    def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
+        """Sample groups from the table as it is at the call: an update replaces the table."""
+        return self._sample(self._logits, requests, params)
+
+    def _sample(
+        self, logits: Floats, requests: Sequence[Request], params: SamplingParams
+    ) -> SampledGroups:
+        for index, request in enumerate(requests):
+            logprobs_TV = _log_softmax(logits[self._bucket(request.prompt_T)], params.temperature)
+            # Tokens are independent, so all positions are drawn at once.
+            rows_TV = logprobs_TV[self._positions(np.arange(request.max_tokens))]
+            yield (
+                index,
                 [
-                    self._complete(logprobs_TV[position_T], params, index, sample)
-                    for sample in range(params.group_size)
-                ]
+                    _complete(rows_TV, params, request.key.stream(sample))
+                    for sample in request.samples
+                ],
             )
-            if on_group:
-                on_group(len(groups) - 1, groups[-1])
-        return groups
 
     def score(
         self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
@@ -139,7 +157,7 @@ class FakeBackend:
             scores.append(_of_tokens(_log_softmax(rows_TV, temperature), tokens_T))
         return scores
 
-    def train_step(self, batch: TrainBatch) -> StepResult:
+    def train(self, batch: TrainBatch) -> StepResult:
         """One step of Adam on the policy-gradient loss; none if the loss is not finite."""
         started = perf_counter()
         rows_t = self._rows(batch)
@@ -147,7 +165,7 @@ class FakeBackend:
         result = policy_loss(
             _of_tokens(logprobs_tV, batch.tokens_t),
             batch.logprobs_t,
-            batch.advantages_t,
+            batch.weighted_advantages_t,
             batch.trained_t,
             self._training.bounds,
         )
@@ -199,43 +217,12 @@ class FakeBackend:
         np.save(directory / ADAPTER_FILE, self._logits)
         return str(directory)
 
-    def describe(self) -> BackendFacts:
-        """A table in numpy: the same numbers every time, unless it samples ahead."""
-        if not self._options.steps_off_policy:
-            reason = "a table of logits in float64, on one thread"
-            return BackendFacts("fake", (), "bitwise", reason)
-        reason = "the next step is sampled while this one trains; a resumed run begins on policy"
-        return BackendFacts("fake", (), "seeded", reason, self._options.steps_off_policy)
-
     def usage(self) -> Usage:
         """Nothing that costs anything."""
         return Usage()
 
     def close(self) -> None:
         """Nothing to free."""
-
-    def _complete(
-        self, logprobs_TV: Floats, params: SamplingParams, prompt: int, sample: int
-    ) -> Completion:
-        uniforms = stream(params.seed, params.purpose, params.step, prompt, sample).random(
-            len(logprobs_TV)
-        )
-        probs_TV = np.exp(logprobs_TV)
-        if params.temperature == 0:
-            tokens = probs_TV.argmax(axis=1)
-        else:
-            drawn = (probs_TV.cumsum(axis=1) <= uniforms[:, None]).sum(axis=1)
-            tokens = np.minimum(drawn, probs_TV.shape[1] - 1)
-        stops = np.flatnonzero(np.isin(tokens, params.stop_token_ids))
-        kept = slice(stops[0] + 1 if len(stops) else len(tokens))
-        chosen = _of_tokens(logprobs_TV, tokens)
-        entropy = -(probs_TV * logprobs_TV).sum(axis=1) if params.entropy else None
-        return Completion(
-            tokens_T=tokens[kept].astype(np.int64),
-            logprobs_T=chosen[kept],
-            stop_reason="stop" if len(stops) else "length",
-            entropy_T=None if entropy is None else entropy[kept],
-        )
 
     def _rows(self, batch: TrainBatch) -> tuple[Indices, Indices]:
         """Bucket and position of every token of the batch."""
@@ -259,6 +246,27 @@ class FakeBackend:
         mean = self._mean / (1 - adam.beta1**self._updates)
         square = self._square / (1 - adam.beta2**self._updates)
         self._logits = self._logits - adam.lr * mean / (np.sqrt(square) + adam.eps)
+
+
+def _complete(
+    logprobs_TV: Floats, params: SamplingParams, random: np.random.Generator
+) -> Completion:
+    uniforms, probs_TV = random.random(len(logprobs_TV)), np.exp(logprobs_TV)
+    if params.temperature == 0:
+        tokens = probs_TV.argmax(axis=1)
+    else:
+        drawn = (probs_TV.cumsum(axis=1) <= uniforms[:, None]).sum(axis=1)
+        tokens = np.minimum(drawn, probs_TV.shape[1] - 1)
+    stops = np.flatnonzero(np.isin(tokens, params.stop_token_ids))
+    kept = slice(stops[0] + 1 if len(stops) else len(tokens))
+    chosen = _of_tokens(logprobs_TV, tokens)
+    entropy = -(probs_TV * logprobs_TV).sum(axis=1) if params.entropy else None
+    return Completion(
+        tokens_T=tokens[kept].astype(np.int64),
+        logprobs_T=chosen[kept],
+        stop_reason="stop" if len(stops) else "length",
+        entropy_T=None if entropy is None else entropy[kept],
+    )
 
 
 def _log_softmax(logits: Floats, temperature: float) -> Floats:

@@ -19,6 +19,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -59,17 +60,17 @@ KINDS: Mapping[str, Kind] = {
         "backend.backend",
         {
             "fake": "retrain_backends.fake:FakeBackend",
-            "local": "retrain_backends.local.backend:LocalBackend",
-            "tinker": "retrain_backends.tinker.backend:TinkerBackend",
+            "local": "retrain_backends.local.declaration:BACKEND",
+            "tinker": "retrain_backends.tinker.declaration:BACKEND",
         },
         methods=(
-            *("sample", "score", "train_step", "save", "load", "export_adapter"),
-            *("describe", "usage", "close"),
+            *("usage", "close", "sampler.sample", "trainer.train", "trainer.score"),
+            *("trainer.save", "trainer.load", "trainer.export_adapter"),
         ),
     ),
     "engine": Kind(
         "inference.engine",
-        {"pytorch": "retrain_backends.local.decode:sample_groups"},
+        {"pytorch": "retrain_backends.local.sampler:PytorchSampler"},
         frozenset({"max", "mlx", "openai", "sglang", "vllm"}),
     ),
     "reward": Kind(
@@ -275,7 +276,7 @@ def _make_working_directory_importable() -> None:
 
 def _check_kind(kind: str, name: str, found: object) -> None:
     known = KINDS[kind]
-    if not callable(found):
+    if not callable(found) and not hasattr(found, "from_config"):
         expected = "class or a function that makes one" if known.methods else "function"
         raise PluginError(
             f"{known.setting}: `{name}` is a {type(found).__name__}; a {expected} is expected"
@@ -285,8 +286,18 @@ def _check_kind(kind: str, name: str, found: object) -> None:
 
 
 def _check_methods(kind: str, name: str, part: object) -> None:
-    methods = KINDS[kind].methods
-    lacking = [f"`{name}`" for name in methods if not callable(getattr(part, name, None))]
+    methods = [
+        method
+        for method in KINDS[kind].methods
+        if "." not in method or not isinstance(part, type)  # what a class makes is seen once built
+    ]
+    lacking = [
+        f"`{method}`"
+        for method in methods
+        if not callable(
+            reduce(lambda found, name: getattr(found, name, None), method.split("."), part)
+        )
+    ]
     if lacking:
         raise PluginError(
             f"{KINDS[kind].setting}: `{name}` is no {kind}: it lacks {', '.join(lacking)}"

@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from retrain_backends.types import (
-    BackendFacts,
     Capabilities,
     CheckpointRef,
-    Completion,
     Example,
+    Facts,
     Floats,
-    OnGroup,
+    Request,
     Restored,
+    Rollout,
+    SampledGroups,
     SamplingParams,
-    Scored,
     StepResult,
     Tokens,
     TrainBatch,
@@ -26,30 +26,43 @@ from retrain_backends.types import (
 )
 
 
-class Backend(Protocol):
-    """Samples from a policy and trains it."""
+class Sampler(Protocol):
+    """Samples completions from the policy."""
 
     @property
-    def capabilities(self) -> Capabilities:
-        """What this backend can do; a class attribute, so that it is known before a model is."""
+    def facts(self) -> Facts:
+        """What samples, on which devices, and what the same seed promises."""
         ...
 
-    def sample(
-        self,
-        prompts: Sequence[Tokens],
-        params: SamplingParams,
-        on_group: OnGroup | None = None,
-    ) -> list[list[Completion]]:
-        """Sample `params.group_size` completions of each prompt: `result[prompt][sample]`.
+    def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
+        """Sample the completions of each request; yields (index of the request, completions).
 
-        `on_group`, when given, is called once for each prompt, in any order but from the thread
-        that called `sample`, as soon as its completions are finished: they are judged while others
-        are still sampled. What it raises ends the sampling. A prompt that a service failed to
-        answer has no completions, `[]`, and is not announced.
+        Results come as they finish, in any order. A request that a service failed to answer is
+        left out. Closing the iterator cancels what is still sampled.
 
-        A backend whose facts allow a step off policy is called from a second thread, beside
-        `train_step`, `save` and a `sample` of the first one. All completions of a call come from
-        the policy as it is when the call begins.
+        All completions come from the policy as it is when `sample` is called, not when the
+        iterator is first advanced. A sampler whose facts allow a step off policy is iterated in a
+        second thread, beside `Trainer.train`, `Trainer.save` and other calls of `sample`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free models, files and connections."""
+        ...
+
+
+class Trainer(Protocol):
+    """Trains the policy."""
+
+    @property
+    def facts(self) -> Facts:
+        """What trains, on which devices, and what the same seed promises."""
+        ...
+
+    def train(self, batch: TrainBatch) -> StepResult:
+        """One optimiser step on the policy-gradient loss of the batch.
+
+        No step is taken when the loss or its gradient is not finite; the result reports it.
         """
         ...
 
@@ -63,13 +76,6 @@ class Backend(Protocol):
         """
         ...
 
-    def train_step(self, batch: TrainBatch) -> StepResult:
-        """One optimiser step on the policy-gradient loss of the batch.
-
-        No step is taken when the loss or its gradient is not finite; the result reports it.
-        """
-        ...
-
     def save(self, directory: Path) -> CheckpointRef:
         """Write what an exact continuation needs into `directory`, which exists and is empty.
 
@@ -78,18 +84,37 @@ class Backend(Protocol):
         ...
 
     def load(self, ref: CheckpointRef) -> Restored:
-        """Continue from what `save` wrote, and say how exactly."""
+        """Continue from what `save` wrote, and report how exactly."""
         ...
 
     def export_adapter(self, directory: Path) -> str:
-        """Write the adapter as a PEFT directory and say where it is.
+        """Write the adapter as a PEFT directory and return where it is.
 
         `directory` exists and is empty, and is the answer; a service answers with its own path.
         """
         ...
 
-    def describe(self) -> BackendFacts:
-        """What samples, on which devices, and what the same seed promises."""
+
+class Backend(Protocol):
+    """A trainer and a sampler of one policy.
+
+    The sampler always samples from the policy as its trainer has left it. A class that is both may
+    name itself as both.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do; a class attribute, so that it is known before a model is."""
+        ...
+
+    @property
+    def trainer(self) -> Trainer:
+        """What trains the policy."""
+        ...
+
+    @property
+    def sampler(self) -> Sampler:
+        """What samples from it."""
         ...
 
     def usage(self) -> Usage:
@@ -97,15 +122,20 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Free models, files and connections."""
+        """Free trainer and sampler."""
         ...
 
 
-class Reward(Protocol):
-    """Judges completions."""
+def facts_of(backend: Backend) -> Facts:
+    """The facts of a backend's sampler and trainer together."""
+    return backend.sampler.facts.together_with(backend.trainer.facts)
 
-    def score(self, items: Sequence[Scored]) -> list[Verdict]:
-        """One verdict for each item, in order."""
+
+class Reward(Protocol):
+    """Judges rollouts."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
+        """One verdict for each rollout, in order."""
         ...
 
 

@@ -27,25 +27,26 @@ class Purpose(IntEnum):
     PROBE = 8  # a sample of data or tokens looked at before training
 
 
-def stream(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator:
-    """The random stream that belongs to `(seed, purpose, *indices)`.
+def stream(seed: int, purpose: Purpose, *indices: int, turn: int = 0) -> np.random.Generator:
+    """The random stream that belongs to `(seed, purpose, *indices, turn)`.
 
     Args:
       seed: the run's seed, >= 0.
       purpose: what the numbers are for.
       indices: at most three, each >= 0: (step, prompt, sample) for a completion, (epoch,) for an
         order of the data.
+      turn: which of the policy's turns in a conversation, from 0, below 2^32.
 
     Returns:
       A numpy generator at the start of its stream; streams with different arguments never overlap
-      within 2^64 blocks of four numbers.
+      within 2^32 blocks of four numbers.
 
     Raises:
       ValueError: more than three indices.
     """
     if len(indices) > 3:
         raise ValueError(f"a stream has at most three indices, got {len(indices)}")
-    # The lowest counter word advances as numbers are drawn, so it belongs to the stream itself.
-    counter = np.array([0, *indices, *(0,) * (3 - len(indices))], dtype=np.uint64)
+    # The lowest counter word advances as numbers are drawn; turns are 2^32 blocks apart.
+    counter = np.array([turn << 32, *indices, *(0,) * (3 - len(indices))], dtype=np.uint64)
     key = np.array([seed, int(purpose)], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

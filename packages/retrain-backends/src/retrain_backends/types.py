@@ -4,23 +4,28 @@ Shape suffixes: `_T` tokens of one completion, `_t` the tokens of a whole batch 
 `_n` completions. Log-probabilities and entropies are in nats, times in seconds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from retrain_backends.randomness import Purpose
+from retrain_backends.randomness import Purpose, stream
 
 Tokens: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 StopReason: TypeAlias = Literal["stop", "length"]
 Determinism: TypeAlias = Literal["bitwise", "seeded", "not controlled"]
+DETERMINISM: tuple[Determinism, ...] = get_args(Determinism)  # from the strongest promise on
 Fidelity: TypeAlias = Literal["exact", "approximate", "cold"]
+
+
+Message: TypeAlias = Mapping[str, str]
+"""One message of a conversation: `role` and `content`."""
 
 
 @dataclass(frozen=True)
@@ -34,35 +39,61 @@ class Example:
 
 @dataclass(frozen=True)
 class Prompt:
-    """An example as the model sees it: the text after the chat template, and its tokens."""
+    """An example as the model sees it: messages, text after the chat template, and tokens."""
 
     example: Example
     text: str
     tokens: Tokens
+    messages: Sequence[Message] = ()
+
+
+@dataclass(frozen=True)
+class StreamKey:
+    """Names the random streams of a prompt's completions.
+
+    Completion `j` draws from `stream(seed, purpose, step, prompt, j, turn=turn)`, one uniform
+    number a token, so it does not depend on what else is sampled in the same call.
+    """
+
+    seed: int
+    purpose: Purpose
+    step: int
+    prompt: int
+    turn: int = 0
+
+    def stream(self, sample: int) -> np.random.Generator:
+        """The stream of one completion, at its start."""
+        return stream(self.seed, self.purpose, self.step, self.prompt, sample, turn=self.turn)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Completions to sample for one prompt.
+
+    Args:
+      prompt_T: token ids, at least one.
+      key: names the random streams.
+      samples: numbers of the completions, each of which has a stream of its own.
+      max_tokens: the length at which a completion is cut off.
+    """
+
+    prompt_T: Tokens
+    key: StreamKey
+    samples: Sequence[int]
+    max_tokens: int
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to sample, and which random streams to use.
+    """How to sample, for all requests of a call.
 
-    `(seed, purpose, step)` names the streams; prompt `i` of the call and completion `j` of its
-    group use stream `(seed, purpose, step, first_prompt + i, j)`, one uniform number per token:
-    prompts may be asked in several calls, each with its own `first_prompt`, to the same result;
-    `num_prompts` is then how many they ask together (None: this call asks all), so that a backend
-    can judge how many of them failed. A probe can do without any of its prompts.
-    `temperature = 0` is greedy decoding (log-probs are then those at temperature 1).
+    `temperature = 0` is greedy decoding; log-probs are then those at temperature 1. `entropy` asks
+    for the entropy of every token's distribution.
     """
 
-    group_size: int
-    max_tokens: int
     temperature: float
     stop_token_ids: tuple[int, ...]
-    seed: int
-    step: int
-    purpose: Purpose = Purpose.SAMPLE
     entropy: bool = False
-    first_prompt: int = 0
-    num_prompts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +113,24 @@ class Completion:
     trainable_T: Mask | None = None
 
 
-OnGroup: TypeAlias = Callable[[int, Sequence[Completion]], None]
-"""Told the index of a prompt and its completions, as soon as all of them are finished."""
+SampledGroups: TypeAlias = Generator[tuple[int, list[Completion]], None, None]
+"""The index of a request and its completions, as they finish."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a reward looks at: the example and the text of one completion."""
+class Rollout:
+    """What a reward judges: an example and what the policy made of it.
+
+    Args:
+      example: the question, its reference answer and its metadata.
+      completion: the text that the policy wrote last.
+      messages: the whole conversation, the prompt's messages first; empty when only the text of
+        a completion is known.
+    """
 
     example: Example
-    response: str
+    completion: str
+    messages: Sequence[Message] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +152,9 @@ class TrainBatch:
     Rows of the same prompt are neighbours: `group_offsets_g[i]:group_offsets_g[i+1]` are the
     completions of `prompts[i]`, and `token_offsets_n[j]:token_offsets_n[j+1]` the tokens of
     completion `j` in the flat arrays. `trained_t` is the explicit mask of trained tokens; an
-    advantage of 0 on a trained token still counts in N.
+    advantage of 0 on a trained token still counts in N. `weights_t` are the tokens' weights in the
+    loss, >= 0 (None: 1 each); `reference_logprobs_t` the log-probs under a reference policy, nats,
+    for losses that have a KL term (None: there is no such term).
     """
 
     prompts: Sequence[Tokens]
@@ -126,6 +167,13 @@ class TrainBatch:
     temperature: float
     step: int
     seed: int
+    weights_t: Floats | None = None
+    reference_logprobs_t: Floats | None = None
+
+    @property
+    def weighted_advantages_t(self) -> Floats:
+        """Advantages times the tokens' weights in the loss."""
+        return self.advantages_t if self.weights_t is None else self.advantages_t * self.weights_t
 
 
 @dataclass(frozen=True)
@@ -154,33 +202,53 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class Capabilities:
-    """What a backend can do; checked when a run is built, before any model is loaded.
+class TrainerCapabilities:
+    """What a trainer can do; checked when a run is built, before any model is loaded.
 
     `lora_alpha`, `lora_dropout`: whether these settings are heeded.
     `resume`: "exact" continues bit for bit, "approximate" with the same weights and optimiser only.
-    `temperature`: whether `train_step` and `score` divide logits by the sampling temperature; if
-    not, both are at temperature 1 whatever they are asked for.
+    `temperature`: whether `train` and `score` divide logits by the sampling temperature; if not,
+    both are at temperature 1 whatever they are asked for.
     """
 
-    entropy: bool
     lora_alpha: bool
+    lora_dropout: bool
     resume: Literal["exact", "approximate"]
     temperature: bool = True
-    lora_dropout: bool = True
 
 
 @dataclass(frozen=True)
-class BackendFacts:
-    """What a backend that has been built says of itself, for the logs.
+class SamplerCapabilities:
+    """What a sampler can do; checked when a run is built, before any model is loaded.
+
+    `entropy`: whether it reports the entropy of every token's distribution.
+    `logprobs`: what its log-probs are of: "tempered" is the distribution at the sampling
+    temperature, "raw" that at temperature 1, "truncated" what top-k, top-p or min-p leaves.
+    """
+
+    entropy: bool
+    logprobs: Literal["tempered", "raw", "truncated"] = "tempered"
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend declares: the capabilities of its trainer and of its sampler."""
+
+    trainer: TrainerCapabilities
+    sampler: SamplerCapabilities
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a trainer or a sampler that has been built reports of itself, for the logs.
 
     Args:
-      engine: what samples, such as `pytorch`.
+      engine: what computes, such as `pytorch`.
       devices: what it runs on, such as `NVIDIA H200, 139.8 GiB`; the CPU is not named.
-      determinism: what the same seed promises of a second run, as far as the backend is concerned.
+      determinism: what the same seed promises of a second run.
       reason: why no more than that.
-      steps_off_policy: how many optimiser steps a sample may lag behind the policy; with 1 the next
-        step is sampled, from a second thread, while this one trains.
+      steps_off_policy: of a sampler, how many optimiser steps a sample may lag behind the policy;
+        with 1 the next step is sampled, from a second thread, while this one trains.
     """
 
     engine: str
@@ -189,10 +257,20 @@ class BackendFacts:
     reason: str
     steps_off_policy: int = 0
 
+    def together_with(self, other: "Facts") -> "Facts":
+        """The facts of both: all devices, and the weaker of the two promises."""
+        weaker = max(self, other, key=lambda facts: DETERMINISM.index(facts.determinism))
+        return replace(
+            self,
+            devices=tuple(dict.fromkeys([*self.devices, *other.devices])),
+            determinism=weaker.determinism,
+            reason=weaker.reason,
+        )
+
 
 @dataclass(frozen=True)
 class CheckpointRef:
-    """Names what `Backend.save` wrote: its directory, and the service's own path if it has one."""
+    """Names what `Trainer.save` wrote: its directory, and the service's own path if it has one."""
 
     directory: Path
     remote: str = ""

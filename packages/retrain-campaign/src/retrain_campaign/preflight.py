@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from retrain_backends.config import RunConfig
+from retrain_backends.declared import declared_capabilities
 from retrain_backends.errors import ConfigError, RetrainError
-from retrain_backends.plugins import KINDS, require, resolve
-from retrain_backends.train.build import declared_capabilities
+from retrain_backends.plugins import KINDS, resolve
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
-from retrain_backends.train.step.control import idle_sepa
 from retrain_backends.train.step.learning_rule import build_rule
+from retrain_backends.train.step.sepa import idle_sepa
 from retrain_campaign.disk import room_of, size
 from retrain_campaign.plan import PlannedRun
 
@@ -42,7 +42,7 @@ def check_plan(plan: Iterable[PlannedRun]) -> None:
 def idle_conditions(plan: Iterable[PlannedRun]) -> Iterator[str]:
     """A line for each condition that would not be the rule it is called, with the reason."""
     for label, config in _one_of_each(plan).items():
-        if idle := idle_sepa(config):
+        if idle := idle_sepa(config.algorithm, config.sepa, config.training.max_steps):
             yield f"{label}: {idle}"
 
 
@@ -79,18 +79,14 @@ def free_at(path: Path) -> int:
 
 
 def _problems(config: RunConfig) -> Iterator[str]:
-    backend = config.backend.backend
     checks: list[Callable[[], object]] = [
         lambda: refuse_unavailable(config),
-        lambda: build_rule(config),
+        lambda: refuse_clashes(config, declared_capabilities(config.backend.backend)),
+        lambda: build_rule(config.algorithm, config.gtpo, config.hicra),
         lambda: resolve("detector", config.planning.detector),
         lambda: _check_part("reward", config.reward.type),
         lambda: _check_part("source", config.data.source),
     ]
-    if backend == "local":
-        checks.append(lambda: require("torch", f"backend.backend: `{backend}`"))
-    else:
-        checks.append(lambda: refuse_clashes(config, declared_capabilities(backend)))
     for check in checks:
         # A border: what is checked may be the user's own code.
         try:

@@ -6,7 +6,7 @@ from retrain_backends.errors import RunError
 from retrain_backends.fake import FakeBackend
 from retrain_backends.tracking.journal import read_metrics
 from retrain_backends.train import train
-from retrain_backends.train.monitoring.health import CHECKS, Watch, sample_figures
+from retrain_backends.train.monitoring.health import CHECKS, HealthMonitor, sample_figures
 from retrain_backends.train.step.samples import Samples
 from retrain_backends.types import Completion, StepResult, Verdict
 
@@ -27,45 +27,44 @@ class FirstSymbol:
     """1 for a completion that begins with the reference."""
 
     def score(self, items):
-        return [Verdict(float(item.response[:1] == item.example.reference)) for item in items]
+        return [Verdict(float(item.completion[:1] == item.example.reference)) for item in items]
 
 
 class SometimesNan(FakeBackend):
     """Every second step meets advantages that are not numbers."""
 
-    def train_step(self, batch):
+    def train(self, batch):
         if batch.step % 2:
             batch.advantages_t[:] = np.nan
-        return super().train_step(batch)
+        return super().train(batch)
 
 
 class Distant(FakeBackend):
     """Says of every token that it was less likely than it was."""
 
-    def sample(self, prompts, params, _on_group=None):
-        groups = super().sample(prompts, params)
-        for group in groups:
+    def sample(self, requests, params):
+        for index, group in super().sample(requests, params):
             for row in group:
                 row.logprobs_T[:] -= 0.4
-        return groups
+            yield index, group
 
 
 class Diverged(FakeBackend):
     """Knows no probabilities any more."""
 
-    def sample(self, prompts, params, _on_group=None):
-        groups = super().sample(prompts, params)
+    def sample(self, requests, params):
+        groups = dict(super().sample(requests, params))
         groups[1][2].logprobs_T[1] = np.nan
-        return groups
+        yield from groups.items()
 
 
 class Stuck(FakeBackend):
     """Has learned nothing from any step: samples as on the first day."""
 
-    def sample(self, prompts, params, _on_group=None):
+    def sample(self, requests, params):
         trained, self._logits = self._logits, self._first
         try:
-            return super().sample(prompts, params)
+            return super().sample(requests, params)
         finally:
             self._logits = trained
 
@@ -88,8 +87,8 @@ def row(tokens, logprob=-1.0, stop="stop", **fields) -> Completion:
     return Completion(ids, np.full(len(ids), logprob), stop, **fields)
 
 
-def watch(tmp_path, **thresholds) -> Watch:
-    return Watch(HealthConfig(**thresholds), "fake", tmp_path)
+def watch(tmp_path, **thresholds) -> HealthMonitor:
+    return HealthMonitor(HealthConfig(**thresholds), "fake", tmp_path)
 
 
 def result(**changes) -> StepResult:

@@ -9,6 +9,7 @@ import pytest
 from retrain_backends.errors import RunError
 from retrain_backends.fake import FakeBackend, FakeOptions, FakeTraining
 from retrain_backends.randomness import Purpose
+from retrain_backends.testing import GroupSampling
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_metrics
 from retrain_backends.train import train as train_run
@@ -18,67 +19,69 @@ from retrain_backends.types import Completion, SamplingParams, TrainBatch, Verdi
 
 PROMPTS = [np.array([3, 1, 4]), np.array([1, 5, 9])]
 VOCABULARY = 13  # that of the tokenizer of `model_dir`
-PARAMS = SamplingParams(
-    group_size=2, max_tokens=20, temperature=0.7, stop_token_ids=(0,), seed=11, step=0
-)
+SAMPLING = GroupSampling(11, 2, 20, SamplingParams(temperature=0.7, stop_token_ids=(0,)))
 
 
-class Raw(FakeBackend):
+class Changed(FakeBackend):
+    """Returns other completions than it sampled."""
+
+    def change(self, row, prompt_T):
+        raise NotImplementedError
+
+    def sample(self, requests, params):
+        for index, group in super().sample(requests, params):
+            yield index, [self.change(row, requests[index].prompt_T) for row in group]
+
+
+class Raw(Changed):
     """Samples at the temperature, and returns log-probs at temperature 1."""
 
-    def sample(self, prompts, params, _on_group=None):
-        groups = super().sample(prompts, params)
-        return [
-            [replace(row, logprobs_T=self.score([prompt], [row.tokens_T], 1.0)[0]) for row in group]
-            for prompt, group in zip(prompts, groups, strict=True)
-        ]
+    def change(self, row, prompt_T):
+        return replace(row, logprobs_T=self.score([prompt_T], [row.tokens_T], 1.0)[0])
 
 
 class TopK(FakeBackend):
     """Samples from the three likeliest tokens, and returns their log-probs among these."""
 
-    def sample(self, prompts, params, _on_group=None):
+    def sample(self, requests, params):
         everything = self._logits
         third = np.sort(everything, axis=-1)[..., -3, None]
         self._logits = np.where(everything >= third, everything, -1e9)
         try:
-            return super().sample(prompts, params)
+            return super().sample(requests, params)
         finally:
             self._logits = everything
 
 
-class Shifted(FakeBackend):
+class Shifted(Changed):
     """Returns the neighbours of the tokens that it sampled."""
 
-    def sample(self, prompts, params, _on_group=None):
-        groups = super().sample(prompts, params)
-        return [[replace(row, tokens_T=(row.tokens_T + 1) % 13) for row in g] for g in groups]
+    def change(self, row, prompt_T):
+        return replace(row, tokens_T=(row.tokens_T + 1) % 13)
 
 
-class LargerVocabulary(FakeBackend):
+class LargerVocabulary(Changed):
     """Returns ids that the tokenizer does not have."""
 
-    def sample(self, prompts, params, _on_group=None):
-        groups = super().sample(prompts, params)
-        return [[replace(row, tokens_T=row.tokens_T + 1000) for row in g] for g in groups]
+    def change(self, row, prompt_T):
+        return replace(row, tokens_T=row.tokens_T + 1000)
 
 
-class Misaligned(FakeBackend):
+class Misaligned(Changed):
     """Loses the log-prob of the last token."""
 
-    def sample(self, prompts, params, _on_group=None):
-        groups = super().sample(prompts, params)
-        return [[replace(row, logprobs_T=row.logprobs_T[:-1]) for row in g] for g in groups]
+    def change(self, row, prompt_T):
+        return replace(row, logprobs_T=row.logprobs_T[:-1])
 
 
 class Blurred(FakeBackend):
     """Samples from weights that are nearly those of the trainer."""
 
-    def sample(self, prompts, params, _on_group=None):
+    def sample(self, requests, params):
         exact = self._logits
         self._logits = exact + 0.3 * np.cos(np.arange(exact.size)).reshape(exact.shape)
         try:
-            return super().sample(prompts, params)
+            return super().sample(requests, params)
         finally:
             self._logits = exact
 
@@ -86,10 +89,10 @@ class Blurred(FakeBackend):
 class Stale(FakeBackend):
     """Samples from the weights that it began with."""
 
-    def sample(self, prompts, params, _on_group=None):
+    def sample(self, requests, params):
         trained, self._logits = self._logits, self._first
         try:
-            return super().sample(prompts, params)
+            return super().sample(requests, params)
         finally:
             self._logits = trained
 
@@ -103,9 +106,10 @@ class Unseeded(FakeBackend):
 
     calls = 0
 
-    def sample(self, prompts, params, _on_group=None):
+    def sample(self, requests, params):
         self.calls += 1
-        return super().sample(prompts, replace(params, seed=self.calls))
+        unseeded = [replace(r, key=replace(r.key, seed=self.calls)) for r in requests]
+        return super().sample(unseeded, params)
 
 
 class UnseededStale(Unseeded, Stale):
@@ -123,13 +127,16 @@ class Certain(FakeBackend):
 class AtOne(FakeBackend):
     """Its trainer knows temperature 1 only; its sampler tempers its log-probs."""
 
-    capabilities = replace(FakeBackend.capabilities, temperature=False)
+    capabilities = replace(
+        FakeBackend.capabilities,
+        trainer=replace(FakeBackend.capabilities.trainer, temperature=False),
+    )
 
     def score(self, prompts, completions, _temperature):
         return super().score(prompts, completions, 1.0)
 
-    def train_step(self, batch):
-        return replace(super().train_step(replace(batch, temperature=1.0)), grad_norm=None)
+    def train(self, batch):
+        return replace(super().train(replace(batch, temperature=1.0)), grad_norm=None)
 
 
 class RawAtOne(Raw, AtOne):
@@ -165,15 +172,17 @@ def make(kind: type[FakeBackend], lr: float = 0.2) -> FakeBackend:
 def probe(model_dir):
     """`probe(backend)`: a probe of its sampler."""
     tokenizer = load_tokenizer(str(model_dir))
-    return lambda backend: SamplerProbe(backend, tokenizer, PROMPTS, PARAMS)
+    return lambda backend: SamplerProbe(backend, tokenizer, PROMPTS, SAMPLING, 0)
 
 
 def train(backend: FakeBackend) -> None:
     """One step on other completions than those of the probe, of the same prompts."""
-    groups = FakeBackend.sample(backend, PROMPTS, PARAMS)
-    rows = [row for group in groups for row in group]
+    requests = SAMPLING.requests(PROMPTS, Purpose.SAMPLE, 0)
+    rows = [
+        row for _, group in FakeBackend.sample(backend, requests, SAMPLING.params) for row in group
+    ]
     lengths = [len(row.tokens_T) for row in rows]
-    backend.train_step(
+    backend.train(
         TrainBatch(
             prompts=PROMPTS,
             group_offsets_g=np.array([0, 2, 4]),
@@ -182,7 +191,7 @@ def train(backend: FakeBackend) -> None:
             logprobs_t=np.concatenate([row.logprobs_T for row in rows]),
             advantages_t=np.repeat([1.0, -1.0, 1.0, -1.0], lengths),
             trained_t=np.ones(sum(lengths), np.bool_),
-            temperature=PARAMS.temperature,
+            temperature=SAMPLING.params.temperature,
             step=0,
             seed=0,
         )
@@ -231,7 +240,7 @@ def test_a_defect_is_named(probe, kind, logprobs, defects):
 )
 def test_whatever_was_sampled(model_dir, kind, logprobs, seed):
     tokenizer = load_tokenizer(str(model_dir))
-    looked = SamplerProbe(make(kind), tokenizer, PROMPTS, replace(PARAMS, seed=seed)).look()
+    looked = SamplerProbe(make(kind), tokenizer, PROMPTS, replace(SAMPLING, seed=seed), 0).look()
     assert looked.logprobs == logprobs
 
 
@@ -281,31 +290,28 @@ def test_ids_that_the_tokenizer_cuts_otherwise_are_counted(model_dir, probe):
     assert probe(make(FakeBackend)).look().round_trip_share == 1.0
 
 
+class Listening(FakeBackend):
+    """Notes what it is asked for."""
+
+    def sample(self, requests, params):
+        self.heard = [*getattr(self, "heard", []), (requests, params)]
+        return super().sample(requests, params)
+
+
 def test_a_probe_leaves_the_streams_of_training_alone(probe):
-    backend = make(FakeBackend)
-    asked = []
-
-    class Listening:
-        capabilities = FakeBackend.capabilities
-
-        def sample(self, prompts, params, _on_group=None):
-            asked.append(params)
-            return backend.sample(prompts, params)
-
-        def score(self, *arguments):
-            return backend.score(*arguments)
-
-    probe(Listening()).look()
-    assert {params.purpose for params in asked} == {Purpose.PROBE}
-    assert {params.temperature for params in asked} == {0.2, 1.0}
-    assert max(params.max_tokens * params.group_size for params in asked) <= 32
+    backend = make(Listening)
+    probe(backend).look()
+    requests = [request for asked, _ in backend.heard for request in asked]
+    assert {request.key.purpose for request in requests} == {Purpose.PROBE}
+    assert {params.temperature for _, params in backend.heard} == {0.2, 1.0}
+    assert max(request.max_tokens * len(request.samples) for request in requests) <= 32
 
 
 def test_an_empty_answer_decides_nothing(probe):
     class Silent(FakeBackend):
-        def sample(self, prompts, params, _on_group=None):
+        def sample(self, requests, params):
             nothing = Completion(np.empty(0, np.int64), np.empty(0), "stop")
-            return [[nothing] * params.group_size for _ in prompts]
+            yield from ((index, [nothing] * len(r.samples)) for index, r in enumerate(requests))
 
     watched = probe(make(Silent))
     assert watched.look().logprobs == "undecided"
@@ -317,9 +323,8 @@ def test_a_service_that_does_not_answer_decides_nothing(probe, kind):
     class Deaf(kind):
         deaf = True
 
-        def sample(self, prompts, params, on_group=None):
-            groups = super().sample(prompts, params, on_group)
-            return [[] for _ in groups] if self.deaf else groups
+        def sample(self, requests, params):
+            return (row for row in super().sample(requests, params) if not self.deaf)
 
     backend = make(Deaf)
     watched = probe(backend)
@@ -400,20 +405,12 @@ def test_a_raw_engine_that_is_not_the_trainer_is_still_watched(make_config):
         )
 
 
-class RawAndStale(AtOne):
+class RawAndStale(Raw, Stale, AtOne):
     """Samples from its first weights, with their log-probs at temperature 1."""
 
-    first = None
-
-    def sample(self, prompts, params, _on_group=None):
-        self.first = self._logits if self.first is None else self.first
-        trained, self._logits = self._logits, self.first
-        groups = super().sample(prompts, params)
-        for prompt, group in zip(prompts, groups, strict=True):
-            scores = self.score([prompt] * len(group), [row.tokens_T for row in group], 1.0)
-            group[:] = [
-                replace(row, logprobs_T=logprobs)
-                for row, logprobs in zip(group, scores, strict=True)
-            ]
-        self._logits = trained
-        return groups
+    def change(self, row, prompt_T):
+        trained, self._logits = self._logits, self._first
+        try:
+            return super().change(row, prompt_T)
+        finally:
+            self._logits = trained

@@ -4,10 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrain_backends.train.step.batches import BatchOrigin, completion_batch, train_batch
-from retrain_backends.train.step.control import Control
 from retrain_backends.train.step.samples import Judged, Samples, count
 from retrain_backends.types import Completion, Example, Prompt, Verdict
-from retrain_core import EntropyStats, RunningCount, SepaSchedule
+from retrain_core import RunningCount
 
 LENGTHS = (2, 1, 3, 2, 1, 2)
 VERDICTS = (1.0, None, 0.0, None, None, 1.0)  # groups of two: one judged, one judged, one judged
@@ -73,18 +72,6 @@ def test_rates_are_of_all_completions():
     assert counts.mean_reward == pytest.approx(2.2 / 6)
     assert (counts.all_correct, counts.all_wrong, counts.tied) == (1, 1, 0)
     assert counts.max_token_hit_rate == pytest.approx(1 / 6)
-
-
-def test_control_reads_before_it_observes():
-    control = Control(SepaSchedule(steps=2, delay_steps=0, correct_rate_gate=0.3))
-    state = control.start()
-    counts = count(judged_step([1, 1, 0, 0, 0, 0], [3, 3]), 3, RunningCount())
-    readings = []
-    for _ in range(3):
-        readings.append(tuple(control.reading(state)))
-        state = control.advance(state, 2, counts, EntropyStats(), None)
-    assert readings == [(0.0, False), (0.5, True), (1.0, True)]
-    assert (state.steps_done, state.prompts_drawn, state.running.scored) == (3, 6, 6)
 
 
 @given(place=st.integers(0, 3), sizes=st.sampled_from([(3, 2, 1), (1, 1, 4), (2, 2, 2)]))

@@ -3,7 +3,7 @@ import pytest
 
 from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError, RunError
-from retrain_backends.train.step.learning_rule import apply_rule, build_rule, condition
+from retrain_backends.train.step.learning_rule import apply_rule, build_rule
 from retrain_core import Algorithm, CompletionBatch, LossOptions
 
 
@@ -33,8 +33,12 @@ def batch() -> CompletionBatch:
     )
 
 
+def rule_from(config):
+    return build_rule(config.algorithm, config.gtpo, config.hicra)
+
+
 def rule_of(**algorithm):
-    return build_rule(load_config(None, {f"algorithm.{k}": v for k, v in algorithm.items()}))
+    return rule_from(load_config(None, {f"algorithm.{k}": v for k, v in algorithm.items()}))
 
 
 def test_named_parts_get_the_parameters_of_their_tables(batch):
@@ -48,7 +52,7 @@ def test_named_parts_get_the_parameters_of_their_tables(batch):
         },
     )
     expected = Algorithm.from_names("grpo", "gtpo", gtpo_beta=0.7, advantage_cap=0.4)(batch)
-    np.testing.assert_array_equal(build_rule(config)(batch).values, expected.values)
+    np.testing.assert_array_equal(rule_from(config)(batch).values, expected.values)
 
 
 def test_plugin_advantage(batch):
@@ -100,7 +104,7 @@ def test_wrong_parameters_are_configuration_errors(params, message):
 )
 def test_bounds_of_the_loss(algorithm, options):
     config = load_config(None, {f"algorithm.{k}": v for k, v in algorithm.items()})
-    build_rule(config)
+    rule_from(config)
     assert config.algorithm.loss_options() == options
 
 
@@ -112,8 +116,8 @@ def test_two_bounds_of_one_ratio_are_refused():
 
 def test_condition_names_the_rule():
     config = load_config(None, {"algorithm.advantage_mode": "grpo"})
-    assert condition(config) == "grpo+gtpo_sepa"
+    assert config.condition == "grpo+gtpo_sepa"
     plugin = load_config(None, {"algorithm.algorithm_mode": "mine.rule"})
-    assert condition(plugin) == "mine.rule"
+    assert plugin.condition == "mine.rule"
     named = load_config(None, {"algorithm.algorithm_mode": "mine.rule", "logging.condition": "b"})
-    assert condition(named) == "b"
+    assert named.condition == "b"

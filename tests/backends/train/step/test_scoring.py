@@ -1,5 +1,6 @@
 import json
 from contextlib import chdir, closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from retrain_backends.rewards import RewardService
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_metrics
 from retrain_backends.train import train
-from retrain_backends.train.step.scoring import StepScoring
+from retrain_backends.train.step.scoring import Judge
 from retrain_backends.types import Completion, Example, Prompt, Verdict
 
 USER_MODULE = """
@@ -35,17 +36,14 @@ class Echo:
 
     def score(self, items):
         self.calls += 1
-        return [Verdict(float(item.example.reference), text=item.response) for item in items]
+        return [Verdict(float(item.example.reference), text=item.completion) for item in items]
 
 
-class LateAndWrong(FakeBackend):
-    """Announces another group than it returns, and one not at all."""
+class Backwards(FakeBackend):
+    """Finishes the last prompt first."""
 
-    def sample(self, prompts, params, on_group=None):
-        groups = super().sample(prompts, params)
-        if on_group:
-            on_group(0, groups[1])
-        return groups
+    def sample(self, requests, params):
+        yield from reversed(list(super().sample(requests, params)))
 
 
 def completion(*tokens):
@@ -60,7 +58,7 @@ def prompts(*references):
 def scoring(model_dir):
     tokenizer = load_tokenizer(str(model_dir))
     with closing(RewardService(Echo(), 0.0)) as service:
-        yield StepScoring(service, tokenizer, prompts("1", "2"))
+        yield Judge(service, tokenizer).scoring(prompts("1", "2"))
 
 
 @pytest.fixture
@@ -84,15 +82,29 @@ def test_verdicts_come_in_the_order_of_the_prompts(scoring):
     groups = [[completion(2), completion(3)], [completion(4)]]
     scoring.begin(1, groups[1])
     scoring.begin(0, groups[0])
-    assert scoring.texts(groups) == ["0", "1", "2"]
+    assert scoring.groups() == groups
+    assert scoring.texts() == ["0", "1", "2"]
     assert [(v.value, v.text) for v in scoring.verdicts()] == [(1.0, "0"), (1.0, "1"), (2.0, "2")]
 
 
-def test_what_was_not_announced_or_otherwise_is_judged_as_it_was_returned(scoring):
-    groups = [[completion(2), completion(3)], [completion(4)]]
-    scoring.begin(0, [completion(5), completion(6)])
-    assert scoring.texts(groups) == ["0", "1", "2"]
-    assert [verdict.text for verdict in scoring.verdicts()] == ["0", "1", "2"]
+def test_a_prompt_without_an_answer_has_no_completions(scoring):
+    scoring.begin(1, [completion(4)])
+    assert [len(group) for group in scoring.groups()] == [0, 1]
+    assert [verdict.text for verdict in scoring.verdicts()] == ["2"]
+
+
+def test_a_reward_sees_the_conversation(model_dir):
+    class Messages:
+        def score(self, items):
+            return [Verdict(0.0, text=json.dumps(item.messages)) for item in items]
+
+    asked = replace(prompts("1")[0], messages=({"role": "user", "content": "q"},))
+    with closing(RewardService(Messages(), 0.0)) as service:
+        scoring = Judge(service, load_tokenizer(str(model_dir))).scoring([asked])
+        scoring.begin(0, [completion(4)])
+        [verdict] = scoring.verdicts()
+    answer = {"role": "assistant", "content": "2"}
+    assert json.loads(verdict.text) == [{"role": "user", "content": "q"}, answer]
 
 
 def test_a_function_of_the_users_trains(custom, capfd):
@@ -103,9 +115,9 @@ def test_a_function_of_the_users_trains(custom, capfd):
     assert "looking at" not in "".join(capfd.readouterr())
 
 
-def test_a_backend_that_announces_badly_trains_the_same(custom):
+def test_the_order_in_which_groups_finish_does_not_matter(custom):
     one = train(custom("first_symbol"))
-    two = train(custom("first_symbol", **{"backend.backend": f"{__name__}:LateAndWrong"}))
+    two = train(custom("first_symbol", **{"backend.backend": f"{__name__}:Backwards"}))
     name = "emergence/generations.jsonl"
     assert (one.run_dir / name).read_bytes() == (two.run_dir / name).read_bytes()
 

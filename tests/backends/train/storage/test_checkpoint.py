@@ -6,13 +6,14 @@ import pytest
 from retrain_backends.config import RunConfig, TrainingConfig
 from retrain_backends.errors import RunError
 from retrain_backends.fake import STATE_FILE, FakeBackend, FakeOptions, FakeTraining
-from retrain_backends.train.step.control import Control
+from retrain_backends.protocols import facts_of
+from retrain_backends.train.step.progress import Progress
 from retrain_backends.train.storage.checkpoint import Checkpoints
 from retrain_backends.train.storage.fingerprints import Fingerprints
 from retrain_backends.train.storage.run_directory import describe_start
 from retrain_backends.train.storage.state_file import DamagedError, read_state, write_state
 from retrain_backends.train.storage.train_state import TrainState
-from retrain_core import RunningCount, SepaState
+from retrain_core import RunningCount, SepaSchedule, SepaState
 
 
 class Counting(FakeBackend):
@@ -58,8 +59,8 @@ def make(tmp_path):
     def build(backend_class=FakeBackend, **training):
         backend = backend_class(FakeOptions(), FakeTraining(lr=0.1), seed=1)
         config = RunConfig()
-        start = Control.from_config(config).start()
-        begun = describe_start(config, start, Fingerprints(examples="data"), backend.describe())
+        start = Progress(SepaSchedule(steps=0)).start()
+        begun = describe_start(config, start, Fingerprints(examples="data"), facts_of(backend))
         return backend, Checkpoints(backend, tmp_path, begun, TrainingConfig(**training))
 
     return build

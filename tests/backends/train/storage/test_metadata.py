@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from retrain_backends.config import RunConfig
 from retrain_backends.fake import FakeBackend, FakeOptions, FakeTraining
 from retrain_backends.train import train
 from retrain_backends.train.storage.metadata import (
@@ -14,14 +13,14 @@ from retrain_backends.train.storage.metadata import (
     git_commit,
     text_digest,
 )
-from retrain_backends.types import BackendFacts, Verdict
+from retrain_backends.types import Facts, Verdict
 
 
 class FirstSymbol:
     """1 for a completion that begins with the reference."""
 
     def score(self, items):
-        return [Verdict(float(item.response[:1] == item.example.reference)) for item in items]
+        return [Verdict(float(item.completion[:1] == item.example.reference)) for item in items]
 
 
 class Elsewhere(FakeBackend):
@@ -176,6 +175,5 @@ def test_the_commit_of_a_checkout(tmp_path):
     ],
 )
 def test_a_run_is_as_determined_as_its_least_determined_part(reward, level, reason):
-    config = RunConfig.model_validate({"reward": {"type": reward, "judge_model": "m"}})
-    facts = BackendFacts("e", (), "seeded", "why")
-    assert determinism_of(config, facts) == (level, reason)
+    facts = Facts("e", (), "seeded", "why")
+    assert determinism_of(reward, facts) == (level, reason)

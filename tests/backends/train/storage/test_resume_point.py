@@ -19,7 +19,7 @@ class FirstSymbol:
     """1 for a completion that begins with the reference."""
 
     def score(self, items):
-        return [Verdict(float(item.response[:1] == item.example.reference)) for item in items]
+        return [Verdict(float(item.completion[:1] == item.example.reference)) for item in items]
 
 
 class CtrlC(FirstSymbol):

@@ -23,6 +23,7 @@ from retrain_backends.config.load import (
 from retrain_backends.config.model import LoraConfig, ModelConfig
 from retrain_backends.config.nearest import did_you_mean
 from retrain_backends.config.options import read_backend_options, read_options
+from retrain_backends.config.policy import PolicySettings
 from retrain_backends.config.run import RunConfig, with_drawn_seed
 from retrain_backends.config.study import (
     CampaignConfig,
@@ -60,6 +61,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "PlanningConfig",
+    "PolicySettings",
     "ResumeConfig",
     "RewardConfig",
     "RunConfig",

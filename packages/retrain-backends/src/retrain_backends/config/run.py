@@ -15,6 +15,7 @@ from retrain_backends.config.compute import BackendConfig, InferenceConfig
 from retrain_backends.config.evaluation import EvalConfig
 from retrain_backends.config.health import HealthConfig
 from retrain_backends.config.model import LoraConfig, ModelConfig
+from retrain_backends.config.policy import PolicySettings
 from retrain_backends.config.section import Section
 from retrain_backends.config.study import CampaignConfig, LoggingConfig, SqueezeConfig
 from retrain_backends.config.task import DataConfig, EnvironmentConfig, RewardConfig
@@ -54,6 +55,29 @@ class RunConfig(Section):
     logging: LoggingConfig = Field(default_factory=LoggingConfig)
     campaign: CampaignConfig | None = None
     squeeze: SqueezeConfig | None = None
+
+    @property
+    def condition(self) -> str:
+        """What the run's records call its rule: its own word, `maxrl+gtpo_sepa`, or the plugin."""
+        algorithm = self.algorithm
+        parts = f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
+        return self.logging.condition or algorithm.algorithm_mode or parts
+
+    def policy(self) -> PolicySettings:
+        """The settings that a backend is built from."""
+        return PolicySettings(
+            model=self.model,
+            lora=self.lora,
+            optimizer=self.optimizer,
+            backend=self.backend,
+            inference=self.inference,
+            loss=self.algorithm.loss_options(),
+            lr=self.training.lr,
+            weight_decay=self.training.weight_decay,
+            seed=self.training.seed,
+            completions_a_step=self.training.batch_size * self.training.group_size,
+            resumed=bool(self.resume.from_),
+        )
 
 
 def with_drawn_seed(config: RunConfig) -> RunConfig:

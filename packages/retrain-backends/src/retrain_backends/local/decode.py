@@ -1,9 +1,8 @@
 """Sampling: prompts prefilled once, their cache shared by the group, finished rows dropped.
 
-The token at place `t` of completion `j` of prompt `i` is the inverse CDF of the model's
-distribution at the `t`-th uniform number of stream (seed, purpose, step, i, j). A completion
-therefore does not depend on which other rows are in the batch, and rows can be dropped, split and
-reordered freely.
+A token is the inverse CDF of the model's distribution at the next uniform number of its
+completion's own stream (`Request.key`). A completion therefore does not depend on which other rows
+are in the batch, and rows can be dropped, split and reordered freely.
 """
 
 from collections.abc import Sequence, Set
@@ -17,8 +16,7 @@ from torch import Tensor
 from retrain_backends.local.attention import Decode, Prefill
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.cache import GroupCache
-from retrain_backends.randomness import stream
-from retrain_backends.types import Completion, OnGroup, SamplingParams, Tokens
+from retrain_backends.types import Completion, Request, SampledGroups, SamplingParams, Tokens
 
 _DROP_SHARE = 8  # drop finished rows once they are an eighth of the batch
 
@@ -27,11 +25,13 @@ _DROP_SHARE = 8  # drop finished rows once they are an eighth of the batch
 class _Rows:
     """The completions being sampled: arrays of all rows, and which rows are still live."""
 
-    uniforms: Tensor  # (n, max_tokens), float64
-    tokens: Tensor  # (n, max_tokens)
-    logprobs: Tensor  # (n, max_tokens), float32
-    entropy: Tensor | None  # (n, max_tokens), float32
-    lengths: Tensor  # (n,), max_tokens until a stop token comes
+    uniforms: Tensor  # (n, longest limit), float64
+    tokens: Tensor  # (n, longest limit)
+    logprobs: Tensor  # (n, longest limit), float32
+    entropy: Tensor | None  # (n, longest limit), float32
+    limits: Tensor  # (n,), max_tokens of the row's request
+    lengths: Tensor  # (n,), the limit until a stop token comes
+    group: Tensor  # (n,), the row's request
     live: Tensor  # (m,), rows still in the batch
     done: Tensor  # (m,), bool: finished since rows were last dropped
 
@@ -39,44 +39,41 @@ class _Rows:
 @torch.inference_mode()
 def sample_groups(
     base: BaseModel,
-    prompts: Sequence[Tokens],
-    first: int,
+    requests: Sequence[Request],
     params: SamplingParams,
     *,
     share_prompts: bool = True,
-    on_group: OnGroup | None = None,
-) -> list[list[Completion]]:
-    """Sample a group for each prompt.
+) -> SampledGroups:
+    """Sample the completions of each request together.
 
     Args:
       base: the model, with the adapter to sample from attached.
-      prompts: token ids, each at least one.
-      first: number of the first of these prompts; it names the random streams.
+      requests: at least one.
       params: how to sample.
       share_prompts: prefill each prompt once for its group; False does it for every completion,
         which gives the same completions more slowly.
-      on_group: told of every group as soon as it is finished, by its place in `prompts`.
 
-    Returns:
-      result[prompt][sample], in the order of `prompts`.
+    Yields:
+      The index of a request and its completions, as they finish.
     """
-    rows = _start(base, len(prompts), first, params)
-    groups = _Groups(len(prompts), params, on_group)
-    repeat = torch.arange(len(prompts), device=base.device).repeat_interleave(params.group_size)
+    rows = _start(base, requests, params)
+    groups = _Groups(requests, params)
+    prompts, repeat = [request.prompt_T for request in requests], rows.group
     if not share_prompts:
-        prompts = [prompt for prompt in prompts for _ in range(params.group_size)]
+        prompts = [prompts[group] for group in repeat.tolist()]
         repeat = torch.arange(len(prompts), device=base.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=base.device)
+    longest = rows.tokens.shape[1]
     hidden, cache = _prefill(base, prompts, lengths)
     cache.select_rows(repeat)
-    position, bias = lengths[repeat], _prompt_bias(lengths, params.max_tokens)
+    position, bias = lengths[repeat], _prompt_bias(lengths, longest)
     bias = None if bias is None else bias[repeat]
     token = _draw(base.logits(hidden)[repeat], rows, 0, params)
-    for step in range(1, params.max_tokens):
+    for step in range(1, longest):
         # On a GPU every eighth token only: looking waits for the device.
         finished = 0 if base.device.type == "cuda" and step % 8 else int(rows.done.sum())
-        if finished and on_group:
-            groups.announce(rows)
+        if finished:
+            yield from groups.finished(rows)
         dropped = _drop_finished(rows, finished)
         if dropped is not None:
             if dropped.numel() == 0:
@@ -87,26 +84,26 @@ def sample_groups(
         hidden = base.hidden(token[:, None], position[:, None], Decode(bias), cache)[:, 0]
         token = _draw(base.logits(hidden), rows, step, params)
         position = position + 1
-    return groups.all(rows)
+    yield from groups.rest(rows)
 
 
-def _start(base: BaseModel, prompts: int, first: int, params: SamplingParams) -> _Rows:
-    shape = (prompts * params.group_size, params.max_tokens)
-    names = (
-        (params.step, first + prompt, sample)
-        for prompt in range(prompts)
-        for sample in range(params.group_size)
-    )
-    uniforms = np.stack(
-        [stream(params.seed, params.purpose, *name).random(params.max_tokens) for name in names]
-    )
-    device = base.device
+def _start(base: BaseModel, requests: Sequence[Request], params: SamplingParams) -> _Rows:
+    limits = [request.max_tokens for request in requests for _ in request.samples]
+    uniforms = np.zeros((len(limits), max(limits)))
+    streams = (request.key.stream(sample) for request in requests for sample in request.samples)
+    for row, limit, stream in zip(uniforms, limits, streams, strict=True):
+        stream.random(out=row[:limit])
+    device, shape = base.device, uniforms.shape
+    sizes = torch.tensor([len(request.samples) for request in requests], device=device)
+    limit_n = torch.tensor(limits, device=device)
     return _Rows(
         uniforms=torch.from_numpy(uniforms).to(device),
         tokens=torch.zeros(shape, dtype=torch.int64, device=device),
         logprobs=torch.zeros(shape, device=device),
         entropy=torch.zeros(shape, device=device) if params.entropy else None,
-        lengths=torch.full((shape[0],), params.max_tokens, device=device),
+        limits=limit_n,
+        lengths=limit_n.clone(),
+        group=torch.arange(len(requests), device=device).repeat_interleave(sizes),
         live=torch.arange(shape[0], device=device),
         done=torch.zeros(shape[0], dtype=torch.bool, device=device),
     )
@@ -169,7 +166,7 @@ def _mark_finished(rows: _Rows, token: Tensor, step: int, stop: Sequence[int]) -
     stopped &= ~rows.done
     ended = torch.where(stopped, step + 1, rows.lengths[rows.live])
     rows.lengths[rows.live] = ended
-    rows.done |= stopped
+    rows.done |= stopped | (rows.limits[rows.live] <= step + 1)
 
 
 def _drop_finished(rows: _Rows, finished: int) -> Tensor | None:
@@ -182,45 +179,37 @@ def _drop_finished(rows: _Rows, finished: int) -> Tensor | None:
 
 
 class _Groups:
-    """The completions of one call, made and announced group by group."""
+    """Makes the completions of each request, once."""
 
-    def __init__(self, prompts: int, params: SamplingParams, on_group: OnGroup | None) -> None:
-        self._made: list[list[Completion] | None] = [None] * prompts
-        self._params = params
-        self._on_group = on_group
+    def __init__(self, requests: Sequence[Request], params: SamplingParams) -> None:
+        ends = np.cumsum([len(request.samples) for request in requests]).tolist()
+        self._rows = dict(enumerate(map(slice, [0, *ends], ends)))  # of what is still to be made
+        self._stop = np.array(params.stop_token_ids, dtype=np.int64)
 
-    def announce(self, rows: _Rows) -> None:
-        """Announce the groups that have finished and were not announced yet."""
-        self._make(rows, set((rows.live[~rows.done] // self._params.group_size).tolist()))
+    def finished(self, rows: _Rows) -> SampledGroups:
+        """The requests whose completions have all ended and were not made yet."""
+        return self._make(rows, set(rows.group[rows.live[~rows.done]].tolist()))
 
-    def all(self, rows: _Rows) -> list[list[Completion]]:
-        """Every group, when sampling is over."""
-        self._make(rows, frozenset())
-        return [group for group in self._made if group is not None]
+    def rest(self, rows: _Rows) -> SampledGroups:
+        """All that were not made yet, when sampling is over."""
+        return self._make(rows, frozenset())
 
-    def _make(self, rows: _Rows, unfinished: Set[int]) -> None:
-        for place, group in enumerate(self._made):
-            if group is None and place not in unfinished:
-                made = self._made[place] = _group(rows, place, self._params)
-                if self._on_group:
-                    self._on_group(place, made)
+    def _make(self, rows: _Rows, unfinished: Set[int]) -> SampledGroups:
+        for index in [index for index in self._rows if index not in unfinished]:
+            yield index, self._completions(rows, self._rows.pop(index))
 
+    def _completions(self, rows: _Rows, own: slice) -> list[Completion]:
+        tokens, lengths = rows.tokens[own].cpu().numpy(), rows.lengths[own].cpu().numpy()
+        logprobs = rows.logprobs[own].double().cpu().numpy()
+        entropy = None if rows.entropy is None else rows.entropy[own].double().cpu().numpy()
 
-def _group(rows: _Rows, place: int, params: SamplingParams) -> list[Completion]:
-    """The completions of one prompt."""
-    own = slice(place * params.group_size, (place + 1) * params.group_size)
-    tokens, lengths = rows.tokens[own].cpu().numpy(), rows.lengths[own].cpu().numpy()
-    logprobs = rows.logprobs[own].double().cpu().numpy()
-    entropy = None if rows.entropy is None else rows.entropy[own].double().cpu().numpy()
-    stop = np.array(params.stop_token_ids, dtype=np.int64)
+        def completion(row: int) -> Completion:
+            used: npt.NDArray[np.int64] = tokens[row, : lengths[row]].copy()
+            return Completion(
+                tokens_T=used,
+                logprobs_T=logprobs[row, : lengths[row]].copy(),
+                stop_reason="stop" if used.size and used[-1] in self._stop else "length",
+                entropy_T=None if entropy is None else entropy[row, : lengths[row]].copy(),
+            )
 
-    def completion(row: int) -> Completion:
-        used: npt.NDArray[np.int64] = tokens[row, : lengths[row]].copy()
-        return Completion(
-            tokens_T=used,
-            logprobs_T=logprobs[row, : lengths[row]].copy(),
-            stop_reason="stop" if used.size and used[-1] in stop else "length",
-            entropy_T=None if entropy is None else entropy[row, : lengths[row]].copy(),
-        )
-
-    return [completion(row) for row in range(params.group_size)]
+        return [completion(row) for row in range(len(tokens))]

@@ -1,12 +1,11 @@
 """Which devices a run uses, from `[backend] devices`."""
 
 import logging
-from collections.abc import Sequence
 
 import torch
 
 from retrain_backends.errors import ConfigError
-from retrain_backends.types import Determinism
+from retrain_backends.types import Facts
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +58,19 @@ def gpu_name(device: torch.device) -> str:
     return f"{found.name}, {found.total_memory / 2**30:.1f} GiB"
 
 
-def determinism(devices: Sequence[torch.device]) -> tuple[Determinism, str]:
-    """What the same seed promises on these devices, and why."""
-    if any(map(is_gpu, devices)):
-        return (
+def facts_about(device: torch.device) -> Facts:
+    """What runs on a device, and what the same seed promises there."""
+    if is_gpu(device):
+        return Facts(
+            "pytorch",
+            (gpu_name(device),),
             "seeded",
             "same weights, prompts and random numbers, but GPU kernels may add in another order:"
             " figures agree to rounding until a token falls otherwise",
         )
-    return (
+    return Facts(
+        "pytorch",
+        (),
         "bitwise",
         "on the CPU, with a random number of its own for every token: the same machine, versions"
         f" and number of threads (now {torch.get_num_threads()}) give the same bytes",

@@ -132,7 +132,7 @@ def pack(batch: TrainBatch, rows: Ints, options: LossOptions, device: torch.devi
         trained=TrainedTokens(
             targets=on_device(batch.tokens_t[source]),
             logprobs=on_device(batch.logprobs_t[source], torch.float32),
-            advantages=on_device(batch.advantages_t[source], torch.float32),
+            advantages=on_device(batch.weighted_advantages_t[source], torch.float32),
             num_tokens=max(1, int(batch.trained_t.sum())),
             options=options,
         ),

@@ -1,27 +1,42 @@
-"""One optimiser step: micro-batches forward and backward, then AdamW on the flat adapter."""
+"""The trainer: micro-batches forward and backward, then AdamW on the flat adapter."""
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from retrain_backends.errors import RunError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
+from retrain_backends.local.declaration import TRAINER
+from retrain_backends.local.devices import facts_about
+from retrain_backends.local.files import write_tensors
 from retrain_backends.local.loss import head_logprobs, head_loss
-from retrain_backends.local.packing import MicroBatch, pack, plan
+from retrain_backends.local.packing import MicroBatch, batch_to_score, pack, plan
 from retrain_backends.randomness import Purpose, stream
-from retrain_backends.types import Floats, StepResult, TrainBatch
+from retrain_backends.types import (
+    CheckpointRef,
+    Facts,
+    Floats,
+    Restored,
+    StepResult,
+    Tokens,
+    TrainBatch,
+)
 from retrain_core import LossOptions, policy_loss
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_STATE = "state.safetensors"
+_BUDGET = "microbatch_tokens"  # as configured, and as it is now
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,10 @@ class OptimizerSettings:
     gradient_checkpointing: bool
 
 
-class Trainer:
+class LocalTrainer:
     """Trains one adapter on one base model."""
+
+    capabilities = TRAINER
 
     def __init__(self, base: BaseModel, adapter: Adapter, settings: OptimizerSettings) -> None:
         self.base, self.adapter, self.settings = base, adapter, settings
@@ -59,7 +76,12 @@ class Trainer:
             enable = getattr(base.model, "activation_checkpointing_enable", None)
             (enable or base.model.gradient_checkpointing_enable)({"use_reentrant": False})
 
-    def step(self, batch: TrainBatch) -> StepResult:
+    @property
+    def facts(self) -> Facts:
+        """PyTorch, and what arithmetic on the device promises."""
+        return facts_about(self.base.device)
+
+    def train(self, batch: TrainBatch) -> StepResult:
         """Forward, backward and update; a loss or gradient that is not finite updates nothing."""
         started = time.perf_counter()
         loss, new = self._within_memory(batch, self._passes)
@@ -68,7 +90,11 @@ class Trainer:
         if np.isfinite(loss) and np.isfinite(norm):
             self.optimizer.step()
         figures = policy_loss(
-            new, batch.logprobs_t, batch.advantages_t, batch.trained_t, self._options(batch)
+            new,
+            batch.logprobs_t,
+            batch.weighted_advantages_t,
+            batch.trained_t,
+            self._options(batch),
         )
         return StepResult(
             loss=loss,
@@ -85,10 +111,46 @@ class Trainer:
             },
         )
 
-    def score(self, batch: TrainBatch) -> Floats:
-        """Log-probs of the batch's trained tokens under the policy as it is, 0 for the others."""
+    def score(
+        self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
+    ) -> list[Floats]:
+        """Log-probs of completions; neighbours with the same prompt share its forward pass."""
+        batch = batch_to_score(prompts, completions, temperature)
         with torch.no_grad():
-            return self._within_memory(batch, self._look)
+            logprobs_t = self._within_memory(batch, self._look)
+        return np.split(logprobs_t, batch.token_offsets_n[1:-1])
+
+    def save(self, directory: Path) -> CheckpointRef:
+        """Write adapter weights and optimiser state as one safetensors file.
+
+        The token budget is saved too: it is lower than configured once memory has run out, and
+        another split into micro-batches rounds otherwise.
+        """
+        state = self.optimizer.state.get(self.parameter, {})
+        tensors = {
+            "weights": self.adapter.weights,
+            _BUDGET: torch.tensor([self.settings.microbatch_tokens, self.budget]),
+            **state,
+        }
+        write_tensors({name: t.detach().cpu() for name, t in tensors.items()}, directory / _STATE)
+        return CheckpointRef(directory)
+
+    def load(self, ref: CheckpointRef) -> Restored:
+        """Continue from `save`, bit for bit on the CPU."""
+        tensors = load_file(ref.directory / _STATE)
+        configured, budget = tensors.pop(_BUDGET).tolist()
+        if configured == self.settings.microbatch_tokens:
+            self.budget = budget
+        self.adapter.weights.copy_(tensors.pop("weights"))
+        device = self.adapter.weights.device
+        state = {name: tensor.to(device) for name, tensor in tensors.items()}
+        self.optimizer.state[self.parameter].update(state)
+        return Restored("exact", "weights and optimiser are read back byte for byte")
+
+    def export_adapter(self, directory: Path) -> str:
+        """Write a PEFT directory."""
+        self.adapter.export(directory, self.base.name)
+        return str(directory)
 
     def _within_memory(self, batch: TrainBatch, work: Callable[[TrainBatch], _T]) -> _T:
         """Work on the batch; out of memory halves the token budget and starts again."""

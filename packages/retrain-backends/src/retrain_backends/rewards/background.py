@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 from retrain_backends.config import RewardConfig
 from retrain_backends.errors import describe
 from retrain_backends.plugins import load_object
-from retrain_backends.types import Scored, Verdict
+from retrain_backends.types import Rollout, Verdict
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class ItemScorer(Protocol):
         """Check what can be checked before the first completion; errors are the user's to see."""
         ...
 
-    async def score(self, item: Scored) -> Verdict:
+    async def score(self, item: Rollout) -> Verdict:
         """The verdict."""
         ...
 
@@ -63,11 +63,11 @@ class BackgroundReward:
             raise
         return reward
 
-    def submit(self, items: Sequence[Scored]) -> list[Future[Verdict]]:
+    def submit(self, items: Sequence[Rollout]) -> list[Future[Verdict]]:
         """Begin to judge; one future for each item, in order."""
         return [self._loop.run(self._judge(item)) for item in items]
 
-    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+    def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """One verdict for each item, in order."""
         return [future.result() for future in self.submit(items)]
 
@@ -75,7 +75,7 @@ class BackgroundReward:
         """Stop judging and free what it took."""
         self._loop.close()
 
-    async def _judge(self, item: Scored) -> Verdict:
+    async def _judge(self, item: Rollout) -> Verdict:
         # A border: the scorer talks to the user's code and to other people's servers.
         try:
             return await self._scorer.score(item)

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from retrain_backends.errors import RunError
-from retrain_backends.types import Scored, Verdict
+from retrain_backends.types import Rollout, Verdict
 
 NOT_JUDGED = Verdict(None, "not judged: too many others had no verdict")
 _EXAMPLES = 3
 _SHOWN = 60  # characters of a response or a reference
 
 
-def refuse_failures(items: Sequence[Scored], verdicts: Sequence[Verdict], allowed: float) -> None:
+def refuse_failures(items: Sequence[Rollout], verdicts: Sequence[Verdict], allowed: float) -> None:
     """Raise RunError when more than `allowed` of the items have no verdict.
 
     The message has the most frequent reasons, each with the reference and the end of the response
@@ -28,7 +28,7 @@ def refuse_failures(items: Sequence[Scored], verdicts: Sequence[Verdict], allowe
     first = {reason: item for item, reason in reversed(failed)}
     told = "; ".join(
         f"{count} x {reason} (such as reference {_end(first[reason].example.reference)}, response"
-        f" {_end(first[reason].response)})"
+        f" {_end(first[reason].completion)})"
         for reason, count in reasons.most_common(_EXAMPLES)
     )
     raise RunError(

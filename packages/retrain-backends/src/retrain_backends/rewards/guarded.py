@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from retrain_backends.errors import describe
 from retrain_backends.protocols import Reward
-from retrain_backends.types import Scored, Verdict
+from retrain_backends.types import Rollout, Verdict
 
 
 class GuardedReward:
@@ -19,7 +19,7 @@ class GuardedReward:
     def __init__(self, reward: Reward) -> None:
         self._reward = reward
 
-    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+    def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """One verdict for each item, in order."""
         # A border: the reward may be the user's own, and may try to leave.
         try:

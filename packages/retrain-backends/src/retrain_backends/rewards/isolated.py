@@ -11,7 +11,7 @@ from retrain_backends.plugins import require
 from retrain_backends.rewards.memory import VerdictMemory
 from retrain_backends.rewards.pool import WorkerPool
 from retrain_backends.rewards.process import StartError, Work
-from retrain_backends.types import Scored, Verdict
+from retrain_backends.types import Rollout, Verdict
 
 _LONG_TEXT = 100_000  # characters, beyond which looking for the box would hold the others up
 
@@ -42,9 +42,9 @@ class MathScorer:
     async def start(self) -> None:
         """Nothing to check."""
 
-    async def score(self, item: Scored) -> Verdict:
+    async def score(self, item: Rollout) -> Verdict:
         """The verdict."""
-        answer, reference = await boxed_answer(item.response), item.example.reference.strip()
+        answer, reference = await boxed_answer(item.completion), item.example.reference.strip()
         if not answer:
             return Verdict(0.0)
         if answer == reference:
@@ -94,15 +94,16 @@ class CustomScorer:
         except StartError as error:
             raise PluginError(f"reward.custom_module: `{self._name}`: {error}") from error
 
-    async def score(self, item: Scored) -> Verdict:
+    async def score(self, item: Rollout) -> Verdict:
         """The verdict."""
         example = item.example
         return await self._pool.judge(
             {
-                "response": item.response,
+                "response": item.completion,
                 "reference": example.reference,
                 "question": example.question,
                 "metadata": dict(example.metadata),
+                "messages": [dict(message) for message in item.messages],
             }
         )
 

@@ -14,7 +14,7 @@ from retrain_backends.boxed import extract_boxed
 from retrain_backends.config import RewardConfig
 from retrain_backends.errors import ConfigError
 from retrain_backends.rewards.memory import VerdictMemory
-from retrain_backends.types import Scored, Verdict
+from retrain_backends.types import Rollout, Verdict
 
 _NO_KEY = "none"  # endpoints of one's own often ask for none, but the client needs some text
 _AT_A_TIME = 16
@@ -97,9 +97,9 @@ class JudgeScorer:
     async def start(self) -> None:
         """Nothing is asked before there is an answer to judge."""
 
-    async def score(self, item: Scored) -> Verdict:
+    async def score(self, item: Rollout) -> Verdict:
         """The verdict; the judge's own words are its text."""
-        answer = extract_boxed(item.response[-_LONGEST_SEARCHED:]) or item.response.strip()
+        answer = extract_boxed(item.completion[-_LONGEST_SEARCHED:]) or item.completion.strip()
         if not answer:
             return Verdict(0.0)
         example = item.example

@@ -8,14 +8,14 @@ from retrain_backends.protocols import Reward
 from retrain_backends.rewards.background import BackgroundReward
 from retrain_backends.rewards.failures import NOT_JUDGED, refuse_failures
 from retrain_backends.rewards.guarded import GuardedReward
-from retrain_backends.types import Scored, Verdict
+from retrain_backends.types import Rollout, Verdict
 
 
 @dataclass(frozen=True)
 class Ticket:
     """Items that were handed in; `futures` is None when they are judged at the end, together."""
 
-    items: Sequence[Scored]
+    items: Sequence[Rollout]
     futures: Sequence[Future[Verdict]] | None
 
 
@@ -32,7 +32,7 @@ class RewardService:
         self._guarded = GuardedReward(reward)
         self._max_failure_rate = max_failure_rate
 
-    def submit(self, items: Sequence[Scored]) -> Ticket:
+    def submit(self, items: Sequence[Rollout]) -> Ticket:
         """Hand items in; the ticket is for `collect`."""
         return Ticket(items, self._background.submit(items) if self._background else None)
 
@@ -52,7 +52,7 @@ class RewardService:
         refuse_failures(items, verdicts, allowed)
         return verdicts
 
-    def score(self, items: Sequence[Scored]) -> list[Verdict]:
+    def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """One verdict for each item, in order; raises as `collect` does."""
         return self.collect([self.submit(items)])
 

@@ -9,7 +9,8 @@ def test_my_backend_conforms(check, tmp_path):
 """
 
 from retrain_backends.fake import FakeBackend
+from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.testing.case import BackendCase
 from retrain_backends.testing.suite import CHECKS
 
-__all__ = ["CHECKS", "BackendCase", "FakeBackend"]
+__all__ = ["CHECKS", "BackendCase", "FakeBackend", "GroupSampling"]

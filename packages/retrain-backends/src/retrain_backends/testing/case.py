@@ -5,11 +5,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.protocols import Backend
-from retrain_backends.types import Completion, Floats, SamplingParams, Tokens, TrainBatch
+from retrain_backends.randomness import Purpose
+from retrain_backends.types import (
+    Completion,
+    Floats,
+    Request,
+    SamplingParams,
+    Tokens,
+    TrainBatch,
+)
 
 Groups = Sequence[Sequence[Completion]]
 
@@ -18,10 +28,9 @@ def _prompts() -> tuple[Tokens, ...]:
     return tuple(np.arange(5, 5 + length, dtype=np.int64) for length in (4, 7, 5))
 
 
-def _params() -> SamplingParams:
-    return SamplingParams(
-        group_size=4, max_tokens=12, temperature=1.0, stop_token_ids=(0,), seed=7, step=0
-    )
+def _sampling() -> GroupSampling:
+    params = SamplingParams(temperature=1.0, stop_token_ids=(0,))
+    return GroupSampling(seed=7, group_size=4, max_tokens=12, params=params)
 
 
 @dataclass(frozen=True)
@@ -33,14 +42,14 @@ class BackendCase:
         rate must be large enough for one step to change what is sampled.
       directory: an empty directory for the check's files.
       prompts: at least two prompts of the backend's vocabulary.
-      params: how to sample; `group_size` at least 2.
+      sampling: how to sample; `group_size` at least 2.
       tolerance: largest error in a log-probability that the backend's arithmetic may make.
     """
 
     make: Callable[[], Backend]
     directory: Path
     prompts: Sequence[Tokens] = field(default_factory=_prompts)
-    params: SamplingParams = field(default_factory=_params)
+    sampling: GroupSampling = field(default_factory=_sampling)
     tolerance: float = 1e-4
 
     @contextmanager
@@ -52,9 +61,22 @@ class BackendCase:
         finally:
             backend.close()
 
-    def at_step(self, step: int) -> SamplingParams:
-        """The same sampling with the streams of another step."""
-        return replace(self.params, step=step)
+    def requests(self, *, step: int = 0, **changes: Any) -> list[Request]:
+        """A group of completions of each prompt; `changes` are those to `sampling`."""
+        return replace(self.sampling, **changes).requests(self.prompts, Purpose.SAMPLE, step)
+
+    def sample(self, backend: Backend, *, step: int = 0, **changes: Any) -> list[list[Completion]]:
+        """Completions of every prompt; `changes` are those to the sampler's parameters."""
+        return self.sampled(backend, self.requests(step=step), **changes)
+
+    def sampled(
+        self, backend: Backend, requests: Sequence[Request], **changes: Any
+    ) -> list[list[Completion]]:
+        """The completions of each request, in order."""
+        params = replace(self.sampling.params, **changes)
+        groups = dict(backend.sampler.sample(requests, params))
+        assert sorted(groups) == list(range(len(requests))), "every request has one result"
+        return [groups[index] for index in range(len(requests))]
 
     def batch(self, groups: Groups, *, advantages: Sequence[float] = (1.0, -0.5)) -> TrainBatch:
         """A training batch of all completions, whose advantages go round in turn."""
@@ -69,17 +91,17 @@ class BackendCase:
             logprobs_t=np.concatenate([row.logprobs_T for row in rows]),
             advantages_t=np.repeat(per_row, lengths),
             trained_t=np.ones(sum(lengths), dtype=np.bool_),
-            temperature=self.params.temperature,
-            step=self.params.step,
-            seed=self.params.seed,
+            temperature=self.sampling.params.temperature,
+            step=0,
+            seed=self.sampling.seed,
         )
 
     def run(self, backend: Backend, start: int, stop: int) -> list[tuple[list[list[int]], float]]:
         """Sample and train on what was sampled, step by step: each step's tokens and loss."""
         steps = []
         for step in range(start, stop):
-            groups = backend.sample(self.prompts, self.at_step(step))
-            result = backend.train_step(replace(self.batch(groups), step=step))
+            groups = self.sample(backend, step=step)
+            result = backend.trainer.train(replace(self.batch(groups), step=step))
             steps.append((flat_tokens(groups), result.loss))
         return steps
 

@@ -1,6 +1,5 @@
 """What every backend must do besides sampling and training: describe itself, be saved, go on."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import get_args
@@ -14,11 +13,12 @@ _PATIENCE_S = 60.0  # for what another thread does
 
 
 def check_backend_describes_itself(case: BackendCase) -> None:
-    """`describe` names the engine and says, with a reason, what the same seed promises."""
+    """Its facts name the engine and say, with a reason, what the same seed promises."""
     with case.backend() as backend:
-        facts = backend.describe()
-    assert facts.engine, "an engine has a name"
-    assert facts.reason, "a promise has a reason"
+        both = backend.sampler.facts, backend.trainer.facts
+    for facts in both:
+        assert facts.engine, "an engine has a name"
+        assert facts.reason, "a promise has a reason"
 
 
 def check_usage_is_told(case: BackendCase) -> None:
@@ -35,27 +35,31 @@ def check_usage_is_told(case: BackendCase) -> None:
 
 
 def check_sampling_beside_training(case: BackendCase) -> None:
-    """With a step off policy, a step is sampled and trained at once and disturbs the other not."""
+    """With a step off policy, a step is sampled while another is trained, and neither changes."""
     with case.backend() as backend:
-        if not backend.describe().steps_off_policy:
+        if not backend.sampler.facts.steps_off_policy:
             return
-        batch = case.batch(backend.sample(case.prompts, case.params))
-        alone = backend.sample(case.prompts, case.at_step(1))
-        begun, trained = Event(), Event()
+        batch = case.batch(case.sample(backend))
+        alone = case.sample(backend, step=1)
+        half, trained = Event(), Event()
+        groups = backend.sampler.sample(case.requests(step=1), case.sampling.params)
 
-        def on_group(_index: int, _completions: Sequence[Completion]) -> None:
-            begun.set()
+        def take() -> dict[int, list[Completion]]:
+            first = next(groups)
+            half.set()
             trained.wait(_PATIENCE_S)
+            return dict([first, *groups])
 
         with ThreadPoolExecutor(1) as beside:
-            asked = beside.submit(backend.sample, case.prompts, case.at_step(1), on_group)
+            asked = beside.submit(take)
             try:
-                assert begun.wait(_PATIENCE_S), "no group was announced"
-                result = backend.train_step(batch)
+                assert half.wait(_PATIENCE_S), "no group was finished"
+                result = backend.trainer.train(batch)
             finally:
                 trained.set()
-            together = asked.result(_PATIENCE_S)
-        later = backend.sample(case.prompts, case.at_step(1))
+            taken = asked.result(_PATIENCE_S)
+        together = [taken[index] for index in range(len(case.prompts))]
+        later = case.sample(backend, step=1)
     assert result.mean_abs_logprob_diff <= case.tolerance, "sampling beside it changed training"
     assert flat_tokens(together) == flat_tokens(alone), "the update is in what was sampled before"
     assert np.array_equal(flat_logprobs(together), flat_logprobs(alone)), "so are its log-probs"
@@ -70,11 +74,11 @@ def check_load_continues_what_save_wrote(case: BackendCase) -> None:
     case.directory.joinpath("state").mkdir()
     with case.backend() as backend:
         case.run(backend, 0, 2)
-        reference = backend.save(case.directory / "state")
+        reference = backend.trainer.save(case.directory / "state")
         expected = case.run(backend, 2, 4)
-        exact = backend.capabilities.resume == "exact"
+        exact = backend.capabilities.trainer.resume == "exact"
     with case.backend() as backend:
-        restored = backend.load(reference)
+        restored = backend.trainer.load(reference)
         continued = case.run(backend, 2, 4)
     assert restored.fidelity in get_args(Fidelity), "`load` says how exactly the run goes on"
     assert restored.reason, "a claim has a reason"
@@ -92,6 +96,6 @@ def check_adapter_is_exported(case: BackendCase) -> None:
     case.directory.joinpath("adapter").mkdir()
     with case.backend() as backend:
         case.run(backend, 0, 1)
-        where = backend.export_adapter(case.directory / "adapter")
+        where = backend.trainer.export_adapter(case.directory / "adapter")
     files = [path for path in (case.directory / "adapter").rglob("*") if path.is_file()]
     assert "://" in where or (where == str(case.directory / "adapter") and files)

@@ -1,10 +1,11 @@
 """What every backend must do. Each check takes a `BackendCase` and fails with an AssertionError."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.testing.case import BackendCase, flat_logprobs, flat_tokens
 from retrain_backends.testing.lifecycle import (
     check_adapter_is_exported,
@@ -13,89 +14,108 @@ from retrain_backends.testing.lifecycle import (
     check_sampling_beside_training,
     check_usage_is_told,
 )
-from retrain_backends.types import Completion, SamplingParams
+from retrain_backends.types import Completion
 
 
 def check_completions_are_well_formed(case: BackendCase) -> None:
-    """Groups, lengths, log-probs and stop reasons are what `Backend.sample` promises."""
+    """Groups, lengths, log-probs and stop reasons are what `Sampler.sample` promises."""
     with case.backend() as backend:
-        groups = backend.sample(case.prompts, case.params)
+        groups = case.sample(backend)
     assert len(groups) == len(case.prompts), "one group for each prompt"
     for group in groups:
-        assert len(group) == case.params.group_size, "group_size completions for each prompt"
+        assert len(group) == case.sampling.group_size, "group_size completions for each prompt"
         for completion in group:
-            _check_completion(completion, case.params)
+            _check_completion(completion, case.sampling)
 
 
 def check_sampling_is_repeatable(case: BackendCase) -> None:
     """The same prompts, parameters and weights give the same completions."""
     with case.backend() as backend:
-        first = backend.sample(case.prompts, case.params)
-        second = backend.sample(case.prompts, case.params)
+        first = case.sample(backend)
+        second = case.sample(backend)
     assert flat_tokens(first) == flat_tokens(second), "sampling twice gave different tokens"
 
 
-def check_groups_are_announced(case: BackendCase) -> None:
-    """`on_group` gets every prompt once, with what is returned for it, and changes nothing."""
-    told: dict[int, Sequence[Completion]] = {}
-
-    def on_group(index: int, completions: Sequence[Completion]) -> None:
-        assert index not in told, "a prompt was announced twice"
-        told[index] = completions
-
+def check_policy_is_that_of_the_call(case: BackendCase) -> None:
+    """Completions come from the policy as it was when `sample` was called, if it allows that."""
     with case.backend() as backend:
-        silent = backend.sample(case.prompts, case.params)
-        announced = backend.sample(case.prompts, case.params, on_group)
-    assert flat_tokens(announced) == flat_tokens(silent), "on_group changed the completions"
-    assert sorted(told) == list(range(len(case.prompts))), "a prompt was not announced"
-    in_order = [told[index] for index in range(len(case.prompts))]
-    assert flat_tokens(in_order) == flat_tokens(announced), "on_group got other completions"
+        if not backend.sampler.facts.steps_off_policy:
+            return
+        expected = case.sample(backend)
+        groups = backend.sampler.sample(case.requests(), case.sampling.params)
+        backend.trainer.train(case.batch(expected))
+        taken = dict(groups)
+    late = [taken[index] for index in range(len(case.prompts))]
+    assert flat_tokens(late) == flat_tokens(expected), "an update reached an earlier call"
+
+
+def check_sampling_can_be_cancelled(case: BackendCase) -> None:
+    """Closing the iterator ends a call; the next one is not disturbed."""
+    with case.backend() as backend:
+        expected = case.sample(backend)
+        groups = backend.sampler.sample(case.requests(), case.sampling.params)
+        next(groups)
+        groups.close()
+        assert flat_tokens(case.sample(backend)) == flat_tokens(expected)
 
 
 def check_streams_differ(case: BackendCase) -> None:
-    """Another seed, another step and another sample of the group draw other numbers."""
+    """Another seed, another step, another turn and another sample draw other numbers."""
+    next_turn = [replace(r, key=replace(r.key, turn=1)) for r in case.requests()]
     with case.backend() as backend:
-        here = flat_tokens(backend.sample(case.prompts, case.params))
-        next_step = flat_tokens(backend.sample(case.prompts, case.at_step(case.params.step + 1)))
-        reseeded = replace(case.params, seed=case.params.seed + 1)
-        other_seed = flat_tokens(backend.sample(case.prompts, reseeded))
+        here = flat_tokens(case.sample(backend))
+        next_step = flat_tokens(case.sample(backend, step=1))
+        other_seed = flat_tokens(case.sampled(backend, case.requests(seed=case.sampling.seed + 1)))
+        other_turn = flat_tokens(case.sampled(backend, next_turn))
     assert here != next_step, "two steps drew the same tokens"
     assert here != other_seed, "two seeds drew the same tokens"
+    assert here != other_turn, "two turns drew the same tokens"
     assert any(row != here[0] for row in here), "all completions are the same"
 
 
 def check_rows_do_not_affect_each_other(case: BackendCase) -> None:
     """A completion is the same whichever other prompts and samples are drawn with it."""
+    requests = case.requests()
     with case.backend() as backend:
-        every = backend.sample(case.prompts, case.params)
-        alone = backend.sample(case.prompts[:1], case.params)
-        others = backend.sample(case.prompts[1:], replace(case.params, first_prompt=1))
-        fewer = backend.sample(case.prompts, replace(case.params, group_size=1))
+        every = case.sampled(backend, requests)
+        alone = case.sampled(backend, requests[:1])
+        others = case.sampled(backend, requests[1:])
+        fewer = case.sampled(backend, case.requests(group_size=1))
     assert flat_tokens(alone) == flat_tokens(every[:1]), "other prompts changed a completion"
     assert flat_tokens(others) == flat_tokens(every[1:]), "prompts of a second call draw otherwise"
     firsts = [group[:1] for group in every]
     assert flat_tokens(fewer) == flat_tokens(firsts), "the group's size changed a completion"
 
 
+def check_each_request_has_its_own_limit(case: BackendCase) -> None:
+    """Requests of one call may differ in `max_tokens`; a shorter one is the beginning."""
+    requests = case.requests()
+    limits = [max(1, request.max_tokens - 3 * index) for index, request in enumerate(requests)]
+    shorter = [replace(r, max_tokens=n) for r, n in zip(requests, limits, strict=True)]
+    with case.backend() as backend:
+        long, short = case.sampled(backend, requests), case.sampled(backend, shorter)
+    for group, cut, limit in zip(long, short, limits, strict=True):
+        expected = [tokens[:limit] for tokens in flat_tokens([group])]
+        assert flat_tokens([cut]) == expected, "a limit changed the tokens before it"
+
+
 def check_greedy_decoding(case: BackendCase) -> None:
     """At temperature 0 all completions of a prompt are the same, whatever the seed."""
-    greedy = replace(case.params, temperature=0.0)
     with case.backend() as backend:
-        first = flat_tokens(backend.sample(case.prompts[:1], greedy))
-        second = flat_tokens(
-            backend.sample(case.prompts[:1], replace(greedy, seed=greedy.seed + 1))
+        first, second = (
+            flat_tokens(case.sampled(backend, case.requests(seed=seed)[:1], temperature=0.0))
+            for seed in (case.sampling.seed, case.sampling.seed + 1)
         )
     assert all(row == first[0] for row in first + second), "greedy decoding is not deterministic"
 
 
 def check_entropy_is_what_was_declared(case: BackendCase) -> None:
     """With the capability, entropies come when asked for, and only then."""
-    asked = replace(case.params, entropy=True)
     with case.backend() as backend:
-        if not backend.capabilities.entropy:
+        if not backend.capabilities.sampler.entropy:
             return
-        without = backend.sample(case.prompts, case.params)
-        with_it = backend.sample(case.prompts, asked)
+        without = case.sample(backend)
+        with_it = case.sample(backend, entropy=True)
     assert flat_tokens(without) == flat_tokens(with_it), "asking for entropy changed the tokens"
     assert all(row.entropy_T is None for group in without for row in group)
     for group in with_it:
@@ -112,18 +132,20 @@ def check_scores_are_those_of_the_sampler(case: BackendCase) -> None:
     capability, at temperature 1 whatever is asked for.
     """
     with case.backend() as backend:
-        groups = backend.sample(case.prompts, case.params)
+        groups = case.sample(backend)
         prompts = [p for p, group in zip(case.prompts, groups, strict=True) for _ in group]
         tokens = [row.tokens_T for group in groups for row in group]
-        cold = backend.sample(case.prompts, replace(case.params, temperature=0.5))
+        cold = case.sample(backend, temperature=0.5)
         cold_tokens = [row.tokens_T for group in cold for row in group]
-        scores = backend.score(prompts, tokens, case.params.temperature)
-        cold_scores = backend.score(prompts, cold_tokens, temperature=0.5)
+        scores = backend.trainer.score(prompts, tokens, case.sampling.params.temperature)
+        cold_scores = backend.trainer.score(prompts, cold_tokens, temperature=0.5)
         expected = flat_logprobs(cold)
-        if not backend.capabilities.temperature:
-            expected = np.concatenate(backend.score(prompts, cold_tokens, temperature=1.0))
-        nothing = backend.score(prompts[:1], [tokens[0][:0]], case.params.temperature)
-        again = backend.sample(case.prompts, case.params)
+        if not backend.capabilities.trainer.temperature:
+            expected = np.concatenate(backend.trainer.score(prompts, cold_tokens, temperature=1.0))
+        nothing = backend.trainer.score(
+            prompts[:1], [tokens[0][:0]], case.sampling.params.temperature
+        )
+        again = case.sample(backend)
     assert [score.shape for score in scores] == [row.shape for row in tokens]
     assert nothing[0].shape == (0,), "no token, no score"
     for found, known in ((scores, flat_logprobs(groups)), (cold_scores, expected)):
@@ -135,8 +157,8 @@ def check_scores_are_those_of_the_sampler(case: BackendCase) -> None:
 def check_training_starts_on_policy(case: BackendCase) -> None:
     """Right after sampling every ratio is 1, so the loss is minus the mean advantage."""
     with case.backend() as backend:
-        batch = case.batch(backend.sample(case.prompts, case.params))
-        result = backend.train_step(batch)
+        batch = case.batch(case.sample(backend))
+        result = backend.trainer.train(batch)
     assert result.num_tokens == len(batch.tokens_t)
     assert result.mean_abs_logprob_diff <= case.tolerance, "sampler and trainer disagree"
     assert abs(result.kl_k3) <= case.tolerance
@@ -149,8 +171,8 @@ def check_training_starts_on_policy(case: BackendCase) -> None:
 def check_training_lowers_the_loss(case: BackendCase) -> None:
     """A step moves the policy towards the completions with positive advantages."""
     with case.backend() as backend:
-        batch = case.batch(backend.sample(case.prompts, case.params))
-        first, second = backend.train_step(batch), backend.train_step(batch)
+        batch = case.batch(case.sample(backend))
+        first, second = backend.trainer.train(batch), backend.trainer.train(batch)
     assert second.loss < first.loss, "the same batch has no lower loss after a step on it"
     assert second.mean_abs_logprob_diff > first.mean_abs_logprob_diff, "the policy has not moved"
 
@@ -158,11 +180,11 @@ def check_training_lowers_the_loss(case: BackendCase) -> None:
 def check_mask_leaves_tokens_out(case: BackendCase) -> None:
     """Tokens outside `trained_t` count neither in N nor in the loss."""
     with case.backend() as backend:
-        batch = case.batch(backend.sample(case.prompts, case.params))
+        batch = case.batch(case.sample(backend))
         trained = np.zeros_like(batch.trained_t)
         trained[::2] = True
         advantages = np.where(trained, batch.advantages_t, 1e6)
-        result = backend.train_step(replace(batch, trained_t=trained, advantages_t=advantages))
+        result = backend.trainer.train(replace(batch, trained_t=trained, advantages_t=advantages))
     expected = -batch.advantages_t[trained].mean()
     assert result.num_tokens == int(trained.sum())
     assert abs(result.loss - expected) <= 10 * case.tolerance, "an untrained token is in the loss"
@@ -171,9 +193,9 @@ def check_mask_leaves_tokens_out(case: BackendCase) -> None:
 def check_non_finite_loss_changes_nothing(case: BackendCase) -> None:
     """A loss that is not finite is reported, and no optimiser step is taken."""
     with case.backend() as backend:
-        before = backend.sample(case.prompts, case.params)
-        result = backend.train_step(case.batch(before, advantages=(float("nan"),)))
-        after = backend.sample(case.prompts, case.params)
+        before = case.sample(backend)
+        result = backend.trainer.train(case.batch(before, advantages=(float("nan"),)))
+        after = case.sample(backend)
     assert not np.isfinite(result.loss), "the loss of NaN advantages is reported as a number"
     assert flat_tokens(after) == flat_tokens(before)
     assert np.array_equal(flat_logprobs(after), flat_logprobs(before)), "the policy has changed"
@@ -188,9 +210,11 @@ def check_training_is_repeatable(case: BackendCase) -> None:
 CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_completions_are_well_formed,
     check_sampling_is_repeatable,
-    check_groups_are_announced,
+    check_policy_is_that_of_the_call,
+    check_sampling_can_be_cancelled,
     check_streams_differ,
     check_rows_do_not_affect_each_other,
+    check_each_request_has_its_own_limit,
     check_greedy_decoding,
     check_entropy_is_what_was_declared,
     check_scores_are_those_of_the_sampler,
@@ -207,15 +231,15 @@ CHECKS: tuple[Callable[[BackendCase], None], ...] = (
 )
 
 
-def _check_completion(completion: Completion, params: SamplingParams) -> None:
+def _check_completion(completion: Completion, sampling: GroupSampling) -> None:
     tokens, logprobs = completion.tokens_T, completion.logprobs_T
     assert (tokens.dtype, logprobs.dtype) == (np.int64, np.float64)
     assert tokens.shape == logprobs.shape == (len(tokens),), "one log-prob for each token"
-    assert len(tokens) <= params.max_tokens, "a completion is longer than max_tokens"
+    assert len(tokens) <= sampling.max_tokens, "a completion is longer than max_tokens"
     assert np.all((logprobs <= 0) & np.isfinite(logprobs)), "log-probs are finite and <= 0"
-    stops = np.isin(tokens, params.stop_token_ids)
+    stops = np.isin(tokens, sampling.params.stop_token_ids)
     assert not stops[:-1].any(), "a completion goes on after a stop token"
     if completion.stop_reason == "stop":
         assert stops[-1:].any(), "a completion that stopped ends with its stop token"
     else:
-        assert len(tokens) == params.max_tokens, "a completion ends early without a stop token"
+        assert len(tokens) == sampling.max_tokens, "a completion ends early without a stop token"

@@ -41,7 +41,8 @@ class ServiceLoss:
 
 def datums_to_train(batch: TrainBatch) -> list[tinker.Datum]:
     """One datum for each completion of the batch, with the advantages divided by N."""
-    weights_t = np.where(batch.trained_t, batch.advantages_t, 0.0) / max(1, batch.trained_t.sum())
+    weights_t = np.where(batch.trained_t, batch.weighted_advantages_t, 0.0)
+    weights_t /= max(1, batch.trained_t.sum())
     logprobs_t = np.where(batch.trained_t, batch.logprobs_t, 0.0)
     datums = []
     for prompt, own in _rows(batch):

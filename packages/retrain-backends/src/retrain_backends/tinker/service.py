@@ -20,8 +20,8 @@ from retrain_backends.tinker.datums import completion_logprobs, datums_to_score,
 from retrain_backends.tinker.options import TinkerOptions
 from retrain_backends.types import Floats, Tokens
 
-Trainer: TypeAlias = tinker.TrainingClient
-Sampler: TypeAlias = tinker.SamplingClient
+TrainingClient: TypeAlias = tinker.TrainingClient
+SamplingClient: TypeAlias = tinker.SamplingClient
 
 _CLOSE_S = 5.0  # longest that saying goodbye may take
 GO_ON = "`retrain --resume` goes on from the last checkpoint"
@@ -74,7 +74,7 @@ class Service:
             found = resolved(asked.get_server_capabilities, self._options.timeout_s)
         return sorted(model.model_name for model in found.supported_models if model.model_name)
 
-    def new_trainer(self, model: str, rank: int, seed: int) -> Trainer:
+    def new_trainer(self, model: str, rank: int, seed: int) -> TrainingClient:
         """A new adapter on a model.
 
         Raises:
@@ -101,7 +101,7 @@ class Service:
                 options.timeout_s,
             )
 
-    def saved_trainer(self, path: str, *, with_optimizer: bool) -> Trainer:
+    def saved_trainer(self, path: str, *, with_optimizer: bool) -> TrainingClient:
         """A trainer with the weights that `path` names, and with its optimiser or a new one."""
         client = self._client
         create = (
@@ -125,13 +125,13 @@ class Service:
         with _telling(self.endpoint, doing, GO_ON):
             return future.result(self._options.timeout_s)
 
-    def new_sampler(self, trainer: Trainer) -> Sampler:
+    def new_sampler(self, trainer: TrainingClient) -> SamplingClient:
         """Samples with the trainer's weights as they are now."""
         with _telling(self.endpoint, "making the new weights ready to sample", GO_ON):
             return resolved(trainer.save_weights_and_get_sampling_client, self._options.timeout_s)
 
     def score(
-        self, trainer: Trainer, prompts: Sequence[Tokens], completions: Sequence[Tokens]
+        self, trainer: TrainingClient, prompts: Sequence[Tokens], completions: Sequence[Tokens]
     ) -> list[Floats]:
         """Log-probs of completions at temperature 1, nats; each follows its prompt."""
         doing = "scoring"
@@ -156,7 +156,7 @@ class Service:
         with _telling(self.endpoint, doing, GO_ON):
             return completion_logprobs(outputs, lengths)
 
-    def adapter_urls(self, trainer: Trainer, name: str, path: str) -> Mapping[str, str]:
+    def adapter_urls(self, trainer: TrainingClient, name: str, path: str) -> Mapping[str, str]:
         """Where the files of an adapter can be fetched, by name; "" is an archive of them all.
 
         Args:

@@ -7,14 +7,14 @@ from time import perf_counter
 import numpy as np
 import tinker
 
-from retrain_backends.config import RunConfig
+from retrain_backends.config import PolicySettings
 from retrain_backends.tinker.datums import (
     ServiceLoss,
     datums_to_train,
     parts,
 )
 from retrain_backends.tinker.options import TinkerOptions
-from retrain_backends.tinker.service import Service, Trainer
+from retrain_backends.tinker.service import Service, TrainingClient
 from retrain_backends.types import Floats, StepResult, TrainBatch
 from retrain_core import LossOptions, policy_loss
 
@@ -37,23 +37,23 @@ class Updater:
 
     Args:
       service: where the trainer is.
-      config: of the run.
+      settings: of the policy.
       options: of the backend.
     """
 
-    def __init__(self, service: Service, config: RunConfig, options: TinkerOptions) -> None:
+    def __init__(self, service: Service, settings: PolicySettings, options: TinkerOptions) -> None:
         self._service = service
         self._options = options
-        self._loss = ServiceLoss.of(config.algorithm.loss_options())
+        self._loss = ServiceLoss.of(settings.loss)
         self._adam = tinker.AdamParams(
-            learning_rate=config.training.lr,
-            beta1=config.optimizer.beta1,
-            beta2=config.optimizer.beta2,
-            eps=config.optimizer.eps,
-            weight_decay=config.training.weight_decay,
+            learning_rate=settings.lr,
+            beta1=settings.optimizer.beta1,
+            beta2=settings.optimizer.beta2,
+            eps=settings.optimizer.eps,
+            weight_decay=settings.weight_decay,
         )
 
-    def update(self, trainer: Trainer, batch: TrainBatch) -> Update:
+    def update(self, trainer: TrainingClient, batch: TrainBatch) -> Update:
         """One step on a batch.
 
         Gradient and step are submitted together and awaited after, so that the service need not
@@ -91,7 +91,7 @@ class Updater:
 
 def is_finite(batch: TrainBatch) -> bool:
     """Whether all that is trained on is a number."""
-    values = (batch.advantages_t, batch.logprobs_t)
+    values = (batch.weighted_advantages_t, batch.logprobs_t)
     return all(bool(np.isfinite(value[batch.trained_t]).all()) for value in values)
 
 
@@ -106,7 +106,9 @@ def step_result(
       bounds: on the ratio.
       times_s: the parts of the step by name.
     """
-    result = policy_loss(new_t, batch.logprobs_t, batch.advantages_t, batch.trained_t, bounds)
+    result = policy_loss(
+        new_t, batch.logprobs_t, batch.weighted_advantages_t, batch.trained_t, bounds
+    )
     return StepResult(
         loss=result.loss,
         num_tokens=result.num_tokens,

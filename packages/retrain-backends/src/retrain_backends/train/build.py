@@ -1,6 +1,6 @@
 """From the configuration to the parts of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +10,34 @@ from typing import Self
 from rich.console import Console
 
 from retrain_backends.config import RunConfig, with_drawn_seed
-from retrain_backends.data import PromptStream
-from retrain_backends.errors import PluginError
+from retrain_backends.data import EVALUATION_SEED, PromptStream
+from retrain_backends.declared import declared_capabilities
+from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
-from retrain_backends.plugins import resolve
-from retrain_backends.protocols import Backend, PlanningDetector
-from retrain_backends.rewards import RewardService, build_reward
+from retrain_backends.protocols import Backend, Trainer, facts_of
+from retrain_backends.rewards import build_reward
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
 from retrain_backends.tracking.trackers import TrackedRun, open_tracking
+from retrain_backends.train.evaluate import EvaluationSettings, Evaluator
+from retrain_backends.train.finish import RunIdentity
+from retrain_backends.train.monitoring.health import HealthMonitor
+from retrain_backends.train.prefetch import Prefetcher, Schedule
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
+from retrain_backends.train.startup_checks import StartupChecks
 from retrain_backends.train.step.background import Background
-from retrain_backends.train.step.batches import BatchOrigin
-from retrain_backends.train.step.control import Control, idle_sepa
-from retrain_backends.train.step.learning_rule import Rule, build_rule, condition
+from retrain_backends.train.step.credit import CreditAssignment
+from retrain_backends.train.step.learning_rule import build_rule
+from retrain_backends.train.step.progress import Progress
+from retrain_backends.train.step.scoring import Judge
+from retrain_backends.train.step.sepa import idle_sepa, sepa_schedule
 from retrain_backends.train.storage.checkpoint import Checkpoints
-from retrain_backends.train.storage.fingerprints import fingerprints_of
+from retrain_backends.train.storage.fingerprints import Fingerprints, fingerprints_of
+from retrain_backends.train.storage.metadata import MetadataFile
 from retrain_backends.train.storage.resume_point import ResumePoint
 from retrain_backends.train.storage.run_directory import (
     RunDirectory,
@@ -38,36 +46,33 @@ from retrain_backends.train.storage.run_directory import (
     earlier_run,
     reopen_run_directory,
 )
+from retrain_backends.train.storage.state_file import SavedState
 from retrain_backends.train.storage.train_state import TrainState
-from retrain_backends.types import Capabilities, Prompt, Restored, SamplingParams
+from retrain_backends.types import Example, Prompt, Restored, SamplingParams, Usage
 
 
 @dataclass(frozen=True)
 class Run:
     """The parts of one run. Leaving it as a context closes its files, its view and its backend.
 
-    `start` is the state to begin or go on with, and `restored` how exactly the backend goes on, or
-    None if it begins; `model_digests` are those of the model's files; `held_out` are the questions
-    of the evaluations, each with its number in its source; `background` does work beside the loop.
+    `start` is the state of its first step in this process; `dumps` is the directory of batches
+    whose loss or gradient was not finite.
     """
 
-    config: RunConfig
-    condition: str
-    directory: Path
+    identity: RunIdentity
     start: TrainState
-    restored: Restored | None
-    model_digests: Mapping[str, str]
-    prompts: PromptStream
-    held_out: Sequence[tuple[int, Prompt]]
-    tokenizer: Tokenizer
+    resumed: bool
+    max_steps: int
+    evaluates: bool
+    dumps: Path
     backend: Backend
-    reward: RewardService
-    detector: PlanningDetector
-    rule: Rule
-    control: Control
+    prefetcher: Prefetcher
+    credit: CreditAssignment
+    progress: Progress
+    startup_checks: StartupChecks
+    evaluator: Evaluator
     checkpoints: Checkpoints
     journal: Journal
-    background: Background
     console: Console
     view: StepView
     closing: ExitStack
@@ -83,22 +88,13 @@ class Run:
     ) -> None:
         self.closing.close()
 
-    def sampling(self, step: int) -> SamplingParams:
-        """How to sample at a step."""
-        training = self.config.training
-        return SamplingParams(
-            group_size=training.group_size,
-            max_tokens=training.max_tokens,
-            temperature=training.temperature,
-            stop_token_ids=self.tokenizer.stop_token_ids,
-            seed=training.seed,
-            step=step,
-            entropy=self.config.algorithm.uncertainty_kind == "shannon_entropy",
-        )
+    def reason_to_stop(self, state: TrainState, usage: Usage) -> str:
+        """Why the backend asks for the end; empty when it does not, or when nothing is left to do.
 
-    def origin(self, step: int) -> BatchOrigin:
-        """What the training batch of a step carries besides its tokens."""
-        return BatchOrigin(self.config.training.temperature, step, self.config.training.seed)
+        The last evaluation is something to do, and so costs something.
+        """
+        done = state.steps_done == self.max_steps and not self.evaluates
+        return "" if done else usage.stop
 
 
 def build(config: RunConfig) -> Run:
@@ -115,86 +111,180 @@ def build(config: RunConfig) -> Run:
         return _build(point, point.config if point else with_drawn_seed(config), background, stack)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is asked of the policy; made before the model is loaded."""
+
+    tokenizer: Tokenizer
+    prompts: PromptStream
+    held_out: Sequence[tuple[int, Prompt]]
+
+    @property
+    def questions(self) -> list[Example]:
+        """The held-out examples."""
+        return [prompt.example for _, prompt in self.held_out]
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """The run's directory, opened, and how exactly the backend continues (None: it begins)."""
+
+    place: RunDirectory
+    restored: Restored | None
+    journal: Journal
+    view: StepView
+
+
 def _build(
     point: ResumePoint | None, config: RunConfig, background: Background, stack: ExitStack
 ) -> Run:
+    training, sepa = config.training, sepa_schedule(config.algorithm, config.sepa)
     refuse_clashes(config, declared_capabilities(config.backend.backend))
     if point:
         point.refuse()
-    rule = build_rule(config)
+    rule = build_rule(config.algorithm, config.gtpo, config.hicra)
     detector = build_detector(config.planning, config.logging.strategic_grams)
-    tokenizer = load_tokenizer(config.model.model)
-    render = renderer(config, tokenizer)
-    prompts = training_prompts(config, render)
-    held_out = held_out_prompts(config, render)
-    console = Console(highlight=False)
+    task, console = _task(config), Console(highlight=False)
     print_lines(console, _title(config))
-    reward = stack.enter_context(closing(build_reward(config.reward)))
-    backend: Backend = build_part("backend", config.backend.backend, config)
+    judge = Judge(stack.enter_context(closing(build_reward(config.reward))), task.tokenizer)
+    backend: Backend = build_part("backend", config.backend.backend, config.policy())
     stack.enter_context(closing(backend))
-    control = Control.from_config(config)
-    questions = [prompt.example for _, prompt in held_out]
-    material = fingerprints_of(config.model.model, prompts.fingerprint(), questions)
-    begun = describe_start(config, control.start(), material, backend.describe())
+    progress = Progress(sepa)
+    begun = describe_start(config, progress.start(), _fingerprints(config, task), facts_of(backend))
+    storage = _open(point, config, begun, backend, console, stack)
+    directory, saved = storage.place.directory, storage.place.saved.resumed(storage.restored)
+    sampling = _training_samples(config, task.tokenizer)
+    schedule = Schedule(training.batch_size, training.max_steps)
+    return Run(
+        identity=RunIdentity(directory, config.condition, training.seed, config.model.model),
+        start=saved.train_state,
+        resumed=storage.restored is not None,
+        max_steps=training.max_steps,
+        evaluates=bool(config.eval.every),
+        dumps=directory / "nonfinite",
+        backend=backend,
+        prefetcher=Prefetcher(
+            task.prompts, backend.sampler, judge, detector, sampling, schedule, background
+        ),
+        credit=CreditAssignment(
+            rule=rule,
+            sepa=sepa,
+            uncertainty_kind=config.algorithm.uncertainty_kind,
+            max_tokens=training.max_tokens,
+            temperature=training.temperature,
+            seed=training.seed,
+        ),
+        progress=progress,
+        startup_checks=_startup_checks(config, task, backend, storage, console),
+        evaluator=Evaluator(
+            _evaluation(config, task),
+            directory,
+            backend.sampler,
+            judge,
+            storage.journal,
+            storage.view,
+        ),
+        checkpoints=Checkpoints(backend.trainer, directory, saved, training),
+        journal=storage.journal,
+        console=console,
+        view=storage.view,
+        closing=stack.pop_all(),
+    )
+
+
+def _task(config: RunConfig) -> _Task:
+    tokenizer = load_tokenizer(config.model.model)
+    render = renderer(config.data.prompt_template, tokenizer)
+    prompts = training_prompts(config.data, config.training, render)
+    temperature = config.training.temperature
+    return _Task(
+        tokenizer, prompts, held_out_prompts(config.data, config.eval, temperature, render)
+    )
+
+
+def _fingerprints(config: RunConfig, task: _Task) -> Fingerprints:
+    return fingerprints_of(config.model.model, task.prompts.fingerprint(), task.questions)
+
+
+def _open(
+    point: ResumePoint | None,
+    config: RunConfig,
+    begun: SavedState,
+    backend: Backend,
+    console: Console,
+    stack: ExitStack,
+) -> _Storage:
+    """Make or reopen the run's directory, and have the backend continue from its checkpoint."""
     place = (
         reopen_run_directory(point, begun)
         if point
         else stack.enter_context(claim_run_directory(config, begun))
     )
     print_lines(console, *_opening_lines(config, place, point))
-    restored = _restore(backend, place, console)
-    saved = place.saved.resumed(restored)
-    journal = stack.enter_context(_journal(config, place, console))
-    view = stack.enter_context(step_view(console, config.training.max_steps))
-    return Run(
-        config=config,
-        condition=condition(config),
-        directory=place.directory,
-        start=place.saved.train_state,
-        restored=restored,
-        model_digests=saved.material.model,
-        prompts=prompts,
-        held_out=held_out,
-        tokenizer=tokenizer,
-        backend=backend,
-        reward=reward,
-        detector=detector,
-        rule=rule,
-        control=control,
-        checkpoints=Checkpoints(backend, place.directory, saved, config.training),
-        journal=journal,
-        background=background,
-        console=console,
-        view=view,
-        closing=stack.pop_all(),
+    return _Storage(
+        place=place,
+        restored=_restore(backend.trainer, place, console),
+        journal=stack.enter_context(_journal(config, place, console)),
+        view=stack.enter_context(step_view(console, config.training.max_steps)),
     )
 
 
-def declared_capabilities(name: str) -> Capabilities:
-    """What the backend says about itself on its class, so that no model need be loaded to know."""
-    declared = getattr(resolve("backend", name), "capabilities", None)
-    if not isinstance(declared, Capabilities):
-        raise PluginError(
-            f"backend.backend: `{name}` does not declare `capabilities = Capabilities(...)` on its "
-            "class; it must, so that a run can be checked before a model is loaded"
-        )
-    return declared
+def _training_samples(config: RunConfig, tokenizer: Tokenizer) -> GroupSampling:
+    training = config.training
+    entropy = config.algorithm.uncertainty_kind == "shannon_entropy"
+    params = SamplingParams(training.temperature, tokenizer.stop_token_ids, entropy)
+    return GroupSampling(training.seed, training.group_size, training.max_tokens, params)
+
+
+def _evaluation(config: RunConfig, task: _Task) -> EvaluationSettings:
+    training, evaluation = config.training, config.eval
+    temperature = evaluation.temperature_beside(training.temperature)
+    params = SamplingParams(temperature, task.tokenizer.stop_token_ids)
+    return EvaluationSettings(
+        due_after=frozenset(evaluation.due_after(training.max_steps)),
+        condition=config.condition,
+        questions=task.held_out,
+        sampling=GroupSampling(EVALUATION_SEED, evaluation.samples, training.max_tokens, params),
+        pass_k=evaluation.pass_k,
+    )
+
+
+def _startup_checks(
+    config: RunConfig, task: _Task, backend: Backend, storage: _Storage, console: Console
+) -> StartupChecks:
+    directory = storage.place.directory
+    return StartupChecks(
+        backend=backend,
+        stream=task.prompts,
+        tokenizer=task.tokenizer,
+        sampling=_training_samples(config, task.tokenizer),
+        health=config.health,
+        metadata=MetadataFile(
+            directory,
+            backend,
+            config.training.seed,
+            config.reward.type,
+            storage.place.saved.fingerprints.model,
+            storage.restored,
+        ),
+        monitor=HealthMonitor(config.health, backend.sampler.facts.engine, directory / "nonfinite"),
+        console=console,
+    )
 
 
 def _title(config: RunConfig) -> str:
-    name, seed = condition(config), config.training.seed
+    name, seed = config.condition, config.training.seed
     return f"{name}, seed {seed}: {config.model.model} on {config.backend.backend}"
 
 
 @contextmanager
 def _journal(config: RunConfig, place: RunDirectory, console: Console) -> Iterator[Journal]:
     """The logs of the run, whose rows its trackers get too; those that are there already first."""
-    name = condition(config)
     tracked = TrackedRun(
         directory=place.directory,
-        name=name,
+        name=config.condition,
         logging=config.logging,
-        settings=run_settings(config, name),
+        settings=run_settings(config, config.condition),
         say=lambda line: print_lines(console, line),
     )
     evaluated = frozenset(config.eval.due_after(config.training.max_steps))
@@ -204,11 +294,11 @@ def _journal(config: RunConfig, place: RunDirectory, console: Console) -> Iterat
             yield journal
 
 
-def _restore(backend: Backend, place: RunDirectory, console: Console) -> Restored | None:
-    """Have the backend go on from the checkpoint, if there is one, and tell how exactly it does."""
+def _restore(trainer: Trainer, place: RunDirectory, console: Console) -> Restored | None:
+    """Have the trainer continue from the checkpoint, if there is one, and print how exactly."""
     if not place.saved.checkpoint:
         return None
-    restored = backend.load(place.saved.reference_in(place.directory))
+    restored = trainer.load(place.saved.reference_in(place.directory))
     print_lines(console, f"resume_fidelity {restored.fidelity}: {restored.reason}")
     return restored
 
@@ -216,7 +306,7 @@ def _restore(backend: Backend, place: RunDirectory, console: Console) -> Restore
 def _opening_lines(
     config: RunConfig, place: RunDirectory, point: ResumePoint | None
 ) -> Iterator[str]:
-    """Where the run is, and where and how it goes on."""
+    """Where the run is, and from where and how it is resumed."""
     if point:
         yield f"logs in {place.directory}"
         yield from point.notes()
@@ -224,5 +314,5 @@ def _opening_lines(
     taken = str(place.directory) != config.logging.log_dir
     note = f" ({config.logging.log_dir} holds another run)" if taken else ""
     yield f"logs in {place.directory}{note}"
-    if idle := idle_sepa(config):
+    if idle := idle_sepa(config.algorithm, config.sepa, config.training.max_steps):
         yield f"note: {idle}"

@@ -5,21 +5,24 @@ their seed: what changes between two evaluations is the policy, not the luck.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from retrain_backends.data import EVALUATION_SEED
+from retrain_backends.group_sampling import GroupSampling
+from retrain_backends.protocols import Sampler
 from retrain_backends.randomness import Purpose
-from retrain_backends.rewards.service import Ticket
-from retrain_backends.tracking.journal import Row, read_evaluations
-from retrain_backends.train.build import Run
+from retrain_backends.tracking.console import StepView
+from retrain_backends.tracking.journal import Journal, Row, read_evaluations
 from retrain_backends.train.step.clock import StepClock
 from retrain_backends.train.step.interrupt import finish_first
-from retrain_backends.types import Completion, Floats, SamplingParams, Scored, Verdict
+from retrain_backends.train.step.scoring import Judge, Scoring
+from retrain_backends.types import Completion, Floats, Prompt, Verdict
 from retrain_core import offsets_from_lengths, pass_at_k, question_outcomes
 
 
@@ -37,86 +40,105 @@ class Answers:
         return offsets_from_lengths([len(group) for group in self.groups])
 
 
-def evaluate_if_due(run: Run, steps_done: int) -> float | None:
-    """Evaluate before the first step, every `[eval] every` steps, and after the last step.
-
-    An evaluation that the logs already have, as after resuming, is not done again.
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """When to evaluate, and how the questions are asked.
 
     Args:
-      run: the run; its logs get the evaluation, and its view shows it.
-      steps_done: how many steps the policy has been trained.
-
-    Returns:
-      The policy's score by which checkpoints are compared: its mean held-out reward. None when no
-      evaluation is due, or when no completion could be judged.
+      due_after: numbers of steps after which an evaluation is due.
+      condition: name of the learning rule, for the logs.
+      questions: what is asked, each question with its number in its source.
+      sampling: how many completions of each question, and how; its seed is not the run's.
+      pass_k: the k of pass@k to report.
     """
-    every, last = run.config.eval.every, run.config.training.max_steps
-    if not every or (steps_done % every and steps_done != last):
-        return None
-    logged = [row for row in read_evaluations(run.directory) if row["step"] == steps_done]
-    return (logged[0] if logged else _evaluate(run, steps_done))["mean_reward"]
+
+    due_after: frozenset[int]
+    condition: str
+    questions: Sequence[tuple[int, Prompt]]
+    sampling: GroupSampling
+    pass_k: Sequence[int]
 
 
-def _evaluate(run: Run, steps_done: int) -> dict[str, Any]:
-    clock = StepClock()
-    answers = _ask(run, clock)
-    summary = {
-        "step": steps_done,
-        "condition": run.condition,
-        "temperature": _sampling(run).temperature,
-        **evaluation_figures(answers, run.config.training.max_tokens, run.config.eval.pass_k),
-        "time_s": clock.elapsed_s(),
-        **{f"{part}_s": seconds for part, seconds in clock.parts_s.items()},
-    }
-    with finish_first():
-        run.journal.write_evaluation(steps_done, summary, _questions(run, answers))
-    run.view.show_evaluation(summary)
-    return summary
+class Evaluator:
+    """Evaluates the policy when it is due.
 
-
-def _ask(run: Run, clock: StepClock) -> Answers:
-    """Sample and judge, with no more completions at a time than a training step has.
-
-    Those that have been sampled are judged while others are sampled, if the reward can do so.
+    Args:
+      settings: when, and how.
+      run_dir: directory of the run's logs.
+      sampler: samples the completions.
+      judge: scores them.
+      journal: gets the evaluation.
+      view: shows it.
     """
-    training, samples = run.config.training, run.config.eval.samples
-    at_once = max(1, training.batch_size * training.group_size // samples)
-    groups: list[list[Completion]] = []
-    tickets: list[Ticket] = []
-    with clock("sample"):
-        while len(groups) < len(run.held_out):
-            run.view.announce(f"evaluating: {len(groups)} of {len(run.held_out)} questions")
-            some = [prompt for _, prompt in run.held_out[len(groups) :][:at_once]]
-            sampled = run.backend.sample([p.tokens for p in some], _sampling(run, len(groups)))
-            groups += sampled
-            tickets.append(
-                run.reward.submit(
-                    [
-                        Scored(prompt.example, run.tokenizer.decode(completion.tokens_T))
-                        for prompt, group in zip(some, sampled, strict=True)
-                        for completion in group
-                    ]
-                )
-            )
-    with clock("reward"):
-        verdicts_n = run.reward.collect(tickets)
-    texts_n = [item.response for ticket in tickets for item in ticket.items]
-    return Answers(groups, texts_n, verdicts_n)
 
+    def __init__(
+        self,
+        settings: EvaluationSettings,
+        run_dir: Path,
+        sampler: Sampler,
+        judge: Judge,
+        journal: Journal,
+        view: StepView,
+    ) -> None:
+        self._settings = settings
+        self._run_dir = run_dir
+        self._sampler = sampler
+        self._judge = judge
+        self._journal = journal
+        self._view = view
 
-def _sampling(run: Run, first_prompt: int = 0) -> SamplingParams:
-    """The streams have neither the run's seed nor the step in their names."""
-    return SamplingParams(
-        group_size=run.config.eval.samples,
-        max_tokens=run.config.training.max_tokens,
-        temperature=run.config.eval.temperature_beside(run.config.training.temperature),
-        stop_token_ids=run.tokenizer.stop_token_ids,
-        seed=EVALUATION_SEED,
-        step=0,
-        purpose=Purpose.EVALUATE,
-        first_prompt=first_prompt,
-        num_prompts=len(run.held_out),
-    )
+    def evaluate_if_due(self, steps_done: int) -> float | None:
+        """Evaluate before the first step, every `[eval] every` steps, and after the last step.
+
+        An evaluation that the logs already have, as after resuming, is not repeated.
+
+        Args:
+          steps_done: how many steps the policy has been trained.
+
+        Returns:
+          The policy's score by which checkpoints are compared: its mean held-out reward. None when
+          no evaluation is due, or when no completion could be judged.
+        """
+        if steps_done not in self._settings.due_after:
+            return None
+        logged = [row for row in read_evaluations(self._run_dir) if row["step"] == steps_done]
+        return (logged[0] if logged else self._evaluate(steps_done))["mean_reward"]
+
+    def _evaluate(self, steps_done: int) -> dict[str, Any]:
+        settings, clock = self._settings, StepClock()
+        with clock("sample"):
+            scoring = self._sample()
+        with clock("reward"):
+            verdicts_n = scoring.verdicts()
+        answers = Answers(scoring.groups(), scoring.texts(), verdicts_n)
+        summary = {
+            "step": steps_done,
+            "condition": settings.condition,
+            "temperature": settings.sampling.params.temperature,
+            **evaluation_figures(answers, settings.sampling.max_tokens, settings.pass_k),
+            "time_s": clock.elapsed_s(),
+            **{f"{part}_s": seconds for part, seconds in clock.parts_s.items()},
+        }
+        with finish_first():
+            rows = _question_rows(settings.questions, answers)
+            self._journal.write_evaluation(steps_done, summary, rows)
+        self._view.show_evaluation(summary)
+        return summary
+
+    def _sample(self) -> Scoring:
+        """Sample the completions, and begin to judge each group when it is finished."""
+        settings = self._settings
+        prompts = [prompt for _, prompt in settings.questions]
+        scoring = self._judge.scoring(prompts)
+        # The streams have neither the run's seed nor the step in their names.
+        tokens = [prompt.tokens for prompt in prompts]
+        requests = settings.sampling.requests(tokens, Purpose.EVALUATE, 0)
+        self._view.announce(f"evaluating: 0 of {len(prompts)} questions")
+        with closing(self._sampler.sample(requests, settings.sampling.params)) as groups:
+            for done, (index, group) in enumerate(groups, start=1):
+                scoring.begin(index, group)
+                self._view.announce(f"evaluating: {done} of {len(prompts)} questions")
+        return scoring
 
 
 def evaluation_figures(
@@ -147,12 +169,10 @@ def evaluation_figures(
     }
 
 
-def _questions(run: Run, answers: Answers) -> Iterator[Row]:
+def _question_rows(questions: Sequence[tuple[int, Prompt]], answers: Answers) -> Iterator[Row]:
     """One object for each question, in `eval/step_<steps>.jsonl`."""
     bounds = pairwise(answers.offsets.tolist())
-    for (index, prompt), group, (start, end) in zip(
-        run.held_out, answers.groups, bounds, strict=True
-    ):
+    for (index, prompt), group, (start, end) in zip(questions, answers.groups, bounds, strict=True):
         verdicts = answers.verdicts_n[start:end]
         yield {
             "index": index,

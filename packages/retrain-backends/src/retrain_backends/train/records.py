@@ -8,10 +8,10 @@ import numpy as np
 from retrain_backends.tracking.journal import Journal, Row
 from retrain_backends.train.monitoring.health import Health
 from retrain_backends.train.step.clock import StepClock
-from retrain_backends.train.step.control import SepaReading
+from retrain_backends.train.step.credit import Credit
 from retrain_backends.train.step.samples import Judged
-from retrain_backends.types import StepResult, TrainBatch, Usage
-from retrain_core import EntropyStats, StepBookkeeping, TokenAdvantages
+from retrain_backends.types import StepResult, Usage
+from retrain_core import EntropyStats
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,16 @@ class StepRecord:
     `result` is None when nothing was trained; `usage` is since the step before.
     """
 
-    step: int
     judged: Judged
-    steps_off_policy: int
-    counts: StepBookkeeping
-    entropy: EntropyStats
-    sepa: SepaReading
-    advantages: TokenAdvantages
-    batch: TrainBatch
+    credit: Credit
     result: StepResult | None
     usage: Usage
     health: Health
+
+    @property
+    def step(self) -> int:
+        """The number of the step."""
+        return self.credit.batch.step
 
 
 def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepClock) -> Row:
@@ -53,11 +52,12 @@ def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepCl
         **_volume_figures(record),
         **_time_figures(record, clock),
     }
+    counts = record.credit.counts
     emergence = {
         "step": record.step,
-        "mean_reward": record.counts.mean_reward if record.counts.scored_count else None,
-        "correct_count": record.counts.correct_count,
-        "total_count": record.counts.scored_count,
+        "mean_reward": counts.mean_reward if counts.scored_count else None,
+        "correct_count": counts.correct_count,
+        "total_count": counts.scored_count,
         "condition": condition,
     }
     journal.write(metrics, emergence, _generations(record))
@@ -67,14 +67,14 @@ def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepCl
 def _figures(record: StepRecord) -> Row:
     return {
         **_reward_figures(record),
-        **_entropy_figures(record.entropy),
-        "sepa_lambda": record.sepa.strength,
-        "sepa_gate_open": record.sepa.gate_open,
+        **_entropy_figures(record.credit.entropy),
+        "sepa_lambda": record.credit.sepa.strength,
+        "sepa_gate_open": record.credit.sepa.gate_open,
         "bp_action": "off",
         "bp_regime": "off",
-        **record.advantages.metrics,
-        "num_datums": len(record.batch.token_offsets_n) - 1,
-        "steps_off_policy": record.steps_off_policy,
+        **record.credit.advantages.metrics,
+        "num_datums": len(record.credit.batch.token_offsets_n) - 1,
+        "steps_off_policy": record.judged.steps_off_policy,
         **_loss_figures(record.result),
         **record.health.row(),
         **record.usage.figures,
@@ -85,7 +85,7 @@ def _generations(record: StepRecord) -> Iterator[Row]:
     """One object for each completion of the step, in `emergence/generations.jsonl`."""
     samples, judged = record.judged.samples, record.judged
     advantages_n = np.full(len(judged.verdicts_n), np.nan)
-    advantages_n[judged.scored_n] = record.advantages.episode
+    advantages_n[judged.scored_n] = record.credit.advantages.episode
     for index, (completion, verdict) in enumerate(
         zip(samples.completions_n, judged.verdicts_n, strict=True)
     ):
@@ -105,7 +105,7 @@ def _generations(record: StepRecord) -> Iterator[Row]:
 
 
 def _reward_figures(record: StepRecord) -> Row:
-    counts, samples = record.counts, record.judged.samples
+    counts, samples = record.credit.counts, record.judged.samples
     return {
         "mean_reward": counts.mean_reward if counts.scored_count else None,
         "correct_rate": counts.correct_rate if counts.scored_count else None,

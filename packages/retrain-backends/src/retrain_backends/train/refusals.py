@@ -19,14 +19,14 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
     """Raise ConfigError with a line for every setting that the backend cannot honour."""
     backend = f"the backend `{config.backend.backend}`"
     problems = []
-    if config.algorithm.uncertainty_kind == "shannon_entropy" and not capabilities.entropy:
+    if config.algorithm.uncertainty_kind == "shannon_entropy" and not capabilities.sampler.entropy:
         problems.append(
             "algorithm.uncertainty_kind: `shannon_entropy` needs the entropy of every token, which "
             f"{backend} does not report; use `surprisal`"
         )
-    if config.lora.alpha and not capabilities.lora_alpha:
+    if config.lora.alpha and not capabilities.trainer.lora_alpha:
         problems.append(f"lora.alpha: {backend} chooses it itself; leave it at 0")
-    if config.lora.dropout and not capabilities.lora_dropout:
+    if config.lora.dropout and not capabilities.trainer.lora_dropout:
         problems.append(f"lora.dropout: {backend} trains without dropout; leave it at 0")
     if config.squeeze and config.squeeze.adapter_path:
         problems.append(

@@ -7,12 +7,12 @@ from typing import TypeAlias, TypeVar
 
 from retrain_backends.config import RunConfig
 from retrain_backends.config.describe import toml_value
+from retrain_backends.declared import declared_capabilities
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import resolve
 from retrain_backends.tinker.ledger import money
 from retrain_backends.tinker.options import TinkerOptions, parse_options
 from retrain_backends.tracking.directory import free_directory
-from retrain_backends.train.build import declared_capabilities
 from retrain_backends.train.checks.forecast import (
     Amount,
     Measured,
@@ -23,8 +23,8 @@ from retrain_backends.train.checks.forecast import (
     measure_run,
 )
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
-from retrain_backends.train.step.control import idle_sepa
-from retrain_backends.train.step.learning_rule import build_rule, condition
+from retrain_backends.train.step.learning_rule import build_rule
+from retrain_backends.train.step.sepa import idle_sepa
 from retrain_backends.types import Capabilities
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     options = _asked(problems, lambda: parse_options(config.backend.options), _is_tinker(config))
     lengths = _asked(problems, lambda: measure_prompts(config))
     _asked(problems, lambda: refuse_unavailable(config))
-    _asked(problems, lambda: build_rule(config))
+    _asked(problems, lambda: build_rule(config.algorithm, config.gtpo, config.hicra))
     if capabilities:
         _asked(problems, lambda: refuse_clashes(config, capabilities))
     most = bounds(config, *lengths) if lengths else None
@@ -116,7 +116,7 @@ def _is_tinker(config: RunConfig) -> bool:
 
 def _run(config: RunConfig, capabilities: Capabilities | None) -> Rows:
     training, algorithm = config.training, config.algorithm
-    yield "condition", condition(config)
+    yield "condition", config.condition
     if algorithm.algorithm_mode:
         yield "rule", _first_line("algorithm", algorithm.algorithm_mode)
     else:
@@ -125,7 +125,7 @@ def _run(config: RunConfig, capabilities: Capabilities | None) -> Rows:
         if "sepa" in algorithm.transform_mode:
             yield "pooling", _sepa(config)
     yield "uncertainty", algorithm.uncertainty_kind
-    own = capabilities is not None and not capabilities.lora_alpha
+    own = capabilities is not None and not capabilities.trainer.lora_alpha
     alpha = config.lora.alpha or 2 * config.model.lora_rank
     scale = "scaled as the backend chooses" if own else f"alpha {alpha:g}"
     yield "model", config.model.model
@@ -175,13 +175,13 @@ def _backend(
 
 def _differences(config: RunConfig, capabilities: Capabilities) -> Rows:
     temperature = config.training.temperature
-    if not capabilities.lora_alpha:
+    if not capabilities.trainer.lora_alpha:
         yield "lora.alpha", "cannot be set: the backend chooses the scale of the adapter itself"
-    if not capabilities.lora_dropout:
+    if not capabilities.trainer.lora_dropout:
         yield "lora.dropout", "cannot be set: the backend trains without dropout"
-    if not capabilities.entropy:
+    if not capabilities.sampler.entropy:
         yield "entropy", "not reported; uncertainty is that of the sampled token"
-    if capabilities.temperature:
+    if capabilities.trainer.temperature:
         yield "temperature", f"{temperature:g}, in sampling and in training"
     elif temperature == 1:
         yield "temperature", "1, in sampling and in training"
@@ -191,7 +191,7 @@ def _differences(config: RunConfig, capabilities: Capabilities) -> Rows:
             f"samples at {temperature:g}, but trains and scores at 1, whatever is set: ratios of "
             "trainer to sampler are not 1 even for the same weights; temperature = 1 avoids that",
         )
-    if capabilities.resume == "exact":
+    if capabilities.trainer.resume == "exact":
         yield "resuming", "exact, as far as its devices compute alike twice"
     else:
         yield (
@@ -271,7 +271,7 @@ def _notes(
     measured: Measured | None,
     options: TinkerOptions | None,
 ) -> Iterator[str]:
-    if idle := idle_sepa(config):
+    if idle := idle_sepa(config.algorithm, config.sepa, config.training.max_steps):
         yield f"{idle}."
     if options and prompts:
         yield f"Lengths of prompts are those of the first {prompts.counted:,} of the run."

@@ -86,12 +86,11 @@ def measure_prompts(config: RunConfig) -> tuple[PromptLengths, PromptLengths | N
     """
     training = config.training
     if training.seed < 0:  # any order will do
-        seeded = training.model_copy(update={"seed": 0})
-        config = config.model_copy(update={"training": seeded})
-    render = renderer(config, load_tokenizer(config.model.model))
-    stream = training_prompts(config, render)
+        training = training.model_copy(update={"seed": 0})
+    render = renderer(config.data.prompt_template, load_tokenizer(config.model.model))
+    stream = training_prompts(config.data, training, render)
     prompts = stream.batch(0, min(_LOOKED_AT, training.max_steps * training.batch_size))
-    held_out = held_out_prompts(config, render)
+    held_out = held_out_prompts(config.data, config.eval, training.temperature, render)
     return (
         _lengths([len(prompt.tokens) for prompt in prompts]),
         _lengths([len(prompt.tokens) for _, prompt in held_out]) if held_out else None,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from retrain_backends.config import CONFIG_FILE, load_config
 from retrain_backends.data import fingerprint, load_examples, load_held_out
+from retrain_backends.declared import declared_capabilities
 from retrain_backends.errors import ConfigError, RunError
-from retrain_backends.train.build import declared_capabilities
 from retrain_backends.train.storage.fingerprints import fingerprints_of
 from retrain_backends.train.storage.resume_point import ResumePoint, find_resume_point
 
@@ -56,7 +56,7 @@ def _refusals(point: ResumePoint) -> list[str]:
     examples = load_examples(config.data, config.training.seed, config.training.max_examples)
     held_out = load_held_out(config.data, config.eval) if config.eval.every else ()
     now = fingerprints_of(config.model.model, fingerprint(examples), [e for _, e in held_out])
-    return list(saved.material.differences(now)) if saved else []
+    return list(saved.fingerprints.differences(now)) if saved else []
 
 
 def _verdict(point: ResumePoint) -> tuple[bool, str]:
@@ -66,7 +66,11 @@ def _verdict(point: ResumePoint) -> tuple[bool, str]:
     gone on with.
     """
     reasons, name = point.inexact(), point.config.backend.backend
-    if point.saved and point.saved.checkpoint and declared_capabilities(name).resume != "exact":
+    if (
+        point.saved
+        and point.saved.checkpoint
+        and declared_capabilities(name).trainer.resume != "exact"
+    ):
         unsure = f"the backend `{name}` does not promise to keep weights and optimiser exactly"
         return False, _listed(
             "unknown until it is measured when the run goes on", [unsure, *reasons]

@@ -19,7 +19,7 @@ from retrain_backends.data import load_examples
 from retrain_backends.data.stream import is_endless
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.rewards import build_reward
-from retrain_backends.types import Example, Scored, Verdict
+from retrain_backends.types import Example, Rollout, Verdict
 
 # How the same answer is often written, and the rule that writes it so.
 _REWRITING: Sequence[tuple[str, str, str | Callable[[re.Match[str]], str]]] = (
@@ -144,11 +144,11 @@ def _with_wrong_answers(examples: Sequence[Example]) -> Iterator[tuple[str, Exam
         yield next((other for other in others if other != reference), f"{reference}1"), example
 
 
-def _boxed(answer: str, example: Example) -> Scored:
-    return Scored(example, f"The answer is $\\boxed{{{answer}}}$.")
+def _boxed(answer: str, example: Example) -> Rollout:
+    return Rollout(example, f"The answer is $\\boxed{{{answer}}}$.")
 
 
-def _judge(config: RewardConfig, items: Sequence[Scored]) -> list[Verdict]:
+def _judge(config: RewardConfig, items: Sequence[Rollout]) -> list[Verdict]:
     patient = config.model_copy(update={"max_failure_rate": 1.0})
     with closing(build_reward(patient)) as reward:
         return reward.score(items)

@@ -144,7 +144,7 @@ class _Finding:
         return f"{self.check.says(self.value)} (health.{self.key} = {self.threshold:g})"
 
 
-class Watch:
+class HealthMonitor:
     """Compares the figures of every step with the thresholds of `[health]`.
 
     Args:

@@ -8,20 +8,21 @@ of the same tokens tells what the engine's log-probs are:
     of a truncated distribution      above the trainer's for every token, by the mass cut away
     of other tokens, or another model    the trainer finds the tokens implausible
 
-A trainer that knows temperature 1 only (`Capabilities.temperature`) is not wronged by either of the
-first two, which differ in what its ratios then mean (`consequence`). They are told apart by the
-tokens of the low temperature, whose log-probs lie above the trainer's or agree with them.
+For a trainer that computes at temperature 1 only (`TrainerCapabilities.temperature`) neither of the
+first two is a defect; they differ in what its ratios then mean (`consequence`). They are told apart
+by the tokens of the low temperature, whose log-probs lie above the trainer's or agree with them.
 
 A new adapter changes nothing, so whether the engine uses the one that is trained shows only after
 an optimiser step: then the engine must agree with the trainer as well as before.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
+from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.protocols import Backend
 from retrain_backends.randomness import Purpose
 from retrain_backends.tokenizer import Tokenizer
@@ -76,7 +77,7 @@ class _Look:
 
     def scored(self, backend: Backend, temperature: float) -> Floats:
         """The trainer's log-probs of the same tokens."""
-        scores = backend.score(self.prompts, self.ids, temperature)
+        scores = backend.trainer.score(self.prompts, self.ids, temperature)
         return np.concatenate([np.empty(0), *scores])
 
 
@@ -87,7 +88,8 @@ class SamplerProbe:
       backend: what samples and trains.
       tokenizer: the trainer's.
       prompts: one or two prompts to sample from.
-      params: how the run samples; of these, the seed, the stop tokens and `max_tokens` count.
+      sampling: how the run samples; the probe takes its seed, stop tokens and `max_tokens`.
+      step: number of the next step, which names the random streams.
     """
 
     def __init__(
@@ -95,12 +97,14 @@ class SamplerProbe:
         backend: Backend,
         tokenizer: Tokenizer,
         prompts: Sequence[Tokens],
-        params: SamplingParams,
+        sampling: GroupSampling,
+        step: int,
     ) -> None:
         self._backend = backend
         self._tokenizer = tokenizer
         self._prompts = prompts
-        self._params = params
+        self._sampling = sampling
+        self._step = step
         self._before: tuple[_Look, Floats] | None = None
 
     def look(self) -> ProbeResult:
@@ -109,7 +113,7 @@ class SamplerProbe:
         ids = [*hot.ids, *cold.ids]
         exact, readable = self._round_trips(ids)
         tokens = sum(map(len, ids))
-        temperature = self._backend.capabilities.temperature
+        temperature = self._backend.capabilities.trainer.temperature
         shapes = all(row.tokens_T.shape == row.logprobs_T.shape for row in [*hot.rows, *cold.rows])
         if not shapes or not all(map(self._is_known, ids)):
             return ProbeResult("unexplained", exact, ("wrong_ids",), {}, tokens)
@@ -153,16 +157,13 @@ class SamplerProbe:
         return "inactive" if np.isfinite(moved) and apart >= 2 * moved / 3 else "undecided"
 
     def _sample(self, temperature: float) -> _Look:
-        params = SamplingParams(
+        sampling = replace(
+            self._sampling,
             group_size=_GROUP,
-            max_tokens=min(_TOKENS, self._params.max_tokens),
-            temperature=temperature,
-            stop_token_ids=self._params.stop_token_ids,
-            seed=self._params.seed,
-            step=self._params.step,
-            purpose=Purpose.PROBE,
+            max_tokens=min(_TOKENS, self._sampling.max_tokens),
+            params=SamplingParams(temperature, self._sampling.params.stop_token_ids),
         )
-        groups = self._backend.sample(self._prompts, params)
+        groups = sampling.sample(self._backend.sampler, self._prompts, Purpose.PROBE, self._step)
         pairs = zip(self._prompts, groups, strict=True)
         return _Look(
             [prompt for prompt, group in pairs for _ in group],

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retrain_backends.config import AlgorithmConfig, RunConfig
+from retrain_backends.config import AlgorithmConfig, GtpoConfig, HicraConfig
 from retrain_backends.errors import ConfigError, RunError, describe
 from retrain_backends.plugins import resolve
 from retrain_backends.train.step.samples import Samples
@@ -70,22 +70,21 @@ class PluginRule:
         )
 
 
-def build_rule(config: RunConfig) -> Rule:
+def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig) -> Rule:
     """The learning rule of the configuration.
 
     Raises:
       ConfigError: a parameter that nothing takes, or with a value that is not allowed.
       PluginError: a plugin's name leads nowhere.
     """
-    algorithm = config.algorithm
     _check_bounds(algorithm)
     own: dict[str, Any] = {k: v for k, v in algorithm.params.items() if k not in CLIPPING}
     if algorithm.algorithm_mode:
         function = resolve("algorithm", algorithm.algorithm_mode)
         return PluginRule(function, own, algorithm.uncertainty_kind)
     params: dict[str, Any] = {
-        "gtpo_beta": config.gtpo.beta,
-        "hicra_alpha": config.hicra.alpha,
+        "gtpo_beta": gtpo.beta,
+        "hicra_alpha": hicra.alpha,
         **algorithm.advantage_params,
         **algorithm.transform_params,
         **own,
@@ -117,13 +116,6 @@ def pooled_entropy(samples: Samples, kind: str) -> EntropyStats:
     entropy_t = None if samples.entropy_t is None else samples.entropy_t[sampled_t]
     h_t = uncertainty(kind, samples.logprobs_t[sampled_t], entropy_t)
     return entropy_stats(h_t, samples.planning_t[sampled_t])
-
-
-def condition(config: RunConfig) -> str:
-    """What the run's records call its rule: its own word, `maxrl+gtpo_sepa`, or the plugin."""
-    algorithm = config.algorithm
-    parts = f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
-    return config.logging.condition or algorithm.algorithm_mode or parts
 
 
 def _part(kind: str, name: str, builtins: Mapping[str, Any]) -> Any:

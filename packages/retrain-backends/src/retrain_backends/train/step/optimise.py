@@ -5,24 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from retrain_backends.protocols import Backend
+from retrain_backends.protocols import Trainer
 from retrain_backends.types import StepResult, TrainBatch
 
 
-def optimise(backend: Backend, batch: TrainBatch, dumps: Path) -> StepResult | None:
+def optimise(trainer: Trainer, batch: TrainBatch, dumps: Path) -> StepResult | None:
     """One optimiser step on the batch; None, and no step, when it has nothing to train on.
 
-    When the loss or the gradient is not finite the backend has taken no step either; the result
+    When the loss or the gradient is not finite the trainer has taken no step either; the result
     says so, and the batch is kept for a look at it.
 
     Args:
-      backend: what is trained.
+      trainer: of the policy.
       batch: the informative completions of the step.
       dumps: directory for a batch that went wrong.
     """
     if not batch.trained_t.any():
         return None
-    result = backend.train_step(batch)
+    result = trainer.train(batch)
     if not result.is_finite:
         _dump(batch, dumps)
     return result
@@ -35,7 +35,11 @@ def dump_path(dumps: Path, step: int) -> Path:
 
 def _dump(batch: TrainBatch, dumps: Path) -> None:
     dumps.mkdir(exist_ok=True)
-    fields = {name: value for name, value in vars(batch).items() if name != "prompts"}
+    fields = {
+        name: value
+        for name, value in vars(batch).items()
+        if name != "prompts" and value is not None
+    }
     arrays: dict[str, Any] = {
         "prompt_tokens": np.concatenate(batch.prompts),
         "prompt_lengths": np.array([len(prompt) for prompt in batch.prompts]),

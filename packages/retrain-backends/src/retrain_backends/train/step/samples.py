@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from retrain_backends.protocols import PlanningDetector
 from retrain_backends.tokenizer import Tokenizer
+from retrain_backends.train.step.scoring import Scoring
 from retrain_backends.types import (
     Completion,
     Floats,
@@ -81,20 +82,15 @@ class Samples:
         return _joined(masks, np.bool_)
 
 
-def describe_samples(
-    prompts: Sequence[Prompt],
-    groups: Sequence[Sequence[Completion]],
-    texts_n: Sequence[str],
-    tokenizer: Tokenizer,
-    detector: PlanningDetector,
-) -> Samples:
+def describe_samples(scoring: Scoring, tokenizer: Tokenizer, detector: PlanningDetector) -> Samples:
     """Lay the sampled groups end to end and find their planning tokens."""
+    groups = scoring.groups()
     completions_n = [completion for group in groups for completion in group]
     masks = [detector.mask(tokenizer.token_texts(c.tokens_T)) for c in completions_n]
     return Samples(
-        prompts=prompts,
+        prompts=scoring.prompts,
         completions_n=completions_n,
-        texts_n=texts_n,
+        texts_n=scoring.texts(),
         group_sizes_g=np.array([len(group) for group in groups], dtype=np.int64),
         planning_t=_joined(masks, np.bool_),
     )
@@ -102,10 +98,14 @@ def describe_samples(
 
 @dataclass(frozen=True)
 class Judged:
-    """The completions of a step with their verdicts."""
+    """The completions of a step with their verdicts.
+
+    `steps_off_policy` is how many updates the policy that sampled them is behind: 0 or 1.
+    """
 
     samples: Samples
     verdicts_n: Sequence[Verdict]
+    steps_off_policy: int = 0
 
     @cached_property
     def scored_n(self) -> Mask:

@@ -1,63 +1,70 @@
-"""The scoring of one step, which begins while its completions are still being sampled."""
+"""The scoring of completions, which begins while others are still being sampled."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import dataclass
 
 from retrain_backends.rewards import RewardService
 from retrain_backends.rewards.service import Ticket
 from retrain_backends.tokenizer import Tokenizer
-from retrain_backends.types import Completion, Prompt, Scored, Verdict
+from retrain_backends.types import Completion, Prompt, Rollout, Verdict
 
 
-class StepScoring:
+@dataclass(frozen=True)
+class Judge:
+    """Decodes completions and hands them to the reward."""
+
+    reward: RewardService
+    tokenizer: Tokenizer
+
+    def scoring(self, prompts: Sequence[Prompt]) -> "Scoring":
+        """The scoring of the completions of these prompts."""
+        return Scoring(self, prompts)
+
+
+class Scoring:
     """Hands each group to the reward as soon as it is sampled, and collects the verdicts.
 
     Args:
-      reward: judges the completions.
-      tokenizer: makes texts of them.
-      prompts: of the step, in the order in which they are sampled.
+      judge: reward and tokenizer.
+      prompts: in the order in which their completions are collected.
     """
 
-    def __init__(
-        self, reward: RewardService, tokenizer: Tokenizer, prompts: Sequence[Prompt]
-    ) -> None:
-        self._reward = reward
-        self._tokenizer = tokenizer
-        self._prompts = prompts
-        self._begun: dict[int, tuple[Sequence[Completion], Ticket]] = {}
+    def __init__(self, judge: Judge, prompts: Sequence[Prompt]) -> None:
+        self.prompts = prompts
+        self._judge = judge
+        self._groups: dict[int, Sequence[Completion]] = {}
+        self._tickets: dict[int, Ticket] = {}
 
     def begin(self, index: int, completions: Sequence[Completion]) -> None:
         """Begin to judge the completions of prompt `index`."""
-        example = self._prompts[index].example
-        texts = (self._tokenizer.decode(completion.tokens_T) for completion in completions)
-        ticket = self._reward.submit([Scored(example, text) for text in texts])
-        self._begun[index] = completions, ticket
+        prompt = self.prompts[index]
+        rollouts = [
+            _rollout(prompt, self._judge.tokenizer.decode(completion.tokens_T))
+            for completion in completions
+        ]
+        self._groups[index] = completions
+        self._tickets[index] = self._judge.reward.submit(rollouts)
 
-    def texts(self, groups: Sequence[Sequence[Completion]]) -> list[str]:
-        """The text of every completion of the step, in order.
+    def groups(self) -> list[Sequence[Completion]]:
+        """The completions of each prompt; none for one that a service failed to answer."""
+        return [self._groups.get(index, ()) for index in range(len(self.prompts))]
 
-        Groups that nobody has begun to judge, or that are not what was announced, are begun now.
-        """
-        for index, group in enumerate(groups):
-            if index not in self._begun or not _are_same(self._begun[index][0], group):
-                self.begin(index, group)
-        return [item.response for ticket in self._tickets() for item in ticket.items]
+    def texts(self) -> list[str]:
+        """The text of every completion, in the order of the prompts."""
+        return [item.completion for ticket in self._in_order() for item in ticket.items]
 
     def verdicts(self) -> list[Verdict]:
-        """Wait for the verdict on every completion, in order.
+        """Wait for the verdict on every completion, in the order of the prompts.
 
         Raises:
           RunError: too many have none.
         """
-        return self._reward.collect(self._tickets())
+        return self._judge.reward.collect(self._in_order())
 
-    def _tickets(self) -> list[Ticket]:
-        return [self._begun[index][1] for index in range(len(self._prompts))]
+    def _in_order(self) -> list[Ticket]:
+        return [self._tickets[index] for index in sorted(self._tickets)]
 
 
-def _are_same(announced: Sequence[Completion], returned: Sequence[Completion]) -> bool:
-    return len(announced) == len(returned) and all(
-        np.array_equal(one.tokens_T, other.tokens_T)
-        for one, other in zip(announced, returned, strict=True)
-    )
+def _rollout(prompt: Prompt, text: str) -> Rollout:
+    answer = {"role": "assistant", "content": text}
+    return Rollout(prompt.example, text, (*prompt.messages, answer))

@@ -15,7 +15,7 @@ from pathlib import Path
 from retrain_backends.atomic import flush
 from retrain_backends.config import TrainingConfig
 from retrain_backends.errors import RunError
-from retrain_backends.protocols import Backend
+from retrain_backends.protocols import Trainer
 from retrain_backends.tracking.cut import log_lengths
 from retrain_backends.train.storage.durable_writes import digests_of, new_directory, remove, size_of
 from retrain_backends.train.storage.state_file import (
@@ -39,16 +39,16 @@ class Checkpoints:
     """Saves the run so that it can go on from there, and deletes what is not to be kept.
 
     Args:
-      backend: what is saved.
+      trainer: what is saved.
       run_dir: the run's directory, with its logs.
       saved: the state that the run begins or goes on with.
       training: `save_every`, `keep_last` and `keep_best`.
     """
 
     def __init__(
-        self, backend: Backend, run_dir: Path, saved: SavedState, training: TrainingConfig
+        self, trainer: Trainer, run_dir: Path, saved: SavedState, training: TrainingConfig
     ) -> None:
-        self._backend = backend
+        self._trainer = trainer
         self._run_dir = run_dir
         self._saved = saved
         self._training = training
@@ -89,7 +89,7 @@ class Checkpoints:
         """Save the adapter as `final` and say where it is; a service's own path is kept."""
         target = self._adapters / FINAL_DIR
         with new_directory(target) as partial:
-            where = self._backend.export_adapter(partial)
+            where = self._trainer.export_adapter(partial)
         if where == str(partial):
             return str(target)
         if not any(target.iterdir()):
@@ -109,11 +109,11 @@ class Checkpoints:
         self._make_sure_of_room(target.parent)
         with new_directory(target) as partial:
             (partial / TRAINER_DIR).mkdir()
-            trainer = self._backend.save(partial / TRAINER_DIR)
+            saved_trainer = self._trainer.save(partial / TRAINER_DIR)
             adapter, failure = str(partial), None
             # A border: a service may not give the adapter that it has just saved.
             try:
-                adapter = self._backend.export_adapter(partial)
+                adapter = self._trainer.export_adapter(partial)
             except RunError as error:
                 failure = error
             saved = self._saved.model_copy(
@@ -122,7 +122,7 @@ class Checkpoints:
                     "checkpoint": name,
                     "adapter": "" if adapter == str(partial) else adapter,
                     "final": "",
-                    "remote": trainer.remote,
+                    "remote": saved_trainer.remote,
                     "score": score,
                     "bytes": size_of(partial),
                     "files": digests_of(partial),

@@ -10,17 +10,17 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from retrain_backends.atomic import write_atomically
-from retrain_backends.config import RunConfig
-from retrain_backends.protocols import Backend
+from retrain_backends.data import PromptStream
+from retrain_backends.protocols import Backend, Trainer, facts_of
 from retrain_backends.train.storage.durable_writes import digests_of
 from retrain_backends.train.storage.state_file import versions
-from retrain_backends.types import BackendFacts, Determinism, Prompt
+from retrain_backends.types import Determinism, Facts, Restored
 
 METADATA_FILE = "metadata.json"
 FIRST_PROMPTS = 32  # prompts whose texts stand for the data
@@ -28,39 +28,83 @@ _GIT_TIMEOUT_S = 5
 _OWN_REWARDS = ("match", "math")  # whose verdicts depend on the completion alone
 
 
-def run_metadata(
-    config: RunConfig,
-    backend: Backend,
-    prompts: Sequence[Prompt],
-    model: Mapping[str, str],
-    directory: Path,
-) -> dict[str, Any]:
-    """Everything that `metadata.json` says of the start of a run, but for the probe.
+class MetadataFile:
+    """The file of one run: a section for its start, and one for each time it was resumed.
 
     Args:
-      config: with its seed drawn.
-      backend: in its initial state.
-      prompts: the first prompts of the run, in its order.
-      model: a digest of each of the model's files, by name.
       directory: of the run; the adapter passes through it.
+      backend: in the state in which the process begins.
+      seed: of the run.
+      reward: its type.
+      model: a digest of each of the model's files, by name.
+      restored: how exactly the backend continues; None when the run begins.
     """
-    facts = backend.describe()
-    level, reason = determinism_of(config, facts)
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": config.training.seed,
-        "digests": {
-            "initial_adapter": adapter_digest(backend, directory),
-            "prompts": text_digest(prompt.text for prompt in prompts),
-            "prompts_counted": len(prompts),
-            "model": dict(model),
-        },
-        **surroundings(facts),
-        "determinism": {"level": level, "reason": reason},
-    }
+
+    def __init__(
+        self,
+        directory: Path,
+        backend: Backend,
+        seed: int,
+        reward: str,
+        model: Mapping[str, str],
+        restored: Restored | None,
+    ) -> None:
+        self._directory = directory
+        self._backend = backend
+        self._seed = seed
+        self._reward = reward
+        self._model = model
+        self._restored = restored
+        self._document: dict[str, Any] = {}
+        self._section = self._document  # of this process
+
+    def start(self, stream: PromptStream, steps_done: int) -> None:
+        """Write what this process starts from.
+
+        Args:
+          stream: the prompts of the run.
+          steps_done: that the run has behind it.
+        """
+        document = read_metadata(self._directory) if steps_done else None
+        facts = facts_of(self._backend)
+        if document is None:
+            document = section = self._beginning(stream, facts)
+            if steps_done:  # the file is lost, and so is the adapter that the run began with
+                document["digests"]["initial_adapter"] = None
+        else:
+            now = surroundings(facts)
+            changed = {key: value for key, value in now.items() if document.get(key) != value}
+            section = {"after_steps": steps_done, **changed}
+            document["resumed"] = [*document.get("resumed", []), section]
+        if self._restored:
+            section["resume_fidelity"] = self._restored.fidelity
+            section["resume_fidelity_reason"] = self._restored.reason
+        self._document, self._section = document, section
+        write_metadata(self._directory, document)
+
+    def note_probe(self, findings: Mapping[str, Any]) -> None:
+        """Add to what the probe has found since this process started."""
+        self._section["probe"] = {**self._section.get("probe", {}), **findings}
+        write_metadata(self._directory, self._document)
+
+    def _beginning(self, stream: PromptStream, facts: Facts) -> dict[str, Any]:
+        prompts = stream.batch(0, FIRST_PROMPTS)
+        level, reason = determinism_of(self._reward, facts)
+        return {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": self._seed,
+            "digests": {
+                "initial_adapter": adapter_digest(self._backend.trainer, self._directory),
+                "prompts": text_digest(prompt.text for prompt in prompts),
+                "prompts_counted": len(prompts),
+                "model": dict(self._model),
+            },
+            **surroundings(facts),
+            "determinism": {"level": level, "reason": reason},
+        }
 
 
-def surroundings(facts: BackendFacts) -> dict[str, Any]:
+def surroundings(facts: Facts) -> dict[str, Any]:
     """What a run ran on: what may differ when it is resumed."""
     return {
         "versions": versions(),
@@ -69,9 +113,8 @@ def surroundings(facts: BackendFacts) -> dict[str, Any]:
     }
 
 
-def determinism_of(config: RunConfig, facts: BackendFacts) -> tuple[Determinism, str]:
+def determinism_of(reward: str, facts: Facts) -> tuple[Determinism, str]:
     """What the same seed promises of the whole run: the backend's promise, or the reward's less."""
-    reward = config.reward.type
     if reward == "judge":
         return "not controlled", "another model judges the completions"
     trust = "" if reward in _OWN_REWARDS else f", if the reward `{reward}` always judges alike"
@@ -94,7 +137,7 @@ def read_metadata(directory: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def adapter_digest(backend: Backend, directory: Path) -> str | None:
+def adapter_digest(trainer: Trainer, directory: Path) -> str | None:
     """SHA-256 of the adapter's weights as the backend exports them now.
 
     Of the exported files all but the `.json` ones, which name versions and paths. None when the
@@ -104,7 +147,7 @@ def adapter_digest(backend: Backend, directory: Path) -> str | None:
     shutil.rmtree(passing, ignore_errors=True)  # what a kill at this very moment left
     passing.mkdir()
     try:
-        if "://" in backend.export_adapter(passing):
+        if "://" in trainer.export_adapter(passing):
             return None
         found = digests_of(passing)
     finally:
@@ -139,7 +182,7 @@ def git_commit(directory: Path) -> str | None:
     return asked.stdout.strip() if asked.returncode == 0 else None
 
 
-def hardware(facts: BackendFacts) -> dict[str, Any]:
+def hardware(facts: Facts) -> dict[str, Any]:
     """The machine: CPU, cores, memory, and the devices that the backend uses."""
     return {
         "cpu": _cpu_model(),

@@ -27,7 +27,7 @@ from retrain_backends.train.storage.state_file import (
     write_state,
 )
 from retrain_backends.train.storage.train_state import TrainState
-from retrain_backends.types import BackendFacts
+from retrain_backends.types import Facts
 
 _LOCK_FILE = ".lock"
 _PATIENCE_S = 5.0  # a killed run's processes may take a moment to go
@@ -42,21 +42,21 @@ class RunDirectory:
 
 
 def describe_start(
-    config: RunConfig, start: TrainState, material: Fingerprints, facts: BackendFacts
+    config: RunConfig, start: TrainState, fingerprints: Fingerprints, facts: Facts
 ) -> SavedState:
     """What a run's checkpoints say about it, with the state before its first step.
 
     Args:
       config: of the run.
       start: the state before the first step.
-      material: what it works on.
+      fingerprints: what it works on.
       facts: what the backend says about itself.
     """
     settings = settings_of(config)
-    determinism, reason = determinism_of(config, facts)
+    determinism, reason = determinism_of(config.reward.type, facts)
     return SavedState(
         state=dump_train_state(start),
-        material=material,
+        fingerprints=fingerprints,
         determinism=determinism,
         determinism_reason=reason,
         versions=versions(),
@@ -102,7 +102,7 @@ def reopen_run_directory(point: ResumePoint, begun: SavedState) -> RunDirectory:
       ConfigError: questions or model are not those of the run.
     """
     directory, saved = point.directory, point.saved
-    problems = saved.material.differences(begun.material) if saved else ()
+    problems = saved.fingerprints.differences(begun.fingerprints) if saved else ()
     if lines := [
         f"{problem} (the run in {directory}); put it back, or start a new run by leaving out "
         "--resume"
@@ -115,7 +115,7 @@ def reopen_run_directory(point: ResumePoint, begun: SavedState) -> RunDirectory:
     if saved is None:
         return _begin(directory, point.config, begun)
     now = {name: getattr(begun, name) for name in _OF_THE_PROCESS}
-    now["material"] = saved.material.renewed(begun.material)
+    now["fingerprints"] = saved.fingerprints.renewed(begun.fingerprints)
     return RunDirectory(directory, saved.model_copy(update=now))
 
 

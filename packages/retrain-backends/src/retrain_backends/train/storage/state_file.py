@@ -19,7 +19,7 @@ from retrain_backends.types import CheckpointRef, Determinism, Fidelity, Restore
 
 STATE_FILE = "trainer_state.json"  # in the run's directory: the checkpoint to go on from
 CHECKPOINT_STATE_FILE = "state.json"  # the same, in that checkpoint
-TRAINER_DIR = "trainer"  # in a checkpoint: what `Backend.save` wrote
+TRAINER_DIR = "trainer"  # in a checkpoint: what `Trainer.save` wrote
 _PACKAGES = ("retrain-backends", "retrain-core", "numpy", "transformers", "torch", "peft")
 _TRAIN_STATE = TypeAdapter(TrainState)
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -37,7 +37,7 @@ class SavedState(BaseModel):
     of the state and of the adapter, if it keeps them, `final` that of the adapter after the last
     step. `resume_fidelity` is how exactly the run was last resumed, empty before the first time.
     `files` has the SHA-256 of each file of the checkpoint, `logs` the length of each log at that
-    step, `material` fingerprints of the questions and of the model.
+    step, `fingerprints` fingerprints of the questions and of the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class SavedState(BaseModel):
     bytes: int = 0
     files: dict[str, str] = {}
     logs: dict[str, int] = {}
-    material: Fingerprints
+    fingerprints: Fingerprints
     determinism: Determinism
     determinism_reason: str
     versions: dict[str, str]
@@ -86,7 +86,7 @@ class SavedState(BaseModel):
         return self.adapters_in(run_dir) / "checkpoints" / self.checkpoint
 
     def reference_in(self, run_dir: Path) -> CheckpointRef:
-        """What `Backend.load` is given."""
+        """What `Trainer.load` is given."""
         return CheckpointRef(self.directory_in(run_dir) / TRAINER_DIR, self.remote)
 
     def check(self, run_dir: Path) -> None:

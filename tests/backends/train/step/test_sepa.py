@@ -1,7 +1,7 @@
 import pytest
 
 from retrain_backends.config import RunConfig, load_config
-from retrain_backends.train.step.control import Control, idle_sepa
+from retrain_backends.train.step.sepa import idle_sepa, read_sepa, sepa_schedule
 from retrain_backends.train.storage.train_state import TrainState
 from retrain_core import RunningCount, SepaState
 
@@ -19,7 +19,9 @@ LATE = TrainState(10_000, 0, RunningCount(), SepaState(gate_open=True))
     ],
 )
 def test_sepa_is_on_where_something_may_read_it(overrides, strength):
-    assert Control.from_config(load_config(None, overrides)).reading(LATE).strength == strength
+    config = load_config(None, overrides)
+    schedule = sepa_schedule(config.algorithm, config.sepa)
+    assert read_sepa(schedule, LATE).strength == strength
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,7 @@ def test_sepa_is_on_where_something_may_read_it(overrides, strength):
 )
 def test_sepa_that_never_acts_is_told(mode, sepa, idle):
     tables = {"algorithm": {"transform_mode": mode}, "sepa": sepa, "training": {"max_steps": 20}}
-    found = idle_sepa(RunConfig.model_validate(tables))
+    config = RunConfig.model_validate(tables)
+    found = idle_sepa(config.algorithm, config.sepa, config.training.max_steps)
     assert found.startswith("SEPA will not act: with sepa.steps =") == idle
     assert bool(found) == idle

@@ -1,0 +1,39 @@
+"""What a backend is built from."""
+
+from dataclasses import dataclass
+
+from retrain_backends.config.compute import BackendConfig, InferenceConfig
+from retrain_backends.config.model import LoraConfig, ModelConfig
+from retrain_backends.config.training import OptimizerConfig
+from retrain_core import LossOptions
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """The settings of a policy, its training and its sampling.
+
+    Args:
+      model: `[model]`.
+      lora: `[lora]`.
+      optimizer: `[optimizer]`.
+      backend: `[backend]`; its `options` are the backend's own to read.
+      inference: `[inference]`.
+      loss: bounds on the ratio in the loss.
+      lr: learning rate.
+      weight_decay: of the optimiser.
+      seed: of the run.
+      completions_a_step: of a training step; no more are sampled at once.
+      resumed: whether `Trainer.load` follows, so that no new adapter is needed.
+    """
+
+    model: ModelConfig
+    lora: LoraConfig
+    optimizer: OptimizerConfig
+    backend: BackendConfig
+    inference: InferenceConfig
+    loss: LossOptions
+    lr: float
+    weight_decay: float
+    seed: int
+    completions_a_step: int
+    resumed: bool

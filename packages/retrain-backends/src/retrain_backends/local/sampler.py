@@ -1,0 +1,103 @@
+"""The sampler: PyTorch, in the training process."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from retrain_backends.errors import RunError
+from retrain_backends.local.adapter import Adapter
+from retrain_backends.local.base_model import BaseModel
+from retrain_backends.local.declaration import SAMPLER
+from retrain_backends.local.decode import sample_groups
+from retrain_backends.local.devices import facts_about
+from retrain_backends.local.trainer import is_out_of_memory
+from retrain_backends.types import Facts, Request, SampledGroups, SamplingParams
+
+log = logging.getLogger(__name__)
+
+
+class PytorchSampler:
+    """Samples from a base model with an adapter.
+
+    Args:
+      base: the model, with `adapter` attached.
+      adapter: what is sampled from. In split mode a copy of `trained` on another device, which is
+        brought up to date by each call of `sample`.
+      trained: the trainer's adapter.
+      completions_at_once: how many are sampled together at most.
+      share_prompts: whether a prompt is prefilled once for its group.
+    """
+
+    capabilities = SAMPLER
+
+    def __init__(
+        self,
+        base: BaseModel,
+        adapter: Adapter,
+        trained: Adapter,
+        completions_at_once: int,
+        *,
+        share_prompts: bool = True,
+    ) -> None:
+        self.base = base
+        self.adapter = adapter
+        self._trained = trained
+        self._at_once = completions_at_once
+        self._share_prompts = share_prompts
+
+    @property
+    def facts(self) -> Facts:
+        """PyTorch, and what arithmetic on the device promises."""
+        return facts_about(self.base.device)
+
+    def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
+        """Sample groups; when memory runs out, fewer prompts at a time, to the same result."""
+        if self.adapter is not self._trained:
+            self.adapter.copy_from(self._trained)
+        return self._groups(requests, params)
+
+    def _groups(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
+        left = list(range(len(requests)))
+        with self.base.merged():
+            while left:
+                some = self._first(left, requests)
+                try:
+                    for place, group in sample_groups(
+                        self.base,
+                        [requests[index] for index in some],
+                        params,
+                        share_prompts=self._share_prompts,
+                    ):
+                        left.remove(some[place])
+                        yield some[place], group
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._sample_fewer(some, requests)
+
+    def _first(self, left: Sequence[int], requests: Sequence[Request]) -> list[int]:
+        """The next requests to sample together: as many as are allowed, and at least one."""
+        some: list[int] = []
+        completions = 0
+        for index in left:
+            completions += len(requests[index].samples)
+            if some and completions > self._at_once:
+                break
+            some.append(index)
+        return some
+
+    def _sample_fewer(self, some: Sequence[int], requests: Sequence[Request]) -> None:
+        if len(some) == 1:
+            raise RunError(
+                f"step {requests[0].key.step}: out of memory sampling a single group: lower"
+                " training.group_size or training.max_tokens"
+            )
+        self._at_once = sum(len(requests[index].samples) for index in some[: len(some) // 2])
+        log.warning("out of memory: sampling %d prompts at a time", len(some) // 2)
+        if self.base.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """Detach the adapter; memory goes with the objects."""
+        self.base.attach(None)

@@ -1,0 +1,177 @@
+"""The sampler of a policy that a service keeps: as many prompts in flight as are allowed."""
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from threading import Semaphore
+from typing import Any
+
+import numpy as np
+import tinker
+
+from retrain_backends.errors import ConfigError, RunError, describe
+from retrain_backends.randomness import Purpose
+from retrain_backends.tinker.declaration import SAMPLER
+from retrain_backends.tinker.service import GO_ON, SamplingClient, plain_future, told
+from retrain_backends.tinker.session import Session
+from retrain_backends.types import Completion, Facts, Request, SampledGroups, SamplingParams
+
+_EXAMPLES = 3  # failures that are told
+
+
+class TinkerSampler:
+    """Samples from the adapter of a session.
+
+    Args:
+      session: where the adapter is.
+      at_once: prompts that may be in flight in this process.
+    """
+
+    capabilities = SAMPLER
+
+    def __init__(self, session: Session, at_once: int) -> None:
+        self._session = session
+        self._at_once = at_once
+        self._gate = Semaphore(at_once)  # one, since two calls may sample at once
+
+    @property
+    def facts(self) -> Facts:
+        """A service, which promises nothing about its arithmetic."""
+        return self._session.facts
+
+    def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
+        """Sample with the newest weights; a request that got no answer is left out.
+
+        Raises:
+          ConfigError: the service refuses the key, or speaks a protocol that the SDK does not.
+          RunError: more requests than allowed got no answer, or it took too long.
+        """
+        return self._sample(self._session.sampling(), requests, params)
+
+    def close(self) -> None:
+        """The session ends with the backend."""
+
+    def _sample(
+        self, client: SamplingClient, requests: Sequence[Request], params: SamplingParams
+    ) -> SampledGroups:
+        """Submit as many as are allowed, and yield each group when its answer is there."""
+        running: dict[Future[Any], int] = {}
+        failures: dict[int, str] = {}
+        try:
+            for index, request in enumerate(requests):
+                for future in [future for future in running if future.done()]:
+                    yield from self._taken(future, running, requests, failures)
+                running[self._submit(client, request, params)] = index
+            while running:
+                done, _ = wait(running, self._timeout_s, FIRST_COMPLETED)
+                for future in done:
+                    yield from self._taken(future, running, requests, failures)
+                if not done:
+                    late = f"no answer within {self._timeout_s:g} s (backend.options.timeout_s)"
+                    failures.update(dict.fromkeys(running.values(), late))
+                    break
+        finally:
+            for future in running:
+                future.cancel()
+        self._refuse(list(failures.values()), requests)
+
+    @property
+    def _timeout_s(self) -> float:
+        return self._session.options.timeout_s
+
+    def _submit(
+        self, client: SamplingClient, request: Request, params: SamplingParams
+    ) -> Future[Any]:
+        """Ask when there is room; the room is free again as soon as the answer is there."""
+        room = ExitStack()
+        if not self._gate.acquire(timeout=self._timeout_s):
+            raise RunError(
+                f"{self._session.service.endpoint}: none of {self._at_once} prompts was answered"
+                f" within {self._timeout_s:g} s (backend.options.timeout_s)"
+            )
+        room.callback(self._gate.release)
+        try:
+            room.enter_context(self._session.throttle.slot())
+            asked = client.sample(
+                prompt=tinker.ModelInput.from_ints(request.prompt_T.tolist()),
+                num_samples=len(request.samples),
+                sampling_params=tinker.SamplingParams(
+                    max_tokens=request.max_tokens,
+                    seed=seed_of(request),
+                    stop=list(params.stop_token_ids),
+                    temperature=params.temperature,
+                ),
+            )
+            future = plain_future(asked)
+        except BaseException:
+            room.close()
+            raise
+        future.add_done_callback(lambda _: room.close())
+        return future
+
+    def _taken(
+        self,
+        future: Future[Any],
+        running: dict[Future[Any], int],
+        requests: Sequence[Request],
+        failures: dict[int, str],
+    ) -> SampledGroups:
+        """The group of an answer that is there; or none, and the failure noted."""
+        index = running.pop(future)
+        request = requests[index]
+        # A border: somebody else's library and network; what fails costs its own prompt.
+        try:
+            group = completions_of(future.result(), len(request.samples))
+        except Exception as error:
+            line = told(error, f"{self._session.service.endpoint}: sampling")
+            if isinstance(line, ConfigError):
+                raise line from error
+            failures[index] = describe(error)
+            return
+        sampled = sum(len(row.tokens_T) for row in group)
+        self._session.ledger.add(prompt=len(request.prompt_T), sampled=sampled)
+        yield index, group
+
+    def _refuse(self, failures: Sequence[str], requests: Sequence[Request]) -> None:
+        """Raise RunError when too many got no answer; a probe can do without any."""
+        allowed = self._session.options.max_failed_prompts
+        probe = all(request.key.purpose is Purpose.PROBE for request in requests)
+        if probe or len(failures) <= allowed * len(requests):
+            return
+        reasons = list(dict.fromkeys(failures))
+        raise RunError(
+            f"{self._session.service.endpoint}: {len(failures)} of {len(requests)} prompts got no"
+            f" completions, more than backend.options.max_failed_prompts = {allowed:g} allows:"
+            f" {'; '.join(reasons[:_EXAMPLES])}; {GO_ON}"
+        )
+
+
+def seed_of(request: Request) -> int:
+    """The seed of a request; the service draws all its completions from it.
+
+    Below 2^30, since servers add the number of the sample and keep the sum in 32 bits.
+    """
+    return int(request.key.stream(request.samples[0]).integers(2**30))
+
+
+def completions_of(answer: Any, group_size: int) -> list[Completion]:
+    """The completions of one answer.
+
+    Raises:
+      ValueError: it is not the whole group with a log-prob for every token; what is not there is no
+        completion, and an empty one is no success.
+    """
+    if len(answer.sequences) != group_size:
+        raise ValueError(f"{len(answer.sequences)} completions instead of {group_size}")
+    return [_completion(sequence) for sequence in answer.sequences]
+
+
+def _completion(sequence: Any) -> Completion:
+    tokens_T = np.asarray(sequence.tokens, np.int64)
+    logprobs_T = np.asarray([] if sequence.logprobs is None else sequence.logprobs, np.float64)
+    if not tokens_T.size:
+        raise ValueError("a completion without tokens")
+    if logprobs_T.shape != tokens_T.shape or not np.isfinite(logprobs_T).all():
+        raise ValueError("a completion without a finite log-prob for every token")
+    reason = "length" if sequence.stop_reason == "length" else "stop"
+    return Completion(tokens_T, logprobs_T, reason)

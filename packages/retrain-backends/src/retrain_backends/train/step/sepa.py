@@ -1,0 +1,50 @@
+"""SEPA in a run: whether its rule uses it, and how strong it is at a step."""
+
+from typing import NamedTuple
+
+from retrain_backends.config import AlgorithmConfig, SepaConfig
+from retrain_backends.train.storage.train_state import TrainState
+from retrain_core import SepaSchedule
+
+# The transforms that never read SEPA's strength; a plugin may.
+_WITHOUT_SEPA = ("none", "gtpo", "gtpo_hicra", "entropy_mask")
+_WITH_SEPA = ("gtpo_sepa", "gtpo_sepa_amp", "gtpo_sepa_amp_c")
+
+
+class SepaReading(NamedTuple):
+    """SEPA as a step uses it: its strength, in [0, 1], and whether its gate is open."""
+
+    strength: float
+    gate_open: bool
+
+
+def read_sepa(schedule: SepaSchedule, state: TrainState) -> SepaReading:
+    """SEPA at the step that follows `state`."""
+    strength = schedule.sepa_lambda(state.sepa, state.steps_done)
+    return SepaReading(strength, state.sepa.gate_open)
+
+
+def sepa_schedule(algorithm: AlgorithmConfig, sepa: SepaConfig) -> SepaSchedule:
+    """SEPA as `[sepa]` says, or off when the transform has no use for it."""
+    if not algorithm.algorithm_mode and algorithm.transform_mode in _WITHOUT_SEPA:
+        return SepaSchedule(steps=0)
+    return SepaSchedule(
+        steps=sepa.steps,
+        schedule=sepa.schedule,
+        delay_steps=sepa.delay_steps,
+        correct_rate_gate=sepa.correct_rate_gate,
+    )
+
+
+def idle_sepa(algorithm: AlgorithmConfig, sepa: SepaConfig, max_steps: int) -> str:
+    """Why SEPA will not act in any step, as far as that is known before; empty if it may act."""
+    mode = algorithm.transform_mode
+    if algorithm.algorithm_mode or mode not in _WITH_SEPA or sepa.schedule != "linear":
+        return ""
+    schedule = SepaSchedule(steps=sepa.steps, delay_steps=sepa.delay_steps, correct_rate_gate=0.0)
+    if schedule.sepa_lambda(schedule.init(), max_steps - 1) > 0:
+        return ""
+    return (
+        f"SEPA will not act: with sepa.steps = {sepa.steps} and sepa.delay_steps = "
+        f"{sepa.delay_steps} its strength is 0 in all {max_steps} steps, and `{mode}` is `gtpo`"
+    )
