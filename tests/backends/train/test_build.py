@@ -110,6 +110,6 @@ def test_earlier_runs_are_left_alone(make_config, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/notes.txt").write_text("mine")
     with build(make_config()) as run:
-        assert run.directory == tmp_path / "run-2"
+        assert run.identity.directory == tmp_path / "run-2"
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
     assert f"logs in {tmp_path / 'run-2'} ({tmp_path / 'run'} holds" in capsys.readouterr().out
