@@ -4,8 +4,8 @@ Every function takes the rewards of one prompt's group, shape [G], and returns o
 each, shape [G]. A function of the same form is a plug-in (see `Algorithm`).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -113,12 +113,3 @@ def maxrl(rewards: npt.ArrayLike, eps: float = 1e-6) -> Floats:
     if mean <= eps:
         return np.zeros_like(centred_G)
     return centred_G / (mean + eps)
-
-
-ADVANTAGE_MODES: Final[Mapping[str, AdvantageFunction]] = {
-    "grpo": grpo,
-    "grpo_std": grpo_std,
-    "rloo": rloo,
-    "reinforce_pp": reinforce_pp,
-    "maxrl": maxrl,
-}
