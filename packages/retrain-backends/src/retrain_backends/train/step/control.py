@@ -3,13 +3,16 @@
 from typing import NamedTuple
 
 from retrain_backends.config import RunConfig
+from retrain_backends.train.step.modes import transform_row
 from retrain_backends.train.storage.train_state import TrainState
 from retrain_backends.types import StepResult
-from retrain_core import EntropyStats, RunningCount, SepaSchedule, StepBookkeeping
-
-# The transforms that never read SEPA's strength; a plugin may.
-_WITHOUT_SEPA = ("none", "gtpo", "gtpo_hicra", "entropy_mask")
-_WITH_SEPA = ("gtpo_sepa", "gtpo_sepa_amp", "gtpo_sepa_amp_c")
+from retrain_core import (
+    TRANSFORM_MODES,
+    EntropyStats,
+    RunningCount,
+    SepaSchedule,
+    StepBookkeeping,
+)
 
 
 class SepaReading(NamedTuple):
@@ -22,14 +25,17 @@ class SepaReading(NamedTuple):
 def idle_sepa(config: RunConfig) -> str:
     """Why SEPA will not act in any step, as far as that is known before; empty if it may act."""
     mode, sepa, steps = config.algorithm.transform_mode, config.sepa, config.training.max_steps
-    if config.algorithm.algorithm_mode or mode not in _WITH_SEPA or sepa.schedule != "linear":
+    if config.algorithm.algorithm_mode or sepa.schedule != "linear":
+        return ""
+    if not transform_row(mode).uses_sepa:
         return ""
     schedule = SepaSchedule(steps=sepa.steps, delay_steps=sepa.delay_steps, correct_rate_gate=0.0)
     if schedule.sepa_lambda(schedule.init(), steps - 1) > 0:
         return ""
+    same = f", and `{mode}` is `gtpo`" if mode in TRANSFORM_MODES else ""
     return (
         f"SEPA will not act: with sepa.steps = {sepa.steps} and sepa.delay_steps = "
-        f"{sepa.delay_steps} its strength is 0 in all {steps} steps, and `{mode}` is `gtpo`"
+        f"{sepa.delay_steps} its strength is 0 in all {steps} steps{same}"
     )
 
 
@@ -43,7 +49,8 @@ class Control:
     def from_config(cls, config: RunConfig) -> "Control":
         """SEPA as `[sepa]` says, or off when the transform has no use for it."""
         algorithm = config.algorithm
-        if not algorithm.algorithm_mode and algorithm.transform_mode in _WITHOUT_SEPA:
+        own = algorithm.algorithm_mode  # a plugin, which may use it
+        if not own and transform_row(algorithm.transform_mode).uses_sepa is False:
             return cls(SepaSchedule(steps=0))
         return cls(
             SepaSchedule(
