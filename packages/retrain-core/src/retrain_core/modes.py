@@ -59,7 +59,7 @@ class TransformSpec:
         any (`inspect.Parameter.empty`); None: the function takes whatever is set.
       uses_sepa: whether it reads `TransformInput.sepa_lambda`; None: not known. The strength of
         SEPA is 0 in every step where it is False.
-      summary: which tokens get how much of a completion's advantage, in a few words.
+      summary: what a token gets of its completion's advantage, in a few words.
     """
 
     function: "TransformFunction | str"
@@ -112,36 +112,39 @@ TRANSFORM_MODES: Final[Mapping[str, TransformSpec]] = {
         "retrain_core.chains:gtpo",
         _GTPO,
         uses_sepa=False,
-        summary="tokens of higher uncertainty get more of it",
+        summary="uncertain tokens get more of the advantage",
     ),
     "entropy_mask": TransformSpec(
         "retrain_core.chains:entropy_mask",
         {**_GTPO, "entropy_mask_rho": 0.2},
         uses_sepa=False,
-        summary="as `gtpo`, but only the most uncertain tokens of a group get any",
+        summary="uncertain tokens get more of the advantage, and only the most uncertain of a "
+        "group get any",
     ),
     "gtpo_hicra": TransformSpec(
         "retrain_core.chains:gtpo_hicra",
         {**_GTPO, "hicra_alpha": 0.2},
         uses_sepa=False,
-        summary="as `gtpo`, and planning tokens get more still",
+        summary="uncertain tokens get more of the advantage, and planning tokens more still",
     ),
     "gtpo_sepa": TransformSpec(
         "retrain_core.chains:gtpo_sepa",
         _GTPO,
         uses_sepa=True,
-        summary="as `gtpo`, after the uncertainties of execution tokens are pooled",
+        summary="uncertain tokens get more of the advantage, after the uncertainties of execution "
+        "tokens are pooled",
     ),
     "gtpo_sepa_amp": TransformSpec(
         "retrain_core.chains:gtpo_sepa_amp",
         _GTPO,
         uses_sepa=True,
-        summary="as `gtpo`, after the uncertainties of execution tokens are driven apart",
+        summary="uncertain tokens get more of the advantage, after the uncertainties of execution "
+        "tokens are driven apart",
     ),
     "gtpo_sepa_amp_c": TransformSpec(
         "retrain_core.chains:gtpo_sepa_amp_c",
         _GTPO,
         uses_sepa=True,
-        summary="as `gtpo_sepa_amp`, with uncertainties of at least 0",
+        summary="as `gtpo_sepa_amp`, with uncertainties floored at 0",
     ),
 }
