@@ -26,17 +26,17 @@ _MODE_PARAMS: Final = frozenset[str]().union(
 
 @dataclass(frozen=True)
 class TokenAdvantages:
-    """What an algorithm makes of one batch.
+    """The result of an algorithm for one batch.
 
     Attributes:
-      values: advantage of each token, shape [t]; 0 for tokens that are not trainable. Tokens of
-        uniform groups have whatever the formulas give: leave those groups out of training.
+      values: advantage of each token, shape [t]; 0 for tokens that are not trainable. Those of
+        uniform groups are not meaningful and are to be left out of training.
       entropy_stats: uncertainty of all sampled tokens of the step, before any transform.
       episode: advantage of each completion, before any transform, shape [n].
       informative: False for uniform groups, which train nothing, shape [g].
-      metrics: what the post-processing reports, ready for a log: `batch_adv_count`,
-        `batch_adv_mean`, `batch_adv_std` of the normalisation, `adv_cap_fraction` and
-        `adv_cap_mean_magnitude` of the cap; only those of steps that ran.
+      metrics: figures of the post-processing for a log: `batch_adv_count`, `batch_adv_mean`,
+        `batch_adv_std` if the normalisation is on, `adv_cap_fraction` and
+        `adv_cap_mean_magnitude` if there is a cap.
     """
 
     values: Floats
@@ -53,7 +53,7 @@ class Algorithm:
         algorithm = Algorithm.from_names("maxrl", "gtpo_sepa", gtpo_beta=0.1)
         advantages = algorithm(batch, sepa_lambda=0.4)
 
-    Calling it is pure: the same batch and lambda give the same numbers.
+    Calling it has no side effects: the same batch and lambda give the same numbers.
 
     Attributes:
       advantage: rewards of one group, shape [G], to advantages, shape [G].
@@ -95,7 +95,7 @@ class Algorithm:
             effect, so that the conditions of a campaign can share one set.
 
         Raises:
-          ValueError: an unknown name, parameter, or value; lists what is allowed and the nearest.
+          ValueError: an unknown name or parameter, or a value that is not allowed.
         """
         advantage = _advantage_row(advantage_mode)
         transform = _transform_row(transform_mode)
@@ -121,7 +121,7 @@ class Algorithm:
           sepa_lambda: strength of SEPA at this step, in [0, 1]; other transforms ignore it.
 
         Raises:
-          ValueError: `shannon_entropy` without entropies, or a plug-in that returned a wrong shape
+          ValueError: `shannon_entropy` without entropies, or a plugin that returned a wrong shape
             or a number that is not finite.
         """
         sampled = batch.sampled_tokens()
@@ -130,7 +130,7 @@ class Algorithm:
         if planning_t is None:
             planning_t = np.zeros(h_t.size, dtype=np.bool_)
         episode_n = self._episode(sampled)
-        stats = entropy_stats(h_t, planning_t)  # first: a transform may overwrite h
+        stats = entropy_stats(h_t, planning_t)  # before the transform, which may overwrite h
         values_t = self.transform(TransformInput(sampled, episode_n, h_t, planning_t, sepa_lambda))
         _check_result(values_t, h_t.size, "the transform", "tokens")
         informative_g = informative_groups(sampled.rewards, sampled.group_offsets)
@@ -140,7 +140,7 @@ class Algorithm:
         )
 
     def _episode(self, batch: CompletionBatch) -> Floats:
-        """One call per prompt, so that a plug-in needs to know nothing but its group."""
+        """Episode advantages, by one call per group."""
         episode_n = np.empty_like(batch.rewards)
         bounds = batch.group_offsets.tolist()
         for start, end in pairwise(bounds):
@@ -180,17 +180,17 @@ def _transform_row(mode: str | TransformSpec | TransformFunction) -> TransformSp
 
 
 def _check_result(values: Floats, size: int, what: str, of: str) -> None:
-    """A plug-in's result must have one finite number for each completion or token."""
+    """Raise ValueError unless there is one finite number for each completion or token."""
     shape = np.shape(values)
     if shape != (size,):
         raise ValueError(f"{what} returned shape {shape} for {size} {of}")
-    # One number that is not finite makes the sum so too.
+    # A single number that is not finite makes the sum not finite.
     if not np.isfinite(values.sum()):
         raise ValueError(f"{what} returned a number that is not finite")
 
 
 def _scatter(values_t: Floats, trainable: Mask | None) -> Floats:
-    """Put the values of sampled tokens back among all tokens, which get 0."""
+    """The values of sampled tokens at their places among all tokens; the others get 0."""
     if trainable is None:
         return values_t
     scattered_t = np.zeros(trainable.size)
