@@ -1,4 +1,4 @@
-"""Write the generated parts of `docs/configuration.md`, or with `--check` say whether they are due.
+"""Write the generated parts of the documentation, or with `--check` report pages out of date.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`.
 """
@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retrain_backends.config import FieldDoc, SectionDoc, load_command_line, sections
-from retrain_backends.config.describe import options_doc
+from retrain_backends.config.describe import options_doc, toml_value
 from retrain_backends.errors import ConfigError
 from retrain_backends.local.options import LocalOptions
 from retrain_backends.tinker.options import Prices, TinkerOptions
 from retrain_campaign.executors.options import RayOptions, SlurmOptions
+from retrain_core import ADVANTAGE_MODES, TRANSFORM_MODES, AdvantageSpec, TransformSpec
 
-PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = (DOCS / "configuration.md", DOCS / "advantages.md")
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 WRONG_FILE = """\
@@ -51,6 +53,26 @@ def options() -> str:
     return "\n".join("\n".join(_options(doc)) for doc in docs)
 
 
+def advantages() -> str:
+    """One row for each advantage mode."""
+    head = ("| mode | advantage of a completion | parameters |", "|---|---|---|")
+    return "\n".join([*head, *(_mode(*mode) for mode in ADVANTAGE_MODES.items())]) + "\n"
+
+
+def transforms() -> str:
+    """One row for each transform mode."""
+    head = ("| mode | advantage of a token | uses SEPA | parameters |", "|---|---|---|---|")
+    modes = TRANSFORM_MODES.items()
+    rows = (_mode(name, row, "yes" if row.uses_sepa else "no") for name, row in modes)
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def _mode(name: str, row: AdvantageSpec | TransformSpec, *cells: str) -> str:
+    parameters = (row.parameters or {}).items()
+    shown = ", ".join(f"`{key} = {toml_value(default)}`" for key, default in parameters)
+    return _line(f"`{name}`", row.summary, *cells, shown)
+
+
 def mistakes() -> str:
     """A wrong file, and what retrain says about it."""
     said = "\n".join(f"error: {problem}" for problem in _problems())
@@ -70,8 +92,14 @@ def _problems() -> tuple[str, ...]:
 
 def generated_page(page: str) -> str:
     """The page with its generated parts made anew."""
-    parts = {"tables": tables(), "options": options(), "mistakes": mistakes()}
-    return GENERATED.sub(lambda part: f"{part[1]}\n{parts[part[2]]}\n{part[3]}", page)
+    parts = {
+        "tables": tables,
+        "options": options,
+        "mistakes": mistakes,
+        "advantages": advantages,
+        "transforms": transforms,
+    }
+    return GENERATED.sub(lambda part: f"{part[1]}\n{parts[part[2]]()}\n{part[3]}", page)
 
 
 def _section(section: SectionDoc) -> Iterator[str]:
@@ -106,16 +134,17 @@ def _line(*cells: str) -> str:
 
 
 def main() -> None:
-    """Write the page, or check it."""
+    """Write the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the page is current")
+    parser.add_argument("--check", action="store_true", help="only report pages out of date")
     check = parser.parse_args().check
-    page = PAGE.read_text(encoding="utf-8")
-    new = generated_page(page)
-    if check and new != page:
-        sys.exit(f"{PAGE.name} is out of date; run: uv run python scripts/generate_docs.py")
-    if not check:
-        PAGE.write_text(new, encoding="utf-8")
+    new = {path: generated_page(path.read_text(encoding="utf-8")) for path in PAGES}
+    old = [path for path, page in new.items() if page != path.read_text(encoding="utf-8")]
+    if check and old:
+        names = ", ".join(path.name for path in old)
+        sys.exit(f"out of date: {names}; run: uv run python scripts/generate_docs.py")
+    for path in old:
+        path.write_text(new[path], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_python_block_runs(code, tmp_path):
         runpy.run_path(str(program))
 
 
-def test_the_page_of_the_configuration_is_current():
+def test_the_generated_parts_are_current():
     command = [sys.executable, ROOT / "scripts" / "generate_docs.py", "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr

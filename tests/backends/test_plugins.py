@@ -10,7 +10,7 @@ from retrain_backends.planning.regex import RegexDetector
 from retrain_backends.plugins import KINDS, build, check_available, load_object, names, resolve
 from retrain_backends.rewards import build_reward
 from retrain_backends.types import Example, Rollout, Verdict
-from retrain_core import grpo
+from retrain_core import ADVANTAGE_MODES, grpo
 
 MODULE = """
 from retrain_backends.types import Verdict
@@ -98,7 +98,7 @@ def test_a_class_with_from_config_gets_its_section(module):
 
 def test_load_object():
     assert load_object("retrain_core.grpo") is grpo
-    assert load_object("retrain_core:ADVANTAGE_MODES.grpo") is grpo
+    assert load_object("retrain_core:ADVANTAGE_MODES.grpo") is ADVANTAGE_MODES["grpo"]
     assert load_object("retrain_backends.planning.regex:RegexDetector.mask") is RegexDetector.mask
 
 

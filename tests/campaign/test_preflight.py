@@ -6,10 +6,20 @@ import pytest
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError
 from retrain_campaign.plan import campaign_of, plan_runs
-from retrain_campaign.preflight import check_plan, check_room, free_at
+from retrain_campaign.preflight import check_plan, check_room, free_at, idle_conditions
 
 RULE = {"advantage_mode": "grpo", "transform_mode": "none"}
 FAKE = {"backend": {"backend": "fake"}, "reward": {"type": "match"}}
+
+ROWS = """
+from retrain_core import TransformSpec, spread
+
+def scaled(tokens, scale):
+    return scale * spread(tokens.advantages, tokens.batch.token_offsets)
+
+def make():
+    return TransformSpec(scaled, {"scale": 1.0}, uses_sepa=False)
+"""
 
 
 def plan(*conditions, tables=None, seeds=(1, 2)):
@@ -21,6 +31,7 @@ def plan(*conditions, tables=None, seeds=(1, 2)):
 @pytest.fixture
 def here(tmp_path):
     (tmp_path / "my_rules.py").write_text("def mine(rewards):\n    return rewards\n")
+    (tmp_path / "my_rows.py").write_text(ROWS)
     (tmp_path / "my_broken.py").write_text("raise ValueError('half written')\n")
     with contextlib.chdir(tmp_path):
         yield tmp_path
@@ -28,6 +39,18 @@ def here(tmp_path):
 
 def test_a_plan_without_mistakes(here):
     check_plan(plan(RULE, {**RULE, "advantage_mode": "my_rules.mine"}))
+
+
+def test_a_condition_sets_the_parameters_of_its_row(here):
+    row = {"advantage_mode": "grpo", "transform_mode": "my_rows.make"}
+    check_plan(plan(RULE, {**row, "algorithm": {"transform_params": {"scale": 2.0}}}))
+    wrong = plan(RULE, {**row, "algorithm": {"transform_params": {"scael": 2.0}}})
+    with pytest.raises(ConfigError, match=r"^grpo.my_rows.make: .*`scael`.*did you mean `scale`"):
+        check_plan(wrong)
+
+
+def test_a_condition_whose_rule_cannot_be_built_is_not_called_idle(here):
+    assert not list(idle_conditions(plan({**RULE, "transform_mode": "my_broken.rule"})))
 
 
 @pytest.mark.parametrize(

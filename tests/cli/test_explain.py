@@ -5,9 +5,8 @@ import sys
 import pytest
 
 from retrain_backends.config import load_config
-from retrain_backends.config.algorithm import TRANSFORM_MODES
 from retrain_backends.train import train
-from retrain_backends.train.checks.explain import TRANSFORMS
+from retrain_core import TRANSFORM_MODES
 
 CONFIG = """
 [model]
@@ -187,8 +186,35 @@ def test_it_works_without_the_sdk(here):
     assert "retrain-backends[tinker]" in page.partition("would be refused")[2]
 
 
-def test_every_transform_has_its_words():
-    assert set(TRANSFORMS) == set(TRANSFORM_MODES)
+MODES = """
+from retrain_core import TransformSpec
+
+def ranks(rewards):
+    "Ranks of the rewards."
+    return rewards
+
+def make_even(*, decay=0.9):
+    return TransformSpec(lambda tokens: tokens.uncertainty, uses_sepa=True, summary="all alike")
+"""
+
+
+def test_modes_are_described_by_their_rows(here, explain):
+    page = explain('backend = "fake"')[1]
+    assert TRANSFORM_MODES["gtpo_sepa"].summary in page
+    assert "SEPA linear, from step 50" in page
+    (here / "modes_to_explain.py").write_text(MODES)
+    modes = ("modes_to_explain.ranks", "modes_to_explain.make_even")
+    flags = ("--advantage-mode", modes[0], "--transform-mode", modes[1])
+    page = explain('backend = "fake"', *flags)[1]
+    assert "advantage Ranks of the rewards transform all alike SEPA linear" in page
+    assert "its strength is 0 in all 10 steps." in page
+
+
+def test_a_mode_that_leads_nowhere_is_refused_once(explain):
+    code, page = explain('backend = "fake"', "--transform-mode", "no_such.transform")
+    assert code != 0
+    assert "rule maxrl+no_such.transform" in page
+    assert page.count("there is no module `no_such`") == 1
 
 
 def test_help_says_what_can_be_given(retrain):

@@ -37,7 +37,7 @@ def test_an_empty_batch_is_fine():
         ),
         ({"rewards": [[1.0, 0.0]]}, "rewards must have 1 dimension"),
         ({"group_offsets": [0, 2]}, "group_offsets must start at 0, .* end at the 3 completions"),
-        ({"group_offsets": [0, 3, 2, 3]}, "never fall"),
+        ({"group_offsets": [0, 3, 2, 3]}, "never decrease"),
         ({"token_offsets": [0, 2, 2, 4]}, "end at the 5 tokens"),
         ({"token_offsets": [0, 2, 5]}, "token_offsets has 3 entries, but there are 4"),
         ({"planning": [0, 1, 0, 0, 0]}, "planning must be boolean"),

@@ -20,8 +20,8 @@ def test_golden_entropy_stats(case, check, numbers):
     check(case, entropy_stats(np.concatenate([execution, planning]), mask)._asdict())
 
 
-def test_shannon_entropy_needs_entropies_and_says_who_has_them():
-    with pytest.raises(ValueError, match="inference engines, `pytorch` provides it"):
+def test_shannon_entropy_needs_entropies_and_names_the_engine_that_reports_them():
+    with pytest.raises(ValueError, match="inference engine `pytorch`, which reports it"):
         uncertainty("shannon_entropy", [-0.5])
 
 

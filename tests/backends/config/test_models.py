@@ -15,6 +15,7 @@ from retrain_backends.config import (
     TrainingConfig,
     with_drawn_seed,
 )
+from retrain_core import TRANSFORM_MODES
 
 # The table of configuration keys, as it was agreed.
 DEFAULTS = {
@@ -282,6 +283,12 @@ except ConfigError as error:
 def test_environment_arguments_as_table_or_json():
     as_json = RunConfig.model_validate({"environment": {"args": '{"n": 3, "x": [null]}'}})
     assert as_json.environment.args == {"n": 3, "x": [None]}
+
+
+def test_defaults_of_parameters_are_those_of_the_modes():
+    config = RunConfig()
+    defaults = {"gtpo_beta": config.gtpo.beta, "hicra_alpha": config.hicra.alpha}
+    assert TRANSFORM_MODES["gtpo_hicra"].parameters == defaults
 
 
 def test_optional_tables_show_that_they_were_written():

@@ -7,7 +7,6 @@ from retrain_backends.train.build import build
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.types import Capabilities, SamplerCapabilities, TrainerCapabilities
 
-
 CAN_ALL = Capabilities(TrainerCapabilities(True, True, "exact"), SamplerCapabilities(True))
 NOTHING = Capabilities(TrainerCapabilities(False, False, "exact"), SamplerCapabilities(False))
 

@@ -1,11 +1,11 @@
-"""A file that is replaced whole or not at all, also when the machine loses its power."""
+"""Writing files atomically, so that even a power failure leaves the old text or the new one."""
 
 import os
 from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by another text; at every moment it holds the old one or the new one."""
+    """Replace the text of a file; a reader sees either the old text or the new one."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8", newline="\n")
     flush(partial)
@@ -14,8 +14,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have the operating system write a file, or a directory's list of names, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory, and needs not
+    """Flush a file, or the entries of a directory, from the operating system to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory, and need not
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,30 +1,28 @@
-r"""The answer that a text puts in `\boxed{...}`, the convention of mathematical benchmarks."""
+r"""The answer in a text's `\boxed{...}`, the convention of mathematical benchmarks."""
 
 import re
 
-# An escaped brace is a printed character and opens no group. An escape never swallows the
-# backslash of a following box, so that text whose backslashes were doubled still has its boxes.
+# An escaped brace is a printed character and opens no group. An escape does not include the
+# backslash of a box that follows, so that boxes are found in text with doubled backslashes.
 _MARK = re.compile(r"(?P<box>\\boxed\{)|\\(?!\\boxed\{).|[{}]", re.DOTALL)
 
 
 def extract_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{...}` with balanced braces, trimmed.
 
-    One pass with a stack of open groups, so the time is linear in the text however its braces are
-    nested. "Last" is by where a box begins: of a box inside a box the inner one counts.
+    One pass with a stack of open groups, in time linear in the text for any nesting of braces. The
+    last box is the one that starts last: of nested boxes, the inner one.
 
     Args:
       text: a completion or a worked solution.
 
     Returns:
-      The answer, which is "" for an empty box; None when no box closes. A box that never closes
-      is no answer, nor is `\boxed 5` without braces or `\fbox{5}`.
-
-    Source: MATHS.md 11.
+      The answer, "" for an empty box; None if there is none. A box that is not closed is not an
+      answer, nor is `\boxed 5` without braces or `\fbox{5}`.
     """
-    opened: list[int | None] = []  # where the content of a box starts, None for another group
+    opened: list[int | None] = []  # start of a box's content, None for another group
     last: tuple[int, int] | None = None
-    # What stands before the first box opens and closes no box.
+    # Braces before the first box are irrelevant.
     first = text.find("\\boxed{")
     for mark in _MARK.finditer(text, first) if first >= 0 else ():
         if mark["box"]:

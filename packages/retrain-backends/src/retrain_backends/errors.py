@@ -1,28 +1,28 @@
-"""Every error that retrain raises on purpose.
+"""The exceptions that retrain raises.
 
     RetrainError
     ├── ConfigError        the TOML file, a flag or an environment variable is wrong      exit 2
-    │   └── NotAvailableError   a valid setting that this version cannot honour yet       exit 2
-    ├── PluginError        a plugin name does not lead to a usable object                 exit 2
+    │   └── NotAvailableError   a valid setting that this version does not support yet    exit 2
+    ├── PluginError        the name of a plugin does not resolve to a usable object       exit 2
     ├── DataError          the data set is missing, empty or lacks a field                exit 2
     ├── ModelError         the model or its tokenizer cannot be loaded                    exit 2
-    └── RunError           a run that had started could not go on                         exit 1
-        └── InterruptedRunError  Ctrl-C; what had been trained is saved                   exit 130
-            └── StoppedRunError  the same, ended by its backend: a budget is spent        exit 130
+    └── RunError           a run failed after it had started                              exit 1
+        └── InterruptedRunError  interrupted by Ctrl-C, with everything trained saved     exit 130
+            └── StoppedRunError  ended by its backend, as when a budget is spent          exit 130
 
-Each carries one line that says what is wrong and, where one exists, the fix. They are caught at
-the command line's top only, which prints the line and exits with `exit_code`.
+The message is one line that says what is wrong and, where there is one, how to fix it. Only the
+command line catches these exceptions: it prints the message and exits with `exit_code`.
 """
 
 
 class RetrainError(Exception):
-    """Root of retrain's errors; `str(error)` is the line shown to the user."""
+    """Base class of retrain's exceptions; `str(error)` is the line shown to the user."""
 
     exit_code = 1
 
 
 class ConfigError(RetrainError):
-    """The configuration is wrong; holds every problem found, one line each."""
+    """The configuration is wrong; `problems` has one line for each mistake."""
 
     exit_code = 2
 
@@ -32,11 +32,11 @@ class ConfigError(RetrainError):
 
 
 class NotAvailableError(ConfigError):
-    """A valid setting that this version cannot honour yet."""
+    """A valid setting that this version does not support yet."""
 
 
 class PluginError(RetrainError):
-    """A plugin name does not lead to a usable object."""
+    """The name of a plugin does not resolve to a usable object."""
 
     exit_code = 2
 
@@ -54,22 +54,22 @@ class ModelError(RetrainError):
 
 
 class RunError(RetrainError):
-    """A run that had started could not go on."""
+    """A run failed after it had started."""
 
 
 class InterruptedRunError(RunError):
-    """Ctrl-C stopped the run; the line says where its adapter is."""
+    """Ctrl-C interrupted the run; the message names the directory of its adapter."""
 
     exit_code = 130
 
 
 class StoppedRunError(InterruptedRunError):
-    """The backend asked the run to end, as when a budget is spent; the line says why."""
+    """The backend ended the run, as when a budget is spent; the message gives the reason."""
 
 
 def describe(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line: its type, and what it says in at most `limit` characters."""
-    # A border: an exception of the user's own may fail to say what it is.
+    """An exception as one line: its type, and at most `limit` characters of its message."""
+    # A border: `__str__` of an exception may be user code that fails.
     try:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001

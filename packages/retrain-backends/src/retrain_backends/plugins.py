@@ -26,9 +26,9 @@ from types import ModuleType
 from typing import Any
 
 from retrain_backends.config import did_you_mean
-from retrain_backends.config.algorithm import ADVANTAGE_MODES, TRANSFORM_MODES
 from retrain_backends.config.section import PLUGIN_GROUP
 from retrain_backends.errors import NotAvailableError, PluginError, RetrainError, describe
+from retrain_core import ADVANTAGE_MODES, TRANSFORM_MODES
 
 # What brings a package that is optional, by the name it is imported under.
 _EXTRAS = {

@@ -1,9 +1,9 @@
 """Random numbers as a pure function of (seed, purpose, indices).
 
-No generator is carried along: whoever needs random numbers asks for the stream that belongs to the
-thing being drawn, so a resumed run, a run with other batch sizes and a parallel run all draw the
-same numbers. The generator is Philox4x64, which is counter-based (Salmon et al. 2011, "Parallel
-random numbers: as easy as 1, 2, 3"): key = (seed, purpose), counter = indices.
+There is no generator with state to pass around: each thing that is drawn has its own stream, so a
+resumed run, a run with another batch size and a parallel run draw the same numbers. The generator
+is Philox4x64, which is counter-based (Salmon et al. 2011, "Parallel random numbers: as easy as 1,
+2, 3"): key = (seed, purpose), counter = indices.
 """
 
 from enum import IntEnum
@@ -12,9 +12,9 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream is for; two purposes never share numbers.
+    """The use of a stream; different purposes have different numbers.
 
-    The values are part of a run's identity: changing one changes every run.
+    Changing a value changes the random numbers of every run.
     """
 
     ADAPTER = 1  # initial LoRA weights

@@ -42,7 +42,11 @@ def check_plan(plan: Iterable[PlannedRun]) -> None:
 def idle_conditions(plan: Iterable[PlannedRun]) -> Iterator[str]:
     """A line for each condition that would not be the rule it is called, with the reason."""
     for label, config in _one_of_each(plan).items():
-        if idle := idle_sepa(config.algorithm, config.sepa, config.training.max_steps):
+        try:
+            idle = idle_sepa(config.algorithm, config.sepa, config.training.max_steps)
+        except RetrainError:  # `check_plan` reports a rule that cannot be built
+            continue
+        if idle:
             yield f"{label}: {idle}"
 
 

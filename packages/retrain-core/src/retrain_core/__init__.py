@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from retrain_core.advantages import (
-        ADVANTAGE_MODES,
         AdvantageFunction,
         grpo,
         grpo_std,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         reward_ties,
         step_bookkeeping,
     )
+    from retrain_core.chains import TransformFunction, TransformInput
     from retrain_core.entropy import (
         UNCERTAINTY_CAP,
         UNCERTAINTY_KINDS,
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
         policy_loss_from_logits,
     )
     from retrain_core.modes import (
+        ADVANTAGE_MODES,
         TRANSFORM_MODES,
-        TransformFunction,
-        TransformInput,
+        AdvantageSpec,
+        TransformSpec,
     )
     from retrain_core.planning import DEFAULT_GRAMS, parse_strategic_grams, planning_mask
     from retrain_core.postprocess import (
@@ -72,7 +73,6 @@ __version__ = "0.1.0"
 
 _NAMES_BY_MODULE = {
     "advantages": (
-        "ADVANTAGE_MODES",
         "AdvantageFunction",
         "grpo",
         "grpo_std",
@@ -90,6 +90,7 @@ _NAMES_BY_MODULE = {
         "reward_ties",
         "step_bookkeeping",
     ),
+    "chains": ("TransformFunction", "TransformInput"),
     "entropy": (
         "UNCERTAINTY_CAP",
         "UNCERTAINTY_KINDS",
@@ -102,7 +103,7 @@ _NAMES_BY_MODULE = {
     ),
     "evaluation": ("QuestionOutcomes", "pass_at_k", "question_outcomes"),
     "losses": ("LossOptions", "PolicyLoss", "policy_loss", "policy_loss_from_logits"),
-    "modes": ("TRANSFORM_MODES", "TransformFunction", "TransformInput"),
+    "modes": ("ADVANTAGE_MODES", "TRANSFORM_MODES", "AdvantageSpec", "TransformSpec"),
     "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask"),
     "postprocess": ("Capped", "Normalised", "advantage_cap", "batch_advantage_norm"),
     "repetition": ("distinct_ngram_share",),
@@ -127,6 +128,7 @@ __all__ = [
     "UNCERTAINTY_CAP",
     "UNCERTAINTY_KINDS",
     "AdvantageFunction",
+    "AdvantageSpec",
     "Algorithm",
     "Capped",
     "CompletionBatch",
@@ -143,6 +145,7 @@ __all__ = [
     "TokenAdvantages",
     "TransformFunction",
     "TransformInput",
+    "TransformSpec",
     "__version__",
     "advantage_cap",
     "batch_advantage_norm",

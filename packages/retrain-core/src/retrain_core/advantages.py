@@ -1,11 +1,11 @@
-"""Episode advantages: how much better a completion is than the others of its group.
+"""Episode advantages: each completion compared with the others of its group.
 
 Every function takes the rewards of one prompt's group, shape [G], and returns one advantage for
-each, shape [G]. A function of the same form is a plug-in (see `Algorithm`).
+each, shape [G]. A function of the same form can be used as a plugin (see `Algorithm`).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,8 @@ def grpo(rewards: npt.ArrayLike) -> Floats:
     Returns:
       Advantages, shape [G]: empty for an empty group, zeros when all rewards are equal.
 
-    Source: GRPO without the division by the standard deviation, which favours prompts of extreme
-    difficulty (Dr. GRPO, arXiv 2503.20783).
+    Source: GRPO without the division by the standard deviation, which favours very easy and very
+    hard prompts (Dr. GRPO, arXiv 2503.20783).
     """
     return _centred(rewards)[0]
 
@@ -66,7 +66,7 @@ def rloo(rewards: npt.ArrayLike) -> Floats:
       rewards: reward of each completion of one prompt, shape [G].
 
     Returns:
-      Advantages, shape [G]: a group of one has no others and gets 0.
+      Advantages, shape [G]: 0 for a group of one.
 
     Source: REINFORCE leave-one-out, arXiv 2402.14740.
     """
@@ -77,8 +77,8 @@ def rloo(rewards: npt.ArrayLike) -> Floats:
 def reinforce_pp(rewards: npt.ArrayLike) -> Floats:
     """Centre one group's rewards; `Algorithm` then normalises over the whole batch.
 
-    The advantages are those of `grpo`. What makes REINFORCE++ is the `batch_advantage_norm` that
-    `Algorithm.from_names` switches on for this mode unless told otherwise.
+    The advantages are those of `grpo`. REINFORCE++ adds the `batch_advantage_norm`, which is on by
+    default for this mode.
 
     Args:
       rewards: reward of each completion of one prompt, shape [G].
@@ -96,9 +96,8 @@ def maxrl(rewards: npt.ArrayLike, eps: float = 1e-6) -> Floats:
 
         A_i = (r_i - mean(r)) / (mean(r) + eps)
 
-    A group whose mean is at most eps has nothing to imitate and gets zeros. For binary rewards
-    with k right answers each right one gets about (G - k) / k and each wrong one about -1; the
-    theory is for binary rewards.
+    A group whose mean is at most eps gets zeros. For binary rewards with k right answers, each
+    right one gets about (G - k) / k and each wrong one about -1; the theory is for binary rewards.
 
     Args:
       rewards: reward of each completion of one prompt, >= 0, shape [G].
@@ -113,12 +112,3 @@ def maxrl(rewards: npt.ArrayLike, eps: float = 1e-6) -> Floats:
     if mean <= eps:
         return np.zeros_like(centred_G)
     return centred_G / (mean + eps)
-
-
-ADVANTAGE_MODES: Final[Mapping[str, AdvantageFunction]] = {
-    "grpo": grpo,
-    "grpo_std": grpo_std,
-    "rloo": rloo,
-    "reinforce_pp": reinforce_pp,
-    "maxrl": maxrl,
-}

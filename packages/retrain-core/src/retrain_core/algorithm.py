@@ -1,43 +1,42 @@
 """The learning rule of a run: from the completions of a step to token advantages."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
-from retrain_core.advantages import ADVANTAGE_MODES, AdvantageFunction, reinforce_pp
+from retrain_core.advantages import AdvantageFunction
 from retrain_core.arrays import Floats, Mask
 from retrain_core.batch import CompletionBatch
 from retrain_core.bookkeeping import informative_groups
+from retrain_core.chains import TransformFunction, TransformInput
 from retrain_core.entropy import UNCERTAINTY_KINDS, EntropyStats, entropy_stats, uncertainty
-from retrain_core.modes import TRANSFORM_MODES, TransformFunction, TransformInput
+from retrain_core.modes import ADVANTAGE_MODES, TRANSFORM_MODES, AdvantageSpec, TransformSpec
 from retrain_core.names import look_up
-from retrain_core.parameters import as_number, bind, check_params, keywords
+from retrain_core.parameters import as_number, bind, check_params
 from retrain_core.postprocess import advantage_cap, batch_advantage_norm
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 _POSTPROCESSING: Final = frozenset({"batch_advantage_norm", "advantage_cap"})
 _MODE_PARAMS: Final = frozenset[str]().union(
-    *(keywords(mode)[0] for mode in (*ADVANTAGE_MODES.values(), *TRANSFORM_MODES.values()))
+    *(row.parameters or () for row in (*ADVANTAGE_MODES.values(), *TRANSFORM_MODES.values()))
 )
 
 
 @dataclass(frozen=True)
 class TokenAdvantages:
-    """What an algorithm makes of one batch.
+    """The result of an algorithm for one batch.
 
     Attributes:
-      values: advantage of each token, shape [t]; 0 for tokens that are not trainable. Tokens of
-        uniform groups have whatever the formulas give: leave those groups out of training.
+      values: advantage of each token, shape [t]; 0 for tokens that are not trainable. Those of
+        uniform groups are not meaningful and are to be left out of training.
       entropy_stats: uncertainty of all sampled tokens of the step, before any transform.
       episode: advantage of each completion, before any transform, shape [n].
       informative: False for uniform groups, which train nothing, shape [g].
-      metrics: what the post-processing reports, ready for a log: `batch_adv_count`,
-        `batch_adv_mean`, `batch_adv_std` of the normalisation, `adv_cap_fraction` and
-        `adv_cap_mean_magnitude` of the cap; only those of steps that ran.
+      metrics: figures of the post-processing for a log: `batch_adv_count`, `batch_adv_mean`,
+        `batch_adv_std` if the normalisation is on, `adv_cap_fraction` and
+        `adv_cap_mean_magnitude` if there is a cap.
     """
 
     values: Floats
@@ -54,7 +53,7 @@ class Algorithm:
         algorithm = Algorithm.from_names("maxrl", "gtpo_sepa", gtpo_beta=0.1)
         advantages = algorithm(batch, sepa_lambda=0.4)
 
-    Calling it is pure: the same batch and lambda give the same numbers.
+    Calling it has no side effects: the same batch and lambda give the same numbers.
 
     Attributes:
       advantage: rewards of one group, shape [G], to advantages, shape [G].
@@ -78,37 +77,37 @@ class Algorithm:
     @classmethod
     def from_names(
         cls,
-        advantage_mode: str | AdvantageFunction,
-        transform_mode: str | TransformFunction,
+        advantage_mode: str | AdvantageSpec | AdvantageFunction,
+        transform_mode: str | TransformSpec | TransformFunction,
         uncertainty_kind: str = "surprisal",
         **params: object,
     ) -> "Algorithm":
-        """Build an algorithm from the names of its parts, or from plug-in functions.
+        """Build an algorithm from the names of its modes, from rows or from plain functions.
 
         Args:
-          advantage_mode: a key of `ADVANTAGE_MODES`, or a function from the rewards of one group,
-            shape [G], to advantages, shape [G].
-          transform_mode: a key of `TRANSFORM_MODES`, or a function from `TransformInput` to
-            token advantages, shape [t].
+          advantage_mode: a key of `ADVANTAGE_MODES`, a row like those, or a function from the
+            rewards of one group, shape [G], to advantages, shape [G].
+          transform_mode: a key of `TRANSFORM_MODES`, a row like those, or a function from
+            `TransformInput` to token advantages, shape [t].
           uncertainty_kind: see `uncertainty`.
-          params: `eps` (maxrl), `gtpo_beta`, `hicra_alpha`, `entropy_mask_rho`,
-            `batch_advantage_norm` (default: on for `reinforce_pp` only), `advantage_cap`, and the
-            keyword parameters of plug-in functions. A built-in parameter that the chosen modes do
-            not read has no effect, so that the conditions of a campaign can share one set.
+          params: parameters of the modes, `batch_advantage_norm` (default: on for `reinforce_pp`
+            only) and `advantage_cap`. A parameter of a built-in mode that was not chosen has no
+            effect, so that the conditions of a campaign can share one set.
 
         Raises:
-          ValueError: an unknown name, parameter, or value; lists what is allowed and the nearest.
+          ValueError: an unknown name or parameter, or a value that is not allowed.
         """
-        advantage = _resolve("advantage_mode", advantage_mode, ADVANTAGE_MODES)
-        transform = _resolve("transform_mode", transform_mode, TRANSFORM_MODES)
-        normalise = params.pop("batch_advantage_norm", advantage is reinforce_pp)
+        advantage = _advantage_row(advantage_mode)
+        transform = _transform_row(transform_mode)
+        normalise = params.pop("batch_advantage_norm", advantage.batch_advantage_norm)
         if not isinstance(normalise, bool):
             raise ValueError(f"batch_advantage_norm must be true or false, got `{normalise}`")
         cap = params.pop("advantage_cap", None)
-        check_params(params, _MODE_PARAMS, _POSTPROCESSING, (advantage, transform))
+        own = (advantage.parameters, transform.parameters)
+        check_params(params, _MODE_PARAMS, _POSTPROCESSING, own)
         return cls(
-            bind(advantage, params),
-            bind(transform, params),
+            bind(advantage.function, advantage.parameters, params),
+            bind(transform.function, transform.parameters, params),
             uncertainty_kind,
             normalise,
             None if cap is None else as_number("advantage_cap", cap),
@@ -122,7 +121,7 @@ class Algorithm:
           sepa_lambda: strength of SEPA at this step, in [0, 1]; other transforms ignore it.
 
         Raises:
-          ValueError: `shannon_entropy` without entropies, or a plug-in that returned a wrong shape
+          ValueError: `shannon_entropy` without entropies, or a plugin that returned a wrong shape
             or a number that is not finite.
         """
         sampled = batch.sampled_tokens()
@@ -131,7 +130,7 @@ class Algorithm:
         if planning_t is None:
             planning_t = np.zeros(h_t.size, dtype=np.bool_)
         episode_n = self._episode(sampled)
-        stats = entropy_stats(h_t, planning_t)  # first: a transform may overwrite h
+        stats = entropy_stats(h_t, planning_t)  # before the transform, which may overwrite h
         values_t = self.transform(TransformInput(sampled, episode_n, h_t, planning_t, sepa_lambda))
         _check_result(values_t, h_t.size, "the transform", "tokens")
         informative_g = informative_groups(sampled.rewards, sampled.group_offsets)
@@ -141,7 +140,7 @@ class Algorithm:
         )
 
     def _episode(self, batch: CompletionBatch) -> Floats:
-        """One call per prompt, so that a plug-in needs to know nothing but its group."""
+        """Episode advantages, by one call per group."""
         episode_n = np.empty_like(batch.rewards)
         bounds = batch.group_offsets.tolist()
         for start, end in pairwise(bounds):
@@ -168,22 +167,30 @@ class Algorithm:
         return values_t, metrics
 
 
-def _resolve(setting: str, mode: str | Function, table: Mapping[str, Function]) -> Function:
-    return look_up(setting, mode, table) if isinstance(mode, str) else mode
+def _advantage_row(mode: str | AdvantageSpec | AdvantageFunction) -> AdvantageSpec:
+    if isinstance(mode, str):
+        return look_up("advantage_mode", mode, ADVANTAGE_MODES)
+    return mode if isinstance(mode, AdvantageSpec) else AdvantageSpec.from_function(mode)
+
+
+def _transform_row(mode: str | TransformSpec | TransformFunction) -> TransformSpec:
+    if isinstance(mode, str):
+        return look_up("transform_mode", mode, TRANSFORM_MODES)
+    return mode if isinstance(mode, TransformSpec) else TransformSpec.from_function(mode)
 
 
 def _check_result(values: Floats, size: int, what: str, of: str) -> None:
-    """A plug-in's result must have one finite number for each completion or token."""
+    """Raise ValueError unless there is one finite number for each completion or token."""
     shape = np.shape(values)
     if shape != (size,):
         raise ValueError(f"{what} returned shape {shape} for {size} {of}")
-    # One number that is not finite makes the sum so too.
+    # A single number that is not finite makes the sum not finite.
     if not np.isfinite(values.sum()):
         raise ValueError(f"{what} returned a number that is not finite")
 
 
 def _scatter(values_t: Floats, trainable: Mask | None) -> Floats:
-    """Put the values of sampled tokens back among all tokens, which get 0."""
+    """The values of sampled tokens at their places among all tokens; the others get 0."""
     if trainable is None:
         return values_t
     scattered_t = np.zeros(trainable.size)

@@ -1,7 +1,7 @@
-"""Array types, and the checks at the entry of every public function.
+"""Array types, and the checks at the start of every public function.
 
 Shape suffixes: `_G` completions of one group, `_n` completions and `_g` groups of a batch, `_t`
-tokens of a batch laid end to end, `_T` tokens of one completion, `_V` vocabulary.
+tokens of all completions of a batch, `_T` tokens of one completion, `_V` vocabulary.
 """
 
 from typing import TypeAlias
@@ -27,26 +27,26 @@ def check_size(array: npt.NDArray[np.generic], size: int, name: str, of: str) ->
 
 
 def as_floats(values: npt.ArrayLike, name: str) -> Floats:
-    """`values` as a float64 vector; not copied when it is one already."""
+    """`values` as a float64 vector; not copied if it already is one."""
     array = np.asarray(values, dtype=np.float64)
     check_rank(array, 1, name)
     return array
 
 
 def as_mask(values: npt.ArrayLike, size: int, name: str, of: str = "tokens") -> Mask:
-    """`values` as a boolean vector of `size` entries; numbers are refused: 0 is not "no token"."""
+    """`values` as a boolean vector of `size` entries; numbers are refused."""
     array = np.asarray(values)
     check_rank(array, 1, name)
     check_size(array, size, name, of)
     if array.size and array.dtype != np.bool_:
-        raise ValueError(f"{name} must be boolean, got {array.dtype}: write it as a comparison")
+        raise ValueError(f"{name} must be boolean, got {array.dtype}: use `x > 0` or the like")
     return array.astype(np.bool_, copy=False)
 
 
 def as_offsets(values: npt.ArrayLike, size: int, name: str, of: str = "tokens") -> Offsets:
-    """`values` as boundaries that cut `size` entries into segments: 0, ..., size, never falling."""
+    """`values` as boundaries of segments of `size` entries: 0, ..., size, never decreasing."""
     array = np.asarray(values, dtype=np.int64)
     check_rank(array, 1, name)
     if array.size == 0 or array[0] != 0 or array[-1] != size or (np.diff(array) < 0).any():
-        raise ValueError(f"{name} must start at 0, never fall, and end at the {size} {of}")
+        raise ValueError(f"{name} must start at 0, never decrease, and end at the {size} {of}")
     return array

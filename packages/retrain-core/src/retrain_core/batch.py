@@ -1,4 +1,4 @@
-"""The completions of one training step, laid end to end."""
+"""The completions of one training step, in flat arrays."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +11,9 @@ from retrain_core.segments import offsets_from_lengths
 
 @dataclass(frozen=True)
 class CompletionBatch:
-    """Rewards and sampled tokens of a step: groups of completions of tokens, in flat arrays.
+    """Rewards and sampled tokens of a step, in flat arrays.
 
-    Lists are converted; arrays of the right type are kept, not copied, and never changed.
+    Lists are converted. Arrays of the right type are not copied, and never modified.
 
     Attributes:
       rewards: one per completion, finite, shape [n].
@@ -24,12 +24,12 @@ class CompletionBatch:
       logprobs: log-probability of each token where it was sampled, nats, finite, shape [t].
       entropy: Shannon entropy of the distribution each token was drawn from, nats, shape [t].
       planning: True for planning tokens, shape [t]; None: there are none.
-      trainable: False for tokens that the policy did not sample (an environment wrote them), shape
-        [t]; None: all were sampled. Their log-probs and entropies are never looked at.
+      trainable: False for tokens that the policy did not sample, such as those of an environment,
+        shape [t]; None: all were sampled. Log-probs and entropies of the others are ignored.
 
     Raises:
-      ValueError: a wrong shape, a mask that is not boolean, or a number that is not finite (the
-        message names completion and token).
+      ValueError: a wrong shape, a mask that is not boolean, or a number that is not finite; the
+        message names the completion and the token.
     """
 
     rewards: Floats
@@ -70,7 +70,7 @@ class CompletionBatch:
 
     @cached_property
     def group_token_offsets(self) -> Offsets:
-        """Where the tokens of each group begin, and the end of the last, shape [g + 1]."""
+        """Boundaries of the tokens of each group, shape [g + 1]."""
         return self.token_offsets[self.group_offsets]
 
     def sampled_tokens(self) -> "CompletionBatch":
@@ -78,7 +78,7 @@ class CompletionBatch:
         kept_t = self.trainable
         if kept_t is None:
             return self
-        # Position k of the running count says how many of the first k tokens are kept.
+        # Entry k is the number of kept tokens among the first k.
         kept_before = offsets_from_lengths(kept_t)
         return CompletionBatch(
             self.rewards,
@@ -90,7 +90,7 @@ class CompletionBatch:
         )
 
     def _keep(self, name: str, value: Floats | Offsets | Mask) -> None:
-        object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
+        object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def _check_finite_rewards(self) -> None:
         bad = np.flatnonzero(~np.isfinite(self.rewards))

@@ -1,4 +1,4 @@
-"""What a step earned: rates, uniform groups, ties. Plain counts over arrays, nothing trained."""
+"""Statistics of the rewards of a step: rates, uniform groups, ties."""
 
 from typing import Final, NamedTuple
 
@@ -8,9 +8,9 @@ import numpy.typing as npt
 from retrain_core.arrays import Floats, Mask, Offsets, as_floats, as_mask, as_offsets, check_size
 from retrain_core.segments import offsets_from_lengths
 
-# A completion is correct above this reward.
+# A completion with a reward above this is correct.
 CORRECT_ABOVE: Final = 0.5
-# Rewards this close are equal.
+# Rewards that differ by at most this are equal.
 REWARD_EPS: Final = 1e-6
 
 
@@ -28,12 +28,12 @@ def _group_range(rewards_n: Floats, offsets: Offsets) -> tuple[Floats, Floats]:
 def informative_groups(
     rewards: npt.ArrayLike, group_offsets: npt.ArrayLike, eps: float = REWARD_EPS
 ) -> Mask:
-    """Which groups have something to learn from: `max r - min r > eps`.
+    """Which groups have rewards that differ: `max r - min r > eps`.
 
     Args:
       rewards: one per completion, shape [n].
       group_offsets: boundaries of the groups, shape [g + 1].
-      eps: rewards this close are equal.
+      eps: rewards that differ by at most this are equal.
 
     Returns:
       Boolean, shape [g]; False for empty groups, groups of one and groups of equal rewards.
@@ -45,7 +45,7 @@ def informative_groups(
 
 
 class RewardTies(NamedTuple):
-    """How many rewards of one group are equal. A group of less than two is not eligible."""
+    """How many rewards of one group are equal; a group with fewer than two is not eligible."""
 
     eligible: bool
     has_tie: bool
@@ -58,15 +58,15 @@ class RewardTies(NamedTuple):
 def reward_ties(rewards: npt.ArrayLike, eps: float = REWARD_EPS) -> RewardTies:
     """Count the ties of one group.
 
-    A pair is tied when its rewards differ by at most eps. Distinct values are counted as the runs
-    of the sorted rewards whose neighbours differ by at most eps.
+    A pair is tied if its rewards differ by at most eps. In the count of distinct values, sorted
+    rewards whose neighbours differ by at most eps are one value.
 
     Args:
       rewards: of each completion of one prompt, shape [G].
-      eps: rewards this close are equal.
+      eps: rewards that differ by at most this are equal.
 
     Returns:
-      The counts; `is_uniform` is False for a group of less than two, which is not eligible.
+      The counts; `is_uniform` is False for a group with fewer than two rewards.
     """
     sorted_G = np.sort(as_floats(rewards, "rewards"))
     size = sorted_G.size
@@ -91,12 +91,12 @@ class RunningCount(NamedTuple):
 
 
 class StepBookkeeping(NamedTuple):
-    """The counts and rates of one step; a rate of nothing is 0.
+    """The counts and rates of one step; a rate over an empty set is 0.
 
     `kept_groups` are the indices of informative groups. Every other group with a scored completion
     is uniform: `all_correct` (every reward > 0.5), `all_wrong` (no reward > 0), or `tied` (the
-    same partial credit). `no_verdict` counts completions without a reward. An empty group is in no
-    count and no rate.
+    same partial credit). `no_verdict` counts completions without a reward. Empty groups are not
+    counted.
     """
 
     mean_reward: float
@@ -122,15 +122,15 @@ def step_bookkeeping(
     scored: npt.ArrayLike | None = None,
     running: RunningCount = RunningCount(),  # noqa: B008 - a tuple cannot change
 ) -> StepBookkeeping:
-    """Count what a step earned, over all completions, those of uniform groups too.
+    """Compute the statistics of a step over all completions, including those of uniform groups.
 
     Args:
       rewards: one per completion, shape [n].
       group_offsets: boundaries of the groups, shape [g + 1].
       lengths: tokens of each completion, shape [n].
       max_tokens: a completion of at least this many tokens hit the limit.
-      scored: False where there is no verdict, shape [n]; the reward there is never looked at.
-        None: all were scored.
+      scored: False where there is no verdict, shape [n]; the reward there is ignored. None: all
+        were scored.
       running: the counts before this step.
 
     Returns:
@@ -148,7 +148,7 @@ def step_bookkeeping(
     judged_n = rewards_n[scored_n]
     correct = int(np.sum(judged_n > CORRECT_ABOVE))
     total = RunningCount(running.correct + correct, running.scored + judged_n.size)
-    # The k-th boundary among scored completions: how many of those before it were scored.
+    # Boundaries among the scored completions: how many before each boundary were scored.
     judged_offsets = offsets_from_lengths(scored_n)[offsets]
     least_g, most_g = _group_range(judged_n, judged_offsets)
     kept_g = most_g - least_g > REWARD_EPS

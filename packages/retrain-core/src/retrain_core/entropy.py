@@ -1,4 +1,4 @@
-"""How unsure the policy was of each token, and what that looks like over a step."""
+"""The policy's uncertainty about each sampled token, and its statistics over a step."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from retrain_core.arrays import Floats, as_floats, as_mask, check_rank
 from retrain_core.names import look_up
-from retrain_core.segments import RUN_TOKENS
+from retrain_core.segments import CHUNK_TOKENS
 
-# Largest uncertainty of a token, nats. One token of probability e^-50 must not own a batch.
+# Largest uncertainty of a token, nats, so that one very unlikely token does not dominate a batch.
 UNCERTAINTY_CAP: Final = 50.0
 
 UNCERTAINTY_KINDS: Final[Mapping[str, str]] = {
@@ -21,11 +21,11 @@ UNCERTAINTY_KINDS: Final[Mapping[str, str]] = {
     "shannon_entropy": "shannon_entropy",
     "entropy": "shannon_entropy",
 }
-"""Names of the kinds, aliases included, and what each stands for."""
+"""The kind for each name; a kind may have aliases."""
 
 
 def surprisal(logprobs: npt.ArrayLike) -> Floats:
-    """How surprising each sampled token was: `h = min(-l, 50)`.
+    """Negative log-probability of each sampled token: `h = min(-l, 50)`.
 
     Args:
       logprobs: log-probability of each sampled token, nats, shape [t]; -inf gives 50.
@@ -38,7 +38,7 @@ def surprisal(logprobs: npt.ArrayLike) -> Floats:
 
 
 def predictive_variance(logprobs: npt.ArrayLike) -> Floats:
-    """Variance of "was it this token": `p = exp(max(l, -50))`, `h = p (1 - p)`.
+    """Variance of the event that the token is sampled: `p = exp(max(l, -50))`, `h = p (1 - p)`.
 
     Args:
       logprobs: log-probability of each sampled token, nats, shape [t].
@@ -67,7 +67,7 @@ def shannon_entropy(distributions_TV: npt.ArrayLike) -> Floats:
 
 
 def uncertainty(kind: str, logprobs: npt.ArrayLike, entropy: npt.ArrayLike | None = None) -> Floats:
-    """Uncertainty of each token, by the name of its kind.
+    """Uncertainty of each token, of the named kind.
 
     Args:
       kind: `surprisal` (alias `nll`), `predictive_variance` (`pred_var`) or `shannon_entropy`
@@ -89,8 +89,8 @@ def uncertainty(kind: str, logprobs: npt.ArrayLike, entropy: npt.ArrayLike | Non
         return predictive_variance(logprobs)
     if entropy is None:
         raise ValueError(
-            "uncertainty_kind `shannon_entropy` needs the entropy of every token, which came with "
-            "none: of the inference engines, `pytorch` provides it; or use `surprisal`"
+            "uncertainty_kind `shannon_entropy` needs the entropy of every token, which was not "
+            "given: use the inference engine `pytorch`, which reports it, or `surprisal`"
         )
     return np.minimum(as_floats(entropy, "entropy"), UNCERTAINTY_CAP)
 
@@ -98,7 +98,7 @@ def uncertainty(kind: str, logprobs: npt.ArrayLike, entropy: npt.ArrayLike | Non
 class EntropyStats(NamedTuple):
     """Mean, population variance and count of the uncertainty of execution and planning tokens.
 
-    No tokens give 0, 0, 0, so look at the count before believing a variance of 0.
+    Without tokens all three are 0, so a variance of 0 means something only if the count is not 0.
     """
 
     exec_mean: float = 0.0
@@ -118,7 +118,7 @@ class _Moments(NamedTuple):
 
 
 def _moments(values: Floats, left_out: npt.NDArray[np.intp]) -> _Moments:
-    """Moments of the values except those at the indices `left_out`."""
+    """Moments of the values without those at the indices `left_out`."""
     count = values.size - left_out.size
     if count == 0:
         return _Moments(0, 0.0, 0.0)
@@ -129,7 +129,7 @@ def _moments(values: Floats, left_out: npt.NDArray[np.intp]) -> _Moments:
 
 
 def _pooled(moments: list[_Moments]) -> tuple[float, float, int]:
-    """Mean, population variance and count of all parts together (Chan et al. 1979)."""
+    """Mean, population variance and count of the union of all parts (Chan et al. 1979)."""
     parts_R3 = np.array(moments, dtype=np.float64).reshape(-1, 3)
     count_R, total_R, squares_R = parts_R3[parts_R3[:, 0] > 0].T
     count = float(count_R.sum())
@@ -141,7 +141,7 @@ def _pooled(moments: list[_Moments]) -> tuple[float, float, int]:
 
 
 def entropy_stats(uncertainty: npt.ArrayLike, planning: npt.ArrayLike) -> EntropyStats:
-    """Pool the uncertainty of all tokens of a step, execution and planning tokens apart.
+    """Statistics of the uncertainty of a step, for execution and for planning tokens.
 
     Args:
       uncertainty: `h` of every token before any transform, capped at 50 here, shape [t].
@@ -155,9 +155,9 @@ def entropy_stats(uncertainty: npt.ArrayLike, planning: npt.ArrayLike) -> Entrop
     execution: list[_Moments] = []
     planned: list[_Moments] = []
     nothing = np.empty(0, dtype=np.intp)
-    for start in range(0, h_t.size, RUN_TOKENS):
-        run_t = np.minimum(h_t[start : start + RUN_TOKENS], UNCERTAINTY_CAP)
-        planning_at = np.flatnonzero(planning_t[start : start + RUN_TOKENS])
-        execution.append(_moments(run_t, planning_at))
-        planned.append(_moments(run_t[planning_at], nothing))
+    for start in range(0, h_t.size, CHUNK_TOKENS):
+        chunk_t = np.minimum(h_t[start : start + CHUNK_TOKENS], UNCERTAINTY_CAP)
+        planning_at = np.flatnonzero(planning_t[start : start + CHUNK_TOKENS])
+        execution.append(_moments(chunk_t, planning_at))
+        planned.append(_moments(chunk_t[planning_at], nothing))
     return EntropyStats(*_pooled(execution), *_pooled(planned))

@@ -1,4 +1,4 @@
-"""What an evaluation estimates from several samples of each question."""
+"""Estimates of an evaluation from several samples of each question."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ from retrain_core.segments import offsets_from_lengths, segment_sum
 class QuestionOutcomes(NamedTuple):
     """How each question was answered, shape [P] each.
 
-    `correct` and `scored` count completions; `mean_reward` is over the scored ones, NaN without.
+    `correct` and `scored` count completions; `mean_reward` is over the scored ones, NaN if there
+    are none.
     """
 
     correct: npt.NDArray[np.int64]
@@ -30,13 +31,13 @@ class QuestionOutcomes(NamedTuple):
 def question_outcomes(
     rewards: npt.ArrayLike, group_offsets: npt.ArrayLike, scored: npt.ArrayLike | None = None
 ) -> QuestionOutcomes:
-    """Count what the completions of each question earned.
+    """Count the scored and the correct completions of each question.
 
     Args:
       rewards: one per completion, shape [n]. Above 0.5 is correct.
       group_offsets: boundaries of the questions' completions, shape [P + 1].
-      scored: False where there is no verdict, shape [n]; the reward there is never looked at.
-        None: all were scored.
+      scored: False where there is no verdict, shape [n]; the reward there is ignored. None: all
+        were scored.
 
     Returns:
       The counts and the mean reward of each question.
@@ -58,22 +59,22 @@ def question_outcomes(
 
 
 def pass_at_k(num_correct: npt.ArrayLike, num_samples: npt.ArrayLike, k: int) -> Floats:
-    """The unbiased estimate, for each question, that one of `k` samples is correct.
+    """Unbiased estimate, for each question, of the probability that one of `k` samples is correct.
 
         pass@k = 1 - C(n - c, k) / C(n, k) = 1 - prod_{j < k} (n - c - j) / (n - j)
 
-    The product is what is computed: each factor lies in [0, 1], so nothing overflows however large
-    the binomial coefficients are.
+    The product form is computed: each of its factors lies in [0, 1], so large binomial
+    coefficients cannot overflow.
 
     Args:
       num_correct: correct samples `c` of each question, `0 <= c <= n`, shape [P] (or a number for
         all of them).
       num_samples: samples `n` of each question, >= 0, shape [P] (or a number for all of them).
-      k: how many samples one would draw, >= 1.
+      k: number of samples, >= 1.
 
     Returns:
       Probabilities in [0, 1], shape [P]; 1 where fewer than `k` samples are wrong, `c / n` for
-      `k = 1`, NaN where `n < k`: fewer samples than `k` have no unbiased estimate.
+      `k = 1`, NaN where `n < k`, which has no unbiased estimate.
 
     Source: Chen et al. 2021, "Evaluating large language models trained on code", arXiv 2107.03374,
     equation 1.
@@ -89,7 +90,7 @@ def pass_at_k(num_correct: npt.ArrayLike, num_samples: npt.ArrayLike, k: int) ->
         raise ValueError("num_correct must be from 0 to num_samples")
     drawn_k = np.arange(k)
     wrong_Pk = np.maximum(0.0, (samples_P - correct_P)[:, None] - drawn_k)
-    # Where n < k the factors mean nothing; 1 keeps them from dividing by zero.
+    # Where n < k the result is discarded; 1 avoids a division by zero.
     left_Pk = np.maximum(1.0, samples_P[:, None] - drawn_k)
     passed_P = 1.0 - np.prod(wrong_Pk / left_Pk, axis=1)
     return np.where(samples_P >= k, passed_P, np.nan)

@@ -1,6 +1,6 @@
-"""The policy-gradient loss in numpy: the oracle that the losses of the trainers are tested against.
+"""The policy-gradient loss in numpy: the reference that the trainers' losses are tested against.
 
-Arithmetic is float64 and gradients are written out by hand, so it is for tests and small checks.
+Arithmetic is in float64 and gradients are written by hand: it is meant for tests and small checks.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from retrain_core.arrays import Floats, Mask
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How the ratio `rho = exp(new - old)` is bounded, and the sampler's temperature.
+    """The bounds on the ratio `rho = exp(new - old)`, and the sampler's temperature.
 
     Attributes:
       clip_eps: lower clip `1 - clip_eps`, and the upper one unless `clip_eps_high` is given; None:
         no clipping.
       clip_eps_high: upper clip `1 + clip_eps_high`.
       importance_cap: truncated importance sampling, for a sampler that is not the trainer:
-        `min(rho, cap)` is a constant weight on the log-prob; None: off. Not together with clipping.
+        `min(rho, cap)` is a constant weight on the log-prob; None: off. Excludes clipping.
       temperature: of the sampler, > 0; only `policy_loss_from_logits` needs it.
     """
 
@@ -42,7 +42,7 @@ class LossOptions:
 
 
 class PolicyLoss(NamedTuple):
-    """A loss, its gradient, and how far the policy is from its sampler.
+    """A loss, its gradient, and the distance between the policy and its sampler.
 
     `gradient` is with respect to the log-probs (`policy_loss`) or the logits
     (`policy_loss_from_logits`) and has their shape. `num_tokens` is the N of the formula.
@@ -79,7 +79,7 @@ def policy_loss(
       new_logprobs: log-prob of each token under the policy being trained, nats, any shape.
       old_logprobs: the same under the sampler, same shape.
       advantages: of each token, same shape.
-      trained: True for the tokens that are trained; what the others hold is never looked at.
+      trained: True for the tokens that are trained; the others are ignored.
       options: bounds on the ratio.
 
     Returns:
@@ -136,7 +136,7 @@ def _objective(
     high = options.clip_eps if options.clip_eps_high is None else options.clip_eps_high
     clipped_ratio = np.clip(ratio, 1.0 - options.clip_eps, 1.0 + high)
     clipped = clipped_ratio * advantage
-    # Where the clipped branch is the smaller one the objective is flat.
+    # The gradient is 0 where the clipped branch is the smaller one.
     slope = np.where(plain <= clipped, plain, 0.0)
     return np.minimum(plain, clipped), slope, clipped_ratio != ratio
 

@@ -1,107 +1,150 @@
-"""Transform modes: the named chains of token transforms, and the form that a plug-in has.
+"""The modes: one row for each advantage and each transform that a configuration can name.
 
-Every mode is a function `(TransformInput, *, parameters) -> token advantages, shape [t]`. The order
-within a chain is fixed: SEPA, GTPO, HICRA, entropy mask.
+Configuration, documentation and `retrain explain` read these rows. A row may name its function
+as `module:name`, so that reading the table does not load numpy.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from retrain_core.arrays import Floats, Mask
-from retrain_core.batch import CompletionBatch
-from retrain_core.segments import spread
-from retrain_core.transforms import (
-    entropy_mask,
-    gtpo,
-    hicra,
-    sepa_amp,
-    sepa_amp_clamped,
-    sepa_pool,
-)
+from retrain_core.parameters import bind, parameters_of, summary_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from retrain_core.advantages import AdvantageFunction
+    from retrain_core.arrays import Floats
+    from retrain_core.chains import TransformFunction, TransformInput
+
+_GTPO: Final = {"gtpo_beta": 0.1}
 
 
 @dataclass(frozen=True)
-class TransformInput:
-    """What a transform sees: the whole step in flat arrays, only tokens that the policy sampled.
+class AdvantageSpec:
+    """An advantage mode. Calling it calls its function, with the defaults of its parameters.
 
     Attributes:
-      batch: rewards, offsets and log-probs of the step; not to be changed.
-      advantages: episode advantage of each completion, shape [n].
-      uncertainty: `h` of each token, shape [t]; a fresh array that the transform may overwrite.
-      planning: True for planning tokens, shape [t].
-      sepa_lambda: strength of SEPA at this step, in [0, 1].
+      function: rewards of one group, shape [G], to advantages, shape [G]; or where to import it
+        from, as `module:name`.
+      parameters: keyword parameters that can be set, with their defaults, as far as they have
+        any (`inspect.Parameter.empty`); None: the function takes whatever is set.
+      summary: what it computes, in a few words.
+      batch_advantage_norm: whether the token advantages are normalised unless otherwise set.
     """
 
-    batch: CompletionBatch
-    advantages: Floats
-    uncertainty: Floats
-    planning: Mask
-    sepa_lambda: float
+    function: "AdvantageFunction | str"
+    parameters: Mapping[str, object] | None = field(default_factory=dict[str, object])
+    summary: str = ""
+    batch_advantage_norm: bool = False
+
+    @classmethod
+    def from_function(cls, function: "AdvantageFunction") -> "AdvantageSpec":
+        """The row of a plain function: parameters of its signature, first line of its docstring."""
+        return cls(function, parameters_of(function), summary_of(function))
+
+    def __call__(self, rewards: "npt.ArrayLike", **params: object) -> "Floats":
+        """The advantages of one group."""
+        return bind(self.function, self.parameters, params)(rewards)
 
 
-TransformFunction: TypeAlias = Callable[..., Floats]
-SepaFunction: TypeAlias = Callable[..., Floats]
+@dataclass(frozen=True)
+class TransformSpec:
+    """A transform mode. Calling it calls its function, with the defaults of its parameters.
+
+    Attributes:
+      function: `TransformInput` to token advantages, shape [t]; or where to import it from, as
+        `module:name`.
+      parameters: keyword parameters that can be set, with their defaults, as far as they have
+        any (`inspect.Parameter.empty`); None: the function takes whatever is set.
+      uses_sepa: whether it reads `TransformInput.sepa_lambda`; None: not known. The strength of
+        SEPA is 0 in every step where it is False.
+      summary: what a token gets of its completion's advantage, in a few words.
+    """
+
+    function: "TransformFunction | str"
+    parameters: Mapping[str, object] | None = field(default_factory=dict[str, object])
+    uses_sepa: bool | None = None
+    summary: str = ""
+
+    @classmethod
+    def from_function(cls, function: "TransformFunction") -> "TransformSpec":
+        """The row of a plain function: parameters of its signature, first line of its docstring."""
+        return cls(function, parameters_of(function), summary=summary_of(function))
+
+    def __call__(self, tokens: "TransformInput", **params: object) -> "Floats":
+        """The advantages of all tokens."""
+        return bind(self.function, self.parameters, params)(tokens)
 
 
-def _none(tokens: TransformInput) -> Floats:
-    return spread(tokens.advantages, tokens.batch.token_offsets)
+ADVANTAGE_MODES: Final[Mapping[str, AdvantageSpec]] = {
+    "grpo": AdvantageSpec(
+        "retrain_core.advantages:grpo",
+        summary="each reward minus the mean of its group",
+    ),
+    "grpo_std": AdvantageSpec(
+        "retrain_core.advantages:grpo_std",
+        summary="each reward minus the mean of its group, divided by the standard deviation",
+    ),
+    "rloo": AdvantageSpec(
+        "retrain_core.advantages:rloo",
+        summary="each reward minus the mean of the others in its group",
+    ),
+    "reinforce_pp": AdvantageSpec(
+        "retrain_core.advantages:reinforce_pp",
+        summary="each reward minus the mean of its group, then normalised over the batch",
+        batch_advantage_norm=True,
+    ),
+    "maxrl": AdvantageSpec(
+        "retrain_core.advantages:maxrl",
+        {"eps": 1e-6},
+        summary="each reward minus the mean of its group, divided by that mean",
+    ),
+}
 
-
-def _gtpo(tokens: TransformInput, *, gtpo_beta: float = 0.1) -> Floats:
-    return gtpo(
-        tokens.advantages,
-        tokens.uncertainty,
-        gtpo_beta,
-        tokens.batch.token_offsets,
-        out=tokens.uncertainty,
-    )
-
-
-def _gtpo_hicra(
-    tokens: TransformInput, *, gtpo_beta: float = 0.1, hicra_alpha: float = 0.2
-) -> Floats:
-    return hicra(_gtpo(tokens, gtpo_beta=gtpo_beta), tokens.planning, hicra_alpha)
-
-
-def _after_sepa(sepa: SepaFunction, tokens: TransformInput, gtpo_beta: float) -> Floats:
-    sepa(
-        tokens.uncertainty,
-        tokens.planning,
-        tokens.sepa_lambda,
-        tokens.batch.token_offsets,
-        out=tokens.uncertainty,
-    )
-    return _gtpo(tokens, gtpo_beta=gtpo_beta)
-
-
-def _gtpo_sepa(tokens: TransformInput, *, gtpo_beta: float = 0.1) -> Floats:
-    return _after_sepa(sepa_pool, tokens, gtpo_beta)
-
-
-def _gtpo_sepa_amp(tokens: TransformInput, *, gtpo_beta: float = 0.1) -> Floats:
-    return _after_sepa(sepa_amp, tokens, gtpo_beta)
-
-
-def _gtpo_sepa_amp_c(tokens: TransformInput, *, gtpo_beta: float = 0.1) -> Floats:
-    return _after_sepa(sepa_amp_clamped, tokens, gtpo_beta)
-
-
-def _entropy_mask(
-    tokens: TransformInput, *, gtpo_beta: float = 0.1, entropy_mask_rho: float = 0.2
-) -> Floats:
-    weighed_t = gtpo(tokens.advantages, tokens.uncertainty, gtpo_beta, tokens.batch.token_offsets)
-    return entropy_mask(
-        weighed_t, tokens.uncertainty, entropy_mask_rho, tokens.batch.group_token_offsets
-    )
-
-
-TRANSFORM_MODES: Final[Mapping[str, TransformFunction]] = {
-    "none": _none,
-    "gtpo": _gtpo,
-    "entropy_mask": _entropy_mask,
-    "gtpo_hicra": _gtpo_hicra,
-    "gtpo_sepa": _gtpo_sepa,
-    "gtpo_sepa_amp": _gtpo_sepa_amp,
-    "gtpo_sepa_amp_c": _gtpo_sepa_amp_c,
+TRANSFORM_MODES: Final[Mapping[str, TransformSpec]] = {
+    "none": TransformSpec(
+        "retrain_core.chains:none",
+        uses_sepa=False,
+        summary="every token gets the advantage of its completion",
+    ),
+    "gtpo": TransformSpec(
+        "retrain_core.chains:gtpo",
+        _GTPO,
+        uses_sepa=False,
+        summary="uncertain tokens get more of the advantage",
+    ),
+    "entropy_mask": TransformSpec(
+        "retrain_core.chains:entropy_mask",
+        {**_GTPO, "entropy_mask_rho": 0.2},
+        uses_sepa=False,
+        summary="uncertain tokens get more of the advantage, and only the most uncertain of a "
+        "group get any",
+    ),
+    "gtpo_hicra": TransformSpec(
+        "retrain_core.chains:gtpo_hicra",
+        {**_GTPO, "hicra_alpha": 0.2},
+        uses_sepa=False,
+        summary="uncertain tokens get more of the advantage, and planning tokens more still",
+    ),
+    "gtpo_sepa": TransformSpec(
+        "retrain_core.chains:gtpo_sepa",
+        _GTPO,
+        uses_sepa=True,
+        summary="uncertain tokens get more of the advantage, after the uncertainties of execution "
+        "tokens are pooled",
+    ),
+    "gtpo_sepa_amp": TransformSpec(
+        "retrain_core.chains:gtpo_sepa_amp",
+        _GTPO,
+        uses_sepa=True,
+        summary="uncertain tokens get more of the advantage, after the uncertainties of execution "
+        "tokens are driven apart",
+    ),
+    "gtpo_sepa_amp_c": TransformSpec(
+        "retrain_core.chains:gtpo_sepa_amp_c",
+        _GTPO,
+        uses_sepa=True,
+        summary="as `gtpo_sepa_amp`, with uncertainties floored at 0",
+    ),
 }

@@ -1,4 +1,4 @@
-"""Finding a name in a table, with an error that helps."""
+"""Looking up a name in a table, with errors that list the names and suggest the nearest."""
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ Row = TypeVar("Row")
 
 
 def unknown_name(setting: str, name: str, allowed: Collection[str]) -> ValueError:
-    """The error for a `name` that is not allowed: lists what is, and the nearest."""
+    """The error for a `name` that is not allowed; it lists those that are and suggests one."""
     nearest = get_close_matches(name.lower(), allowed, n=1)
     hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
     return ValueError(f"unknown {setting} `{name}`: use one of {', '.join(sorted(allowed))}{hint}")

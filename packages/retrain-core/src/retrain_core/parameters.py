@@ -1,45 +1,52 @@
-"""Named parameters of advantage functions and transforms: which exist, and handing them over."""
+"""Named parameters of advantages and transforms: which a function takes, and fixing them."""
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 from retrain_core.names import unknown_name
 
 Result = TypeVar("Result")
 
 
-def keywords(function: Callable[..., object]) -> tuple[frozenset[str], bool]:
-    """Names of the parameters after the first, and whether `**` takes any other name."""
+def parameters_of(function: Callable[..., object]) -> Mapping[str, object] | None:
+    """Parameters after the first with their defaults; None if `**` takes any other name."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
-    named = frozenset(
-        parameter.name
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {
+        parameter.name: parameter.default
         for parameter in parameters
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    )
-    return named, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    }
+
+
+def summary_of(function: Callable[..., object]) -> str:
+    """The first line of a function's docstring, without its full stop; empty if it has none."""
+    text = inspect.getdoc(function) if inspect.isroutine(function) else None
+    return (text or "").partition("\n")[0].rstrip(".")
 
 
 def check_params(
     params: Mapping[str, object],
-    built_in: frozenset[str],
-    reserved: frozenset[str],
-    functions: Iterable[Callable[..., object]],
+    built_in: Collection[str],
+    reserved: Collection[str],
+    own: Collection[Mapping[str, object] | None],
 ) -> None:
-    """Raise ValueError for a name that nobody takes, and for a built-in one that is no number.
+    """Raise ValueError for a name that nothing takes, and for a built-in one that is no number.
 
-    `reserved` names are parameters too, which the caller has taken out of `params` already.
+    Args:
+      params: the parameters that were set.
+      built_in: names of the parameters of built-in modes.
+      reserved: names that are allowed too, which the caller has taken out of `params`.
+      own: parameters of the chosen modes; None for one that takes any.
     """
-    allowed = set(built_in | reserved)
-    open_ended = False
-    for function in functions:
-        named, takes_any = keywords(function)
-        allowed |= named
-        open_ended |= takes_any
+    allowed = {*built_in, *reserved}.union(*(names for names in own if names is not None))
     for name, value in params.items():
-        if name not in allowed and not open_ended:
+        if name not in allowed and None not in own:
             raise unknown_name("parameter", name, allowed)
         if name in built_in:
             as_number(name, value)
@@ -52,8 +59,44 @@ def as_number(name: str, value: object) -> float:
     return float(value)
 
 
-def bind(function: Callable[..., Result], params: Mapping[str, object]) -> Callable[..., Result]:
-    """`function` with those of `params` fixed that it takes."""
-    named, takes_any = keywords(function)
-    taken = {name: value for name, value in params.items() if takes_any or name in named}
-    return partial(function, **taken) if taken else function
+def bind(
+    function: Callable[..., Result] | str,
+    parameters: Mapping[str, object] | None,
+    params: Mapping[str, object],
+) -> Callable[..., Result]:
+    """`function` with its parameters fixed to those of `params` that it takes, or their defaults.
+
+    Args:
+      function: itself, or where to import it from, as `module:name`.
+      parameters: the ones that can be set, with their defaults; None: it takes all of `params`.
+      params: the parameters that were set.
+
+    Raises:
+      ValueError: a parameter without a default is not set, or is not one of the function's.
+    """
+    loaded: Callable[..., Result] = _load(function) if isinstance(function, str) else function
+    if parameters is None:
+        fixed = dict(params)
+    else:
+        given = {name: params.get(name, default) for name, default in parameters.items()}
+        fixed = {k: v for k, v in given.items() if v is not inspect.Parameter.empty}
+    _check_fixed(loaded, fixed)
+    return partial(loaded, **fixed) if fixed else loaded
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _check_fixed(function: Callable[..., object], fixed: Mapping[str, object]) -> None:
+    taken = parameters_of(function)
+    if taken is None:
+        return
+    name = getattr(function, "__name__", repr(function))
+    for parameter in fixed:
+        if parameter not in taken:
+            raise ValueError(f"`{name}` takes no parameter `{parameter}`, but its row lists it")
+    for parameter, default in taken.items():
+        if default is inspect.Parameter.empty and parameter not in fixed:
+            raise ValueError(f"`{name}` needs the parameter `{parameter}`, which is not set")

@@ -1,4 +1,4 @@
-"""Planning tokens: where a completion says what it will do next rather than doing it."""
+"""Planning tokens: those of phrases that announce the next step of a completion."""
 
 import json
 import re
@@ -32,12 +32,12 @@ DEFAULT_GRAMS: Final = (
 )
 
 # How vocabularies write white space: byte-level BPE has U+0120 for a space and U+010A for a
-# newline, SentencePiece U+2581 for a space. U+0130 is the one letter that two take the place of
-# when lowered, which would shift every position after it. All are one character for one.
+# newline, SentencePiece U+2581 for a space. U+0130 is the only letter that becomes two characters
+# in lower case, which would shift every position after it. Each is replaced by one character.
 _TOKEN_TO_TEXT: Final = str.maketrans({"\u0120": " ", "\u010a": "\n", "\u2581": " ", "\u0130": "i"})
 
-# What may stand between two words: one or two blanks, or a line break with any white space around
-# it. Three or more blanks inside a line are layout (a table, an indented column), not a phrase.
+# What may separate two words: one or two blanks, or a line break with any white space around it.
+# Three or more blanks within a line are layout (a table, an indented column), not a phrase.
 _GAP: Final = r"(?:[^\S\n]{1,2}|[^\S\n]*\n\s*)"
 
 
@@ -45,13 +45,13 @@ def parse_strategic_grams(text: str) -> tuple[str, ...]:
     """Read grams from a configured string.
 
     Args:
-      text: a JSON list of strings if it starts with `[`, else separated by commas.
+      text: a JSON list of strings if it starts with `[`, otherwise grams separated by commas.
 
     Returns:
-      The grams, trimmed, blanks dropped; `DEFAULT_GRAMS` when none is left.
+      The grams, stripped, without empty ones; `DEFAULT_GRAMS` if none is left.
 
     Raises:
-      ValueError: a `[` that does not begin a JSON list of strings.
+      ValueError: the text starts with `[` and is not a JSON list of strings.
     """
     parts: list[str] = text.split(",")
     if text.lstrip().startswith("["):
@@ -63,7 +63,7 @@ def parse_strategic_grams(text: str) -> tuple[str, ...]:
 def _json_strings(text: str) -> list[str]:
     fix = 'write it as ["let me think", "start over"] or as: let me think, start over'
     try:
-        items = cast("list[object]", json.loads(text))  # what begins with "[" is a list or an error
+        items = cast("list[object]", json.loads(text))  # text that starts with "["
     except json.JSONDecodeError as error:
         raise ValueError(f"strategic grams `{text}` are not a JSON list ({error}): {fix}") from None
     if not all(isinstance(item, str) for item in items):
@@ -73,13 +73,13 @@ def _json_strings(text: str) -> list[str]:
 
 @lru_cache(maxsize=32)
 def _patterns(grams: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    """One pattern for all grams that ask for the same boundaries, which is almost always one.
+    """One pattern for all grams with the same boundaries; there is almost always only one.
 
-    The boundaries stand outside the alternatives, so that most positions are given up at once.
+    The boundaries are outside the alternatives, so that most positions are rejected at once.
     """
     phrases = {tuple(gram.translate(_TOKEN_TO_TEXT).lower().split()) for gram in grams} - {()}
     by_boundary: dict[tuple[str, str], list[str]] = {}
-    # Longest first: where one gram begins another, the longer one is the match.
+    # Longest first: where one gram is the start of another, the longer one matches.
     for words in sorted(phrases, key=lambda words: (-len(" ".join(words)), words)):
         start = r"(?<!\w)" if re.match(r"\w", words[0]) else ""
         end = r"(?!\w)" if re.search(r"\w$", words[-1]) else ""
@@ -93,18 +93,18 @@ def _patterns(grams: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
 def planning_mask(tokens: Sequence[str], grams: Sequence[str] = DEFAULT_GRAMS) -> Mask:
     """Find the tokens that are part of a strategic gram.
 
-    The tokens' text is joined and the grams are looked for in it, so it does not matter how words
-    are split into tokens. A gram matches whatever the case, with a word boundary at each end that
-    is a word character. Between its words stand one or two blanks, or a line break with any
+    The search runs over the joined text of the tokens, so it does not matter how words are split
+    into tokens. Matching ignores case and needs a word boundary at each end of the gram that is a
+    word character. The words may be separated by one or two blanks, or by a line break with any
     white space around it. Matches may overlap.
 
     Args:
-      tokens: text of each token as the tokenizer decodes it, or as it stands in the vocabulary
-        (the markers U+0120, U+010A and U+2581 are read as white space), length T.
-      grams: phrases to look for; none finds nothing.
+      tokens: text of each token as the tokenizer decodes it, or as it is in the vocabulary (the
+        markers U+0120, U+010A and U+2581 are read as white space), length T.
+      grams: the phrases.
 
     Returns:
-      True for every token that has a character in common with a match, shape [T].
+      True for every token that shares a character with a match, shape [T].
     """
     mask_T = np.zeros(len(tokens), dtype=np.bool_)
     text = "".join(tokens).translate(_TOKEN_TO_TEXT).lower()
@@ -116,14 +116,14 @@ def planning_mask(tokens: Sequence[str], grams: Sequence[str] = DEFAULT_GRAMS) -
     spans_M2 = np.array(spans, dtype=np.int64)
     first = np.searchsorted(ends_T, spans_M2[:, 0], side="right")
     beyond = np.searchsorted(ends_T - lengths_T, spans_M2[:, 1], side="left")
-    # +1 where a match begins, -1 after it: the running sum counts the matches over each token.
+    # +1 where a match starts, -1 after its end: the cumulative sum counts matches at each token.
     steps = np.bincount(first, minlength=len(tokens) + 1)
     steps -= np.bincount(beyond, minlength=len(tokens) + 1)
     return (np.cumsum(steps[:-1]) > 0) & (lengths_T > 0)
 
 
 def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
-    """All matches, those that overlap an earlier one too: the search goes on inside each match."""
+    """All matches, including overlapping ones: the search resumes inside each match."""
     spans: list[tuple[int, int]] = []
     match = pattern.search(text)
     while match:

@@ -1,4 +1,4 @@
-"""What happens to the token advantages of a whole step: normalisation, then a cap."""
+"""Post-processing of the token advantages of a step: normalisation, then a cap."""
 
 from typing import Final, NamedTuple
 
@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 from retrain_core.arrays import Floats, Mask, as_floats, as_mask
 
-# Below this standard deviation the advantages are one number, and dividing would blow up noise.
+# Below this standard deviation the advantages are equal, and dividing would amplify rounding noise.
 _STD_FLOOR: Final = 1e-8
 
 
 class Normalised(NamedTuple):
-    """Advantages after `batch_advantage_norm`; mean and deviation are those before it."""
+    """Advantages after `batch_advantage_norm`; mean and standard deviation are those before."""
 
     values: Floats
     num_tokens: int
@@ -21,7 +21,7 @@ class Normalised(NamedTuple):
 
 
 class Capped(NamedTuple):
-    """Advantages after `advantage_cap`; which share of tokens it cut, and how large those were."""
+    """Advantages after `advantage_cap`, and share and mean magnitude of the clipped tokens."""
 
     values: Floats
     fraction: float
@@ -35,19 +35,19 @@ def _mask_or_all(mask: npt.ArrayLike | None, size: int) -> Mask:
 def batch_advantage_norm(
     advantages: npt.ArrayLike, mask: npt.ArrayLike | None = None, eps: float = 1e-8
 ) -> Normalised:
-    """Give the advantages of a step mean 0 and standard deviation 1.
+    """Normalise the advantages of a step to mean 0 and standard deviation 1.
 
         a <- (a - mean) / (std + eps),    std < 1e-8: a <- a - mean
 
     Args:
       advantages: token advantages of the step, shape [t].
-      mask: True for the tokens that count, those of groups that are not uniform, shape [t];
-        the others keep their value. None: all count. An advantage of 0 is not "no token".
+      mask: True for the tokens to normalise, those of groups that are not uniform, shape [t]; the
+        others keep their value. None: all.
       eps: guards the division.
 
     Returns:
-      New advantages with count, mean and population standard deviation of the old; no tokens
-      give 0, 0, 0.
+      New advantages, and count, mean and population standard deviation of the old; 0, 0, 0
+      without tokens.
 
     Source: REINFORCE++, arXiv 2501.03262.
     """
@@ -73,11 +73,11 @@ def advantage_cap(
     Args:
       advantages: token advantages, shape [t].
       cap: largest magnitude, > 0.
-      mask: True for the tokens that the reported share is of, shape [t]; None: all.
+      mask: True for the tokens over which the share is reported, shape [t]; None: all.
 
     Returns:
       Clipped advantages, the share of tokens that were beyond the cap, and their mean magnitude
-      before it (0 when there are none).
+      before clipping (0 if there are none).
     """
     if not cap > 0.0:
         raise ValueError(f"advantage_cap must be > 0, got {cap}; leave it out for no cap")

@@ -8,30 +8,30 @@ import numpy.typing as npt
 from retrain_core.arrays import Floats, as_offsets, check_rank
 
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)  # multiplier of the rolling hash
-_HASH_BITS: Final = np.uint64(40)  # of each sort key; the rest says which completion
+_HASH_BITS: Final = np.uint64(40)  # of each sort key; the rest is the index of the completion
 _MOST_COMPLETIONS: Final = 1 << 24
 
 
 def distinct_ngram_share(
     tokens: npt.ArrayLike, token_offsets: npt.ArrayLike, *, n: int = 8
 ) -> Floats:
-    """Share of each completion's n-grams that it has not said before.
+    """Share of distinct n-grams among the n-grams of each completion.
 
         d_i = distinct n-grams of completion i / n-grams of completion i
 
-    A text that goes on has a share near 1; one that says the same k tokens over and over for L
-    tokens has about k / L. Fewer than n tokens make no n-gram: the share is 1.
+    Text without repetition has a share near 1; text that repeats the same k tokens for L tokens has
+    about k / L. A completion of fewer than n tokens has no n-gram, and a share of 1.
 
     Args:
       tokens: token ids of all completions end to end, shape [t].
       token_offsets: boundaries of the completions, shape [n + 1].
-      n: tokens of an n-gram, at least 1.
+      n: length of an n-gram in tokens, at least 1.
 
     Returns:
       Shares in (0, 1], one for each completion.
 
-    n-grams are told apart by 40 bits of a hash: two different ones of a completion with L tokens
-    count as one with a probability of 2^-40, so the share is too low by about L * 2^-41.
+    n-grams are compared by 40 bits of a hash. Two different ones are counted as one with
+    probability 2^-40, so the share of a completion of L tokens is too low by about L * 2^-41.
     """
     ids = np.asarray(tokens)
     check_rank(ids, 1, "tokens")
@@ -50,8 +50,8 @@ def distinct_ngram_share(
     starts = np.arange(owner.size) + (offsets[:-1] - first)[owner]
     hashed = ids.astype(np.uint64) * _ODD
     gram = np.zeros(owner.size, dtype=np.uint64)
-    for place in range(n):
-        gram = (gram + hashed[starts + place] + np.uint64(1)) * _ODD
+    for position in range(n):
+        gram = (gram + hashed[starts + position] + np.uint64(1)) * _ODD
         gram ^= gram >> np.uint64(32)
     key = (owner.astype(np.uint64) << _HASH_BITS) | (gram >> (np.uint64(64) - _HASH_BITS))
     key.sort()

@@ -1,7 +1,7 @@
 """Sums and means over the segments of a flat array, without a loop.
 
-A batch lays its completions end to end. `offsets` (length segments + 1) says where each begins:
-segment `i` is `values[offsets[i]:offsets[i + 1]]`, and may be empty.
+The completions of a batch lie end to end. `offsets`, shape [n + 1], holds their boundaries: segment
+`i` is `values[offsets[i]:offsets[i + 1]]`, which may be empty.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from retrain_core.arrays import Floats, Offsets, as_offsets, check_rank
 
-# Tokens worked on at a time: few enough for a few arrays of them to stay in a processor's cache, so
-# many that the loop over the runs costs nothing.
-RUN_TOKENS: Final = 1 << 15
+# Tokens in a chunk: few enough that several arrays of them fit in a processor's cache, and enough
+# that the loop over the chunks costs nothing.
+CHUNK_TOKENS: Final = 1 << 15
 
 
 def offsets_from_lengths(lengths: npt.ArrayLike) -> Offsets:
@@ -36,7 +36,7 @@ def offsets_from_lengths(lengths: npt.ArrayLike) -> Offsets:
 
 
 def segment_offsets(offsets: npt.ArrayLike | None, size: int, name: str = "offsets") -> Offsets:
-    """`offsets` checked against `size` entries; None means that they are all one segment."""
+    """`offsets` checked against `size` entries; None means a single segment."""
     if offsets is None:
         return np.array([0, size], dtype=np.int64)
     return as_offsets(offsets, size, name)
@@ -53,7 +53,7 @@ def segment_sum(values_t: Floats, offsets: Offsets) -> Floats:
       Sums, shape [n].
     """
     sums_n = np.zeros(offsets.size - 1)
-    # reduceat gives an empty segment its neighbour's value, so only the others are handed over.
+    # For an empty segment `reduceat` returns its neighbour's value, so only the others are passed.
     filled_n = np.diff(offsets) > 0
     if filled_n.any():
         sums_n[filled_n] = np.add.reduceat(values_t, offsets[:-1][filled_n])
@@ -70,10 +70,10 @@ def spread(values_n: Floats, offsets: Offsets) -> Floats:
     return np.repeat(values_n, np.diff(offsets))
 
 
-class Run(NamedTuple):
-    """Some neighbouring segments: which they are, which entries they have, and their boundaries.
+class Chunk(NamedTuple):
+    """Consecutive segments: their indices, their entries in the flat array, and their boundaries.
 
-    `offsets` are the run's own: they begin at 0.
+    `offsets` are relative to the chunk and start at 0.
     """
 
     segments: slice
@@ -81,10 +81,10 @@ class Run(NamedTuple):
     offsets: Offsets
 
 
-def runs(offsets: Offsets) -> Iterator[Run]:
-    """Cut the segments into runs of about `RUN_TOKENS` entries; a segment is never cut.
+def chunks(offsets: Offsets) -> Iterator[Chunk]:
+    """Divide the segments into chunks of about `CHUNK_TOKENS` entries; a segment is never split.
 
-    Work that needs no more than one segment at a time goes run by run, so that what one operation
+    Work that needs only one segment at a time is done chunk by chunk, so that what one operation
     writes is still in the processor's cache when the next one reads it.
 
     Args:
@@ -93,8 +93,8 @@ def runs(offsets: Offsets) -> Iterator[Run]:
     first, last = 0, offsets.size - 1
     while first < last:
         start = int(offsets[first])
-        fitting = int(np.searchsorted(offsets, start + RUN_TOKENS, side="right")) - 1
+        fitting = int(np.searchsorted(offsets, start + CHUNK_TOKENS, side="right")) - 1
         beyond = max(fitting, first + 1)
         own = offsets[first : beyond + 1] - start
-        yield Run(slice(first, beyond), slice(start, start + int(own[-1])), own)
+        yield Chunk(slice(first, beyond), slice(start, start + int(own[-1])), own)
         first = beyond

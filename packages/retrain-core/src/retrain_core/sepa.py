@@ -1,4 +1,4 @@
-"""When SEPA pools, and how strongly: the schedule of its lambda over a run."""
+"""The schedule of SEPA's strength, lambda, over a run."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -11,7 +11,7 @@ _SCHEDULES: Final = ("linear", "auto")
 
 
 class SepaState(NamedTuple):
-    """What the schedule remembers between steps; `_asdict()` is plain data for a checkpoint."""
+    """The state of the schedule between steps; `_asdict()` is plain data for a checkpoint."""
 
     var_ema: float | None = None
     var_0: float | None = None
@@ -21,27 +21,27 @@ class SepaState(NamedTuple):
 
 @dataclass(frozen=True)
 class SepaSchedule:
-    """The strength of SEPA at each step, as rules over a `SepaState`.
+    """The strength of SEPA at each step, as pure functions over a `SepaState`.
 
         lin(s) = 0 if S = 0 or s <= D, else min(1, (s - D) / S)
         auto   = 1 - min(1, (E / V0) / tau), 0 until V0 is known
-        lambda = 0 while the gate is shut, then lin(s) (linear) or max(auto, lin(s)) (auto)
+        lambda = 0 while the gate is closed, then lin(s) (linear) or max(auto, lin(s)) (auto)
 
-    `E` is a moving average of the variance of execution uncertainty, which its first value seeds;
+    `E` is a moving average of the variance of execution uncertainty, starting at the first value;
     `V0` is `max(E, eps)` at observation number `warmup`. The gate opens at the first correct rate
     of at least `correct_rate_gate` and never closes; a gate of 0 or less is open from the start.
 
-    Each step: read `sepa_lambda`, train with it, then `update` once with what the step showed.
+    In each step, read `sepa_lambda`, train with it, then call `update` once.
 
     Attributes:
-      steps: S, steps from 0 to 1; 0 switches the linear part off.
+      steps: S, number of steps from 0 to 1; 0 turns the linear part off.
       schedule: `linear` or `auto`.
-      delay_steps: D, steps before the linear part begins.
+      delay_steps: D, number of steps before the linear part starts.
       correct_rate_gate: correct rate that opens the gate.
-      ema_decay: weight of the past in E, in [0, 1).
-      var_threshold: tau, share of V0 at which `auto` begins, > 0.
-      warmup: observations before V0 is set, at least 1.
-      eps: least V0.
+      ema_decay: decay of the moving average E, in [0, 1).
+      var_threshold: tau, share of V0 below which `auto` is positive, > 0.
+      warmup: number of observations at which V0 is set, at least 1.
+      eps: smallest V0.
     """
 
     steps: int = 500
@@ -67,7 +67,7 @@ class SepaSchedule:
 
     @property
     def enabled(self) -> bool:
-        """Whether lambda can ever leave 0."""
+        """Whether lambda can become positive."""
         return self.schedule == "auto" or self.steps > 0
 
     def init(self) -> SepaState:
@@ -86,15 +86,16 @@ class SepaSchedule:
         return max(linear, 1.0 - min(1.0, state.var_ema / state.var_0 / self.var_threshold))
 
     def observe_correct_rate(self, state: SepaState, correct_rate: float | None) -> SepaState:
-        """Open the gate if the rate reaches it; None: not observed."""
+        """Open the gate if the rate reaches it; None is ignored."""
         if correct_rate is None or correct_rate < self.correct_rate_gate:
             return state
         return state._replace(gate_open=True)
 
     def observe_variance(self, state: SepaState, variance: float | None) -> SepaState:
-        """Take in the variance of the step's execution uncertainty; None or not finite: ignored.
+        """Update E and V0 with the variance of the step's execution uncertainty.
 
-        The linear schedule has no use for it and returns the state as it is.
+        None and values that are not finite are ignored. The linear schedule does not use the
+        variance and returns the state unchanged.
         """
         if self.schedule == "linear" or variance is None or not isfinite(variance):
             return state
@@ -110,9 +111,9 @@ class SepaSchedule:
     def update(
         self, state: SepaState, correct_rate: float | None, stats: EntropyStats | None
     ) -> SepaState:
-        """The state after a step, from its correct rate and its pooled entropy statistics.
+        """The state after a step, from its correct rate and its entropy statistics.
 
-        A step without execution tokens has no variance (its statistics say 0) and is not observed.
+        The variance of a step without execution tokens is ignored.
         """
         state = self.observe_correct_rate(state, correct_rate)
         if stats is None or stats.exec_count == 0:

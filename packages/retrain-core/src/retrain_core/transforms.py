@@ -1,7 +1,7 @@
 """Token transforms: from one advantage per completion to one per token.
 
-Every function works on one completion, or on many laid end to end when it is given their
-`offsets` (shape [n + 1]); see `retrain_core.segments`. Uncertainties above 50 count as 50.
+Every function works on one completion or, given their `offsets` (shape [n + 1]), on many in flat
+arrays; see `retrain_core.segments`. Uncertainties above 50 count as 50.
 """
 
 from itertools import pairwise
@@ -13,14 +13,14 @@ import numpy.typing as npt
 from retrain_core.arrays import Floats, as_floats, as_mask, check_size
 from retrain_core.entropy import UNCERTAINTY_CAP
 from retrain_core.segments import (
-    runs,
+    chunks,
     segment_mean,
     segment_offsets,
     segment_sum,
     spread,
 )
 
-# Below this mean a completion has no uncertainty to compare its tokens by.
+# If the mean uncertainty of a completion is below this, its tokens all get the same weight.
 _MEAN_FLOOR: Final = 1e-7
 
 
@@ -41,16 +41,17 @@ def gtpo(
     Args:
       advantage: advantage of the completion, or of each completion, shape [n].
       uncertainty: `h` of every token, shape [t].
-      beta: strength; negative favours the certain tokens.
-      offsets: boundaries of the completions, shape [n + 1]; None: all tokens are one completion's.
+      beta: strength; a negative value favours tokens of low uncertainty.
+      offsets: boundaries of the completions, shape [n + 1]; None: a single completion.
       out: where to write, shape [t]; may be `uncertainty` itself. None: a new array.
 
     Returns:
       Token advantages, shape [t].
 
     Source: the entropy weighting of GTPO, arXiv 2508.04349, in a simpler form: the paper compares
-    policy entropy across the right answers at the same position, and punishes confident mistakes
-    more; here a completion's tokens are compared with each other, alike for right and wrong.
+    policy entropy across the right answers at the same position, and penalises confident mistakes
+    more; here the tokens of a completion are compared with each other, in right and wrong answers
+    alike.
     """
     h_t = as_floats(uncertainty, "uncertainty")
     bounds = segment_offsets(offsets, h_t.size)
@@ -58,19 +59,19 @@ def gtpo(
     check_size(advantage_n, bounds.size - 1, "advantage", "completions")
 
     weighed_t = np.empty_like(h_t) if out is None else out
-    for run in runs(bounds):
-        run_t = np.minimum(h_t[run.entries], UNCERTAINTY_CAP, out=weighed_t[run.entries])
-        mu_n = segment_mean(run_t, run.offsets)
+    for chunk in chunks(bounds):
+        chunk_t = np.minimum(h_t[chunk.entries], UNCERTAINTY_CAP, out=weighed_t[chunk.entries])
+        mu_n = segment_mean(chunk_t, chunk.offsets)
         even_n = mu_n < _MEAN_FLOOR
-        # w = slope * h + level, with slope 0 and level 1 where tokens cannot be told apart.
+        # w = slope * h + level, with slope 0 and level 1 where all tokens get the same weight.
         slope_n = np.where(even_n, 0.0, beta / (np.where(even_n, 1.0, mu_n) + 1e-8))
-        run_t *= spread(slope_n, run.offsets)
+        chunk_t *= spread(slope_n, chunk.offsets)
         if even_n.any():
-            run_t += spread(np.where(even_n, 1.0, 1.0 - beta), run.offsets)
+            chunk_t += spread(np.where(even_n, 1.0, 1.0 - beta), chunk.offsets)
         else:
-            run_t += 1.0 - beta
-        np.maximum(run_t, 0.0, out=run_t)
-        run_t *= spread(advantage_n[run.segments], run.offsets)
+            chunk_t += 1.0 - beta
+        np.maximum(chunk_t, 0.0, out=chunk_t)
+        chunk_t *= spread(advantage_n[chunk.segments], chunk.offsets)
     return weighed_t
 
 
@@ -79,7 +80,8 @@ def hicra(advantages: npt.ArrayLike, planning: npt.ArrayLike, alpha: float = 0.2
 
         A'_t = A_t + alpha |A_t| m_t
 
-    Praise of planning tokens grows and blame shrinks; execution tokens are left alone.
+    Positive advantages of planning tokens grow and negative ones shrink; execution tokens do not
+    change.
 
     Args:
       advantages: token advantages, shape [t].
@@ -111,18 +113,18 @@ def _stretch(
     h_t = as_floats(uncertainty, "uncertainty")
     planning_t = as_mask(planning, h_t.size, "planning")
     stretched_t = np.empty_like(h_t) if out is None else out
-    for run in runs(segment_offsets(offsets, h_t.size)):
-        run_t = np.minimum(h_t[run.entries], UNCERTAINTY_CAP, out=stretched_t[run.entries])
+    for chunk in chunks(segment_offsets(offsets, h_t.size)):
+        chunk_t = np.minimum(h_t[chunk.entries], UNCERTAINTY_CAP, out=stretched_t[chunk.entries])
         if factor == 1.0:
             continue
-        planning_at = np.flatnonzero(planning_t[run.entries])
-        kept = run_t[planning_at]
-        run_t[planning_at] = 0.0
-        exec_count_n = np.diff(run.offsets) - np.diff(np.searchsorted(planning_at, run.offsets))
-        mu_n = segment_sum(run_t, run.offsets) / np.maximum(exec_count_n, 1)
-        run_t *= factor
-        run_t += spread((1.0 - factor) * mu_n, run.offsets)
-        run_t[planning_at] = kept
+        planning_at = np.flatnonzero(planning_t[chunk.entries])
+        kept = chunk_t[planning_at]
+        chunk_t[planning_at] = 0.0
+        exec_count_n = np.diff(chunk.offsets) - np.diff(np.searchsorted(planning_at, chunk.offsets))
+        mu_n = segment_sum(chunk_t, chunk.offsets) / np.maximum(exec_count_n, 1)
+        chunk_t *= factor
+        chunk_t += spread((1.0 - factor) * mu_n, chunk.offsets)
+        chunk_t[planning_at] = kept
     return stretched_t
 
 
@@ -141,14 +143,14 @@ def sepa_pool(
 
         h'_t = lambda mu_x + (1 - lambda) h_t    for execution tokens, h_t for planning tokens
 
-    `mu_x` is the mean over the completion's execution tokens, which this keeps. A completion
-    without execution tokens is unchanged; `lambda = 0` leaves `h` untouched.
+    `mu_x` is the mean over the completion's execution tokens, which does not change. With
+    `lambda = 0`, or without execution tokens, the result is `h`.
 
     Args:
       uncertainty: `h` of every token, shape [t].
       planning: True for planning tokens, shape [t].
-      lam: strength, cut to [0, 1].
-      offsets: boundaries of the completions, shape [n + 1]; None: all tokens are one completion's.
+      lam: strength, clipped to [0, 1].
+      offsets: boundaries of the completions, shape [n + 1]; None: a single completion.
       out: where to write, shape [t]; may be `uncertainty` itself. None: a new array.
 
     Returns:
@@ -164,11 +166,11 @@ def sepa_amp(
     offsets: npt.ArrayLike | None = None,
     out: Floats | None = None,
 ) -> Floats:
-    """Push the uncertainty of execution tokens away from their mean; may fall below 0.
+    """Push the uncertainty of execution tokens away from their mean; it may become negative.
 
         h'_t = (1 + lambda) h_t - lambda mu_x    for execution tokens, h_t for planning tokens
 
-    Arguments and edge cases as for `sepa_pool`, of which this is the opposite.
+    The opposite of `sepa_pool`, with the same arguments and edge cases.
     """
     return _stretch(uncertainty, planning, 1.0 + _unit(lam), offsets, out)
 
@@ -180,7 +182,7 @@ def sepa_amp_clamped(
     offsets: npt.ArrayLike | None = None,
     out: Floats | None = None,
 ) -> Floats:
-    """`sepa_amp` with execution tokens floored at 0. Arguments as for `sepa_pool`."""
+    """`sepa_amp`, floored at 0. Arguments as for `sepa_pool`."""
     amplified_t = sepa_amp(uncertainty, planning, lam, offsets, out)
     return np.maximum(amplified_t, 0.0, out=amplified_t)
 
@@ -188,14 +190,14 @@ def sepa_amp_clamped(
 def entropy_threshold(uncertainty: npt.ArrayLike, rho: float) -> float:
     """Smallest uncertainty of the top share `rho` of a group's tokens.
 
-    With all `n` values sorted downwards: element `max(1, floor(n rho)) - 1`.
+    Of all `n` values in descending order, element `max(1, floor(n rho))`.
 
     Args:
       uncertainty: `h` of every token of one group, shape [t].
-      rho: share of tokens that stay; `rho >= 1` gives the smallest value, `rho <= 0` -inf (off).
+      rho: share of tokens to keep; `rho >= 1` gives the smallest value, `rho <= 0` -inf (off).
 
     Returns:
-      The threshold; -inf when there are no tokens.
+      The threshold; -inf without tokens.
     """
     h_t = as_floats(uncertainty, "uncertainty")
     if rho <= 0.0 or h_t.size == 0:
@@ -212,14 +214,14 @@ def entropy_mask(
 ) -> Floats:
     """Keep the advantage of the most uncertain tokens of a group and give the others 0.
 
-    A token stays if its `h` is at least `entropy_threshold` of its group, so equal values at the
-    threshold all stay.
+    A token is kept if its `h` is at least the `entropy_threshold` of its group, so tokens tied at
+    the threshold are all kept.
 
     Args:
       advantages: token advantages, shape [t].
       uncertainty: `h` of every token, shape [t].
-      rho: share of tokens that stay; `rho >= 1` keeps all and `rho <= 0` is off.
-      offsets: boundaries of the groups' tokens, shape [g + 1]; None: all are one group's.
+      rho: share of tokens to keep; `rho >= 1` keeps all and `rho <= 0` is off.
+      offsets: boundaries of the groups' tokens, shape [g + 1]; None: a single group.
 
     Returns:
       Token advantages, shape [t].
@@ -230,7 +232,7 @@ def entropy_mask(
     h_t = as_floats(uncertainty, "uncertainty")
     check_size(h_t, advantages_t.size, "uncertainty", "tokens")
     bounds = segment_offsets(offsets, h_t.size)
-    # Selecting the k-th value has no segmented form in numpy, so this loops over prompts.
+    # numpy cannot select the k-th value of each segment, so this loops over the groups.
     thresholds = [
         entropy_threshold(h_t[start:end], rho) for start, end in pairwise(bounds.tolist())
     ]

@@ -15,19 +15,8 @@ from retrain_backends.config.section import (
     Text,
 )
 
-ADVANTAGE_MODES = ("grpo", "grpo_std", "rloo", "reinforce_pp", "maxrl")
-TRANSFORM_MODES = (
-    "none",
-    "gtpo",
-    "entropy_mask",
-    "gtpo_hicra",
-    "gtpo_sepa",
-    "gtpo_sepa_amp",
-    "gtpo_sepa_amp_c",
-)
-
-AdvantageMode = Annotated[Text, NameOrPlugin("advantage", ADVANTAGE_MODES)]
-TransformMode = Annotated[Text, NameOrPlugin("transform", TRANSFORM_MODES)]
+AdvantageMode = Annotated[Text, NameOrPlugin("advantage", tuple(retrain_core.ADVANTAGE_MODES))]
+TransformMode = Annotated[Text, NameOrPlugin("transform", tuple(retrain_core.TRANSFORM_MODES))]
 
 
 class AlgorithmConfig(Section):

@@ -1,7 +1,7 @@
-"""A LoRA adapter: its weights, where they start, and its PEFT files.
+"""A LoRA adapter: its weights, their initial values, and its PEFT files.
 
-All weights of an adapter lie end to end in one float32 tensor, and so do their gradients. The
-optimiser then works on one tensor, and copying an adapter to another device is one copy.
+All weights of an adapter are views of one flat float32 tensor, and so are their gradients. The
+optimiser works on one tensor, and an adapter is copied to another device in one operation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ class Adapter:
     """LoRA factors for every projection of one base model.
 
     `A ~ U(-1/sqrt(in), 1/sqrt(in))` (PEFT's default, Kaiming uniform with a = sqrt(5)) from the
-    stream (seed, ADAPTER, layer), `B = 0`: an adapter starts as the identity, and starts alike for
-    every condition with the same seed, on every device.
+    stream (seed, ADAPTER, layer), `B = 0`: a new adapter does not change the model's output, and is
+    the same for every condition with the same seed, on every device.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Adapter:
         ]
         parts = zip(self._factors, self.gradient.split(sizes), shapes, strict=True)
         for factor, gradient, shape in parts:
-            factor.grad = gradient.view(shape)  # backward passes add into the flat gradient
+            factor.grad = gradient.view(shape)  # backward passes accumulate in the flat gradient
         self._by_projection = list(_grouped(self._factors, projections))
         self._draw(seed)
 
@@ -61,12 +61,12 @@ class Adapter:
                 layer += 1
 
     def factors(self, projection: int) -> LoraFactors:
-        """The factors that projection number `projection` applies."""
+        """The factors of the projection with this index."""
         a, *bs = self._by_projection[projection]
         return LoraFactors(a=a, b=bs, scale=self.alpha / self.rank, dropout=self.dropout)
 
     def copy_from(self, other: "Adapter") -> None:
-        """Take over another adapter's weights, on whatever device they are."""
+        """Copy another adapter's weights, from any device."""
         self.weights.copy_(other.weights)
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
@@ -81,12 +81,12 @@ class Adapter:
         return {name: view.detach().to("cpu", copy=True) for name, view in self._named()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the weights of `state`, or of a PEFT file of the same rank and layers."""
+        """Copy the weights of `state`, or of a PEFT file of the same rank and layers."""
         for name, view in self._named():
             view.copy_(tensors[name])
 
     def export(self, directory: Path, base_model: str) -> None:
-        """Write a directory that `peft.PeftModel.from_pretrained` loads."""
+        """Write a directory that `peft.PeftModel.from_pretrained` can load."""
         layers = sorted(name for names in self._names for name in names)
         config = LoraConfig(
             r=self.rank,
@@ -97,7 +97,7 @@ class Adapter:
             base_model_name_or_path=base_model,
             inference_mode=True,
         )
-        # Only now: the constructor makes a set of them, whose order differs between processes.
+        # Not in the constructor, which makes a set of them: its order differs between processes.
         config.target_modules = sorted({name.rsplit(".", 1)[-1] for name in layers})
         config.save_pretrained(str(directory))
         write_tensors(self.state(), directory / "adapter_model.safetensors", {"format": "pt"})

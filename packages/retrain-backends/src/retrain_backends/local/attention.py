@@ -1,13 +1,13 @@
 """Attention over groups that share their prompt.
 
-A prompt's keys and values are computed once and read by all completions of its group, while
-sampling and while training. transformers' models call `attend` through their attention interface;
-the `layout` they pass on says how the rows of this call lie:
+A prompt's keys and values are computed once and read by all completions of its group, in sampling
+and in training. The models of transformers call `attend` through their attention interface, and
+pass on the `layout` of the rows:
 
-- `Prefill`: prompts, one a row, padded on the right;
-- `Decode`: one new token a row, after its prompt and what it has sampled;
-- `Packed`: one row that holds the prompts of a micro-batch and all of their completions, without
-  padding, for training.
+- `Prefill`: one prompt per row, padded on the right;
+- `Decode`: one new token per row, after its prompt and the tokens sampled so far;
+- `Packed`: one row with the prompts of a micro-batch and all of their completions, without padding,
+  for training.
 """
 
 from dataclasses import dataclass
@@ -25,24 +25,24 @@ NAME = "retrain_shared_prompt"
 
 @dataclass(frozen=True)
 class Prefill:
-    """Prompts, one a row, padded on the right: plain causal attention."""
+    """One prompt per row, padded on the right: causal attention."""
 
 
 @dataclass(frozen=True)
 class Decode:
-    """One token a row; `bias` (rows, 1, 1, keys) is -inf on the padding of the prompts."""
+    """One token per row; `bias` (rows, 1, 1, keys) is -inf on the padding of the prompts."""
 
     bias: Tensor | None
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Where the prompts and completions of a micro-batch lie in its single row of `t` tokens.
+    """Positions of the prompts and completions of a micro-batch in its single row of `t` tokens.
 
     `prompts` (p, P) and `completions` (c, C) hold positions in the row, padded with any position;
-    `inverse` (t,) finds each token in the two laid end to end (p*P + c*C). `prompt_of` (c,) is the
-    prompt of each completion. `bias` (c, 1, C, P + C): 0 where a completion's token may look (its
-    prompt, its own tokens up to itself), -inf elsewhere.
+    `inverse` (t,) is the index of each token in their concatenation (p*P + c*C). `prompt_of` (c,)
+    is the prompt of each completion. `bias` (c, 1, C, P + C) is 0 where a completion's token may
+    attend (its prompt, its own tokens up to itself) and -inf elsewhere.
     """
 
     prompts: Tensor
@@ -53,7 +53,7 @@ class Packed:
 
 
 class _Pad(torch.autograd.Function):
-    """Rows of a flat (t, w) tensor, laid out with padding; the padding gets no gradient."""
+    """Padded rows from a flat (t, w) tensor; the padding gets no gradient."""
 
     @staticmethod
     def forward(ctx, flat, where, inverse):
@@ -93,9 +93,9 @@ def attend(
     dropout: float = 0.0,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """Attention for one layer; query (b, heads, t, d) to output (b, t, heads, d)."""
+    """Attention of one layer, from the query (b, heads, t, d) to the output (b, t, heads, d)."""
     _refuse_unsupported(settings, key.shape[-2])
-    del module, attention_mask, dropout  # LoRA trains the blocks as the model samples them
+    del module, attention_mask, dropout  # training runs the blocks as sampling does
     if isinstance(layout, Packed):
         return _attend_packed(query, key, value, scaling, layout), None
     if isinstance(layout, Decode):
@@ -108,7 +108,7 @@ def attend(
 def _attend_decode(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: Decode
 ) -> Tensor:
-    """The query heads that share a key head become its query positions: no key is copied."""
+    """Query heads that share a key head become its query positions, so that no key is copied."""
     rows, heads, _, width = query.shape
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
     bias = None if layout.bias is None else layout.bias[..., : key.shape[2]].to(query.dtype)
@@ -160,8 +160,8 @@ def _refuse_unsupported(settings: dict[str, Any], keys: int) -> None:
     window = settings.get("sliding_window")
     if window is not None and keys > window:
         raise ModelError(
-            f"this model looks back {window} tokens only (sliding window), the text has {keys}:"
-            " the local backend supports full attention; lower training.max_tokens"
+            f"this model attends to {window} tokens only (sliding window), and the text has {keys}:"
+            " the local backend supports full attention only; lower training.max_tokens"
         )
     for setting in ("softcap", "s_aux"):
         if settings.get(setting) is not None:

@@ -1,7 +1,7 @@
-"""A causal language model, frozen, ready for adapters to be attached.
+"""A frozen causal language model, to which adapters are attached.
 
-The base and its adapters are kept apart: a `BaseModel` holds weights that never change, an
-`Adapter` (`adapter.py`) holds what is trained, and `attach` says which adapter the model uses.
+A `BaseModel` holds weights that never change, an `Adapter` (`adapter.py`) those that are trained,
+and `attach` sets the adapter that the model uses.
 """
 
 import sys
@@ -19,7 +19,7 @@ from retrain_backends.local import attention
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.fused_lora import find_projections
 
-# Settings that change the logits after the head; the chunked head does not apply them.
+# Settings that change the logits after the head, which the chunked head does not apply.
 _LOGIT_SETTINGS = {
     "final_logit_softcapping": None,
     "logit_scale": None,
@@ -53,16 +53,16 @@ class BaseModel:
                 )
 
     def attach(self, adapter: Adapter | None) -> None:
-        """Use `adapter` from now on; None is the bare model."""
+        """Use `adapter`; None detaches it."""
         for i, projection in enumerate(self.projections):
             projection.factors = None if adapter is None else adapter.factors(i)
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Fold the attached adapter into copies of the weights for the time of the context.
+        """Merge the attached adapter into copies of the weights while the context is open.
 
-        In float32 that costs one copy of the linear weights and saves the LoRA products of every
-        decoding step. In lower precision it would round the adapter away, so it does nothing.
+        In float32 this takes one copy of the linear weights and saves the LoRA products of every
+        decoding step. In lower precision, rounding would lose the adapter, so nothing is merged.
         """
         projections = self.projections if self.dtype == torch.float32 else []
         for projection in projections:
@@ -74,7 +74,7 @@ class BaseModel:
                 projection.unmerge()
 
     def hidden(self, tokens: Tensor, positions: Tensor, layout: Any, cache: Any = None) -> Tensor:
-        """Last hidden states (rows, tokens, width); `layout` tells attention who sees whom."""
+        """Last hidden states (rows, tokens, width); `layout` as in `attention.attend`."""
         return self.backbone(
             input_ids=tokens,
             position_ids=positions,
@@ -89,16 +89,16 @@ class BaseModel:
 
 
 def _load(source: str, name: str, dtype: torch.dtype) -> Any:
-    # A progress bar is for models that take a while, and for somebody who watches.
+    # Progress bars are shown only in a terminal, and only for models that may be downloaded.
     if name.startswith("builtin:") or not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     try:
         return AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, attn_implementation=attention.NAME
         )
-    except (OSError, ValueError) as error:  # a border: the hub, the disk, somebody's files
+    except (OSError, ValueError) as error:  # a border: the hub, the disk, the user's files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"model `{name}` cannot be loaded: {reason} (a hub id needs a network or a cached copy;"
-            " a local path needs config.json and weights as .safetensors, pickle is not read)"
+            " a local path needs config.json and weights in .safetensors, pickle is not read)"
         ) from error

@@ -1,15 +1,15 @@
-"""Key-value cache for groups: prompts are cached once, then their rows are repeated and dropped."""
+"""Key-value cache for groups: prompts are cached once, then their rows repeated and dropped."""
 
 from torch import Tensor
 from transformers import Cache, DynamicLayer
 
-_GROWTH = 64  # tokens of room added at a time, at least
+_GROWTH = 64  # tokens by which the capacity grows, at least
 
 
 class GroupLayer(DynamicLayer):
-    """One layer's keys and values with room to grow, so that a new token is written in place.
+    """One layer's keys and values with spare capacity, so that a new token is written in place.
 
-    `DynamicLayer` concatenates at every token, which copies the whole cache each time.
+    `DynamicLayer` concatenates at every token, which copies the whole cache.
     """
 
     def __init__(self) -> None:
@@ -17,12 +17,12 @@ class GroupLayer(DynamicLayer):
         self.length = 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args, **_kwargs):
-        """Append along the token axis and return all keys and values so far."""
+        """Append along the token axis and return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
         end = self.length + key_states.shape[2]
-        self._make_room(end)
+        self._reserve(end)
         assert self.keys is not None
         assert self.values is not None
         self.keys[:, :, self.length : end] = key_states
@@ -30,15 +30,15 @@ class GroupLayer(DynamicLayer):
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def _make_room(self, tokens: int) -> None:
+    def _reserve(self, tokens: int) -> None:
         assert self.keys is not None
-        room = self.keys.shape[2]
-        if tokens > room:
-            more = max(tokens - room, room // 4, _GROWTH)
+        capacity = self.keys.shape[2]
+        if tokens > capacity:
+            more = max(tokens - capacity, capacity // 4, _GROWTH)
             self.keys, self.values = _longer(self.keys, more), _longer(self.values, more)
 
     def get_seq_length(self) -> int:
-        """Tokens cached so far."""
+        """Number of cached tokens."""
         return self.length
 
 
@@ -50,12 +50,12 @@ def _longer(x: Tensor | None, more: int) -> Tensor:
 
 
 class GroupCache(Cache):
-    """A cache whose rows can be repeated for a group and dropped when a completion has ended."""
+    """A cache whose rows can be repeated for a group, and dropped when completions have ended."""
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=GroupLayer)
 
     def select_rows(self, rows: Tensor) -> None:
-        """Keep `rows` only, in their order; a row named several times is copied."""
+        """Keep only `rows`, in this order; a row that occurs several times is copied."""
         for layer in self.layers:
             layer.batch_select_indices(rows)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""Which devices a run uses, from `[backend] devices`."""
+"""The devices of a run, from `[backend] devices`."""
 
 import logging
 
@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 def parse_devices(text: str) -> tuple[torch.device, torch.device]:
     """The device to sample on and the device to train on.
 
-    `"gpu:0"` is both; `"gpu:0,gpu:1"` is split mode, first to sample and last to train. Without a
-    GPU, all of them are the CPU, and one line says so.
+    `"gpu:0"` is both; `"gpu:0,gpu:1"` is split mode: the first samples and the last trains. Without
+    a GPU both are the CPU, with a warning.
     """
     names = [name.strip() for name in text.split(",")]
     devices = [_device(name, text) for name in names]
@@ -41,8 +41,8 @@ def _device(name: str, text: str) -> torch.device:
     number = int(index or 0)
     if torch.cuda.is_available() and number >= torch.cuda.device_count():
         raise ConfigError(
-            f"backend.devices: `{name}` does not exist, this machine has"
-            f" {torch.cuda.device_count()} GPU(s), counted from gpu:0"
+            f"backend.devices: `{name}` does not exist: this machine has"
+            f" {torch.cuda.device_count()} GPU(s), numbered from gpu:0"
         )
     return torch.device("cuda", number)
 

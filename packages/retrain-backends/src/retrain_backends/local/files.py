@@ -20,7 +20,7 @@ def write_tensors(
     """
     try:
         save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
-    except SafetensorError as error:  # which hides the system's error in its text
+    except SafetensorError as error:  # the system's error is only in its text
         if f"(os error {errno.ENOSPC})" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise

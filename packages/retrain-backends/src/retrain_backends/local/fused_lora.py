@@ -1,13 +1,13 @@
-"""LoRA layers computed together.
+"""LoRA layers that share an input, computed together.
 
-PEFT wraps every linear layer in a module of its own, so the query, key and value projections read
-the same input six times. Here the layers that share an input are one `Projection`: their weights
-are stacked, so that one product gives all of their outputs, and one autograd function computes the
+PEFT wraps each linear layer in its own module, so the query, key and value projections read the
+same input six times. Here the layers that share an input are one `Projection`: their weights are
+stacked, so that one product computes all of their outputs, and one autograd function computes the
 LoRA update in place of autograd's chain of small operations:
 
     u = x A^T,    y_i = x W_i^T + b_i + s * u_i B_i^T            s = alpha / rank
 
-The model keeps its own modules: each linear layer's `forward` asks its projection for its output.
+The model keeps its modules: each linear layer's `forward` returns the output of its projection.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Names of sibling layers that read the same input, in the transformers library's naming.
+# Names, in transformers' models, of sibling layers that read the same input.
 SHARED_INPUT = (
     frozenset({"q_proj", "k_proj", "v_proj"}),
     frozenset({"gate_proj", "up_proj"}),
@@ -26,7 +26,7 @@ SHARED_INPUT = (
 
 @dataclass(frozen=True)
 class LoraFactors:
-    """One adapter's factors for one projection: `a` (sum of ranks, in), `b[i]` (out_i, rank)."""
+    """An adapter's factors for one projection: `a` (sum of ranks, in), `b[i]` (out_i, rank)."""
 
     a: Tensor
     b: Sequence[Tensor]
@@ -35,7 +35,7 @@ class LoraFactors:
 
 
 class _LoraLinear(torch.autograd.Function):
-    """All outputs of one projection; saves the input and `u`, nothing as large as the outputs."""
+    """All outputs of one projection; saves the input and `u` only, not the larger outputs."""
 
     @staticmethod
     def forward(ctx, x, lora_x, weight, bias, scale, a, *bs):
@@ -79,7 +79,7 @@ class _LoraLinear(torch.autograd.Function):
 
 
 class Projection:
-    """The linear layers that read one input, with the adapter that is attached to them."""
+    """The linear layers that share an input, and the factors of the attached adapter."""
 
     def __init__(self, names: Sequence[str], layers: Sequence[nn.Linear]) -> None:
         self.names = tuple(names)
@@ -96,7 +96,7 @@ class Projection:
             layer.forward = _Output(self, i)
 
     def output(self, index: int, x: Tensor) -> Tensor:
-        """Output of layer `index` for `x`; the first layer asked computes its siblings' too."""
+        """Output of layer `index` for `x`; the first call computes those of all layers."""
         if self._input is not x or index not in self._outputs:
             self._input, self._outputs = x, dict(enumerate(self._compute(x)))
         y = self._outputs.pop(index)
@@ -117,7 +117,7 @@ class Projection:
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Fold the adapter into a copy of the weight until `unmerge`: W_i + s * B_i A_i."""
+        """Merge the adapter into a copy of the weight, W_i + s * B_i A_i, until `unmerge`."""
         if self.factors is None:
             return
         merged = torch.empty_like(self.weight)
@@ -133,12 +133,12 @@ class Projection:
         self._merged = merged
 
     def unmerge(self) -> None:
-        """Use weight and adapter separately again."""
+        """Drop the merged copy of the weight."""
         self._merged = None
 
 
 class _Output:
-    """Stands in for one linear layer's forward."""
+    """The `forward` of one linear layer."""
 
     def __init__(self, projection: Projection, index: int) -> None:
         self.projection = projection
@@ -163,7 +163,7 @@ def _stacked_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
 
 
 def find_projections(model: nn.Module, head: nn.Module) -> list[Projection]:
-    """Turn every linear layer of the blocks into a part of a projection, in the model's order."""
+    """Group all linear layers except the head into projections, in the model's order."""
     projections = []
     for parent_name, parent in model.named_modules():
         linears = {
@@ -178,16 +178,17 @@ def find_projections(model: nn.Module, head: nn.Module) -> list[Projection]:
 
 
 def _siblings(linears: dict[str, nn.Linear]) -> list[list[str]]:
-    """Split one module's linear layers into groups that read the same input."""
+    """Group one module's linear layers by shared input."""
     groups: list[list[str]] = []
-    left = list(linears)
-    while left:
-        family = next((names for names in SHARED_INPUT if left[0] in names), frozenset({left[0]}))
+    remaining = list(linears)
+    while remaining:
+        first = remaining[0]
+        family = next((names for names in SHARED_INPUT if first in names), frozenset({first}))
         same = [
             name
-            for name in left
-            if name in family and linears[name].in_features == linears[left[0]].in_features
+            for name in remaining
+            if name in family and linears[name].in_features == linears[first].in_features
         ]
         groups.append(same)
-        left = [name for name in left if name not in same]
+        remaining = [name for name in remaining if name not in same]
     return groups

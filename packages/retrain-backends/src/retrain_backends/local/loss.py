@@ -1,9 +1,9 @@
 """The policy-gradient loss through the model's head, in chunks.
 
-The loss needs the log-probability of one token a position, not the logits of all of them. So the
-head is applied to a chunk of positions at a time, its logits become log-probabilities and then the
-gradient with respect to the hidden states at once, and are dropped: the logits of one chunk are
-all that ever exist, and nothing is computed twice. `retrain_core.policy_loss` is the oracle.
+The loss needs the log-probability of one token per position, not the logits of the vocabulary. The
+head is therefore applied to one chunk of positions at a time, and the chunk's gradient with respect
+to the hidden states is computed at once: only the logits of one chunk are in memory, and nothing is
+computed twice. `retrain_core.policy_loss` is the reference.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ CHUNK_LOGITS = 1 << 24  # logits of one chunk, 64 MiB in float32
 
 @dataclass(frozen=True)
 class TrainedTokens:
-    """What the loss needs to know of `m` trained tokens, each of shape (m,).
+    """The `m` trained tokens of a micro-batch; arrays have shape (m,).
 
-    `logprobs` are those at sampling time, in nats. `num_tokens` is N, the trained tokens of the
-    whole batch; `options` holds the sampler's temperature and bounds on the ratio.
+    `logprobs` are those of the sampler, in nats. `num_tokens` is N, the number of trained tokens of
+    the whole batch; `options` are the sampler's temperature and the bounds on the ratio.
     """
 
     targets: Tensor
@@ -67,8 +67,8 @@ def surrogate(
 ) -> tuple[Tensor, Tensor]:
     """Each token's term of the objective, and its derivative with respect to `new`, shape (m,).
 
-    The term is `rho * a` with `rho = exp(new - old)`, bounded as `retrain_core.policy_loss` says;
-    where the clipped branch is the smaller one the objective is flat.
+    The term is `rho * a` with `rho = exp(new - old)`, bounded as in `retrain_core.policy_loss`; the
+    derivative is 0 where the clipped branch is the smaller one.
     """
     ratio = torch.exp(new - old)
     if options.importance_cap is not None:

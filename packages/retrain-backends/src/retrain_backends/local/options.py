@@ -6,21 +6,21 @@ from retrain_backends.config.section import Section
 
 
 class LocalOptions(Section):
-    """What can be set in `[backend.options]` when `backend = "local"`."""
+    """`[backend.options]` for `backend = "local"`."""
 
     microbatch_tokens: int = Field(
         default=4096,
         ge=1,
-        description="Input tokens of one forward and backward pass; halved when memory runs out."
+        description="Input tokens of one forward and backward pass, halved when memory runs out."
         " The gradient does not depend on it.",
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Keep only the input of each block and compute the rest again in the backward"
-        " pass: less memory, about a third more time in training.",
+        description="Keep only the input of each block and recompute the rest in the backward pass:"
+        " less memory, about a third more time in training.",
     )
     threads: int = Field(
         default=0,
         ge=0,
-        description="CPU threads of torch; 0 leaves torch's own choice.",
+        description="CPU threads of torch. 0: torch's default.",
     )

@@ -1,8 +1,8 @@
 """Micro-batches for training: rows sorted by length, packed without padding under a token budget.
 
-A micro-batch is one long row: its prompts, each once, then the completions that belong to them.
-Every layer but attention sees only real tokens (`attention.Packed` tells attention the rest). The
-last token of a completion is predicted but predicts nothing, so it is not part of the row.
+A micro-batch is one long row: its prompts, each once, then their completions. No layer computes on
+padding except attention, for which `attention.Packed` describes the row. The last token of a
+completion is predicted but predicts nothing, so it is not part of the row.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,9 +24,10 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """`t` tokens in one row, `m` trained tokens; `source` (m,) finds these in the batch's arrays.
+    """`t` tokens in one row, of which `m` are trained.
 
-    The hidden state at `predictors[k]` predicts `trained.targets[k]`.
+    The hidden state at `predictors[k]` predicts `trained.targets[k]`, which is token `source[k]` of
+    the batch.
     """
 
     tokens: Tensor
@@ -40,12 +41,12 @@ class MicroBatch:
 def batch_to_score(
     prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
 ) -> TrainBatch:
-    """Completions that are only looked at, as a batch; neighbours with one prompt are a group."""
-    runs = [list(same) for _, same in groupby(prompts, key=lambda prompt: prompt.tobytes())]
+    """Completions to be scored, as a batch; consecutive ones with the same prompt are a group."""
+    groups = [list(same) for _, same in groupby(prompts, key=lambda prompt: prompt.tobytes())]
     total = sum(map(len, completions))
     return TrainBatch(
-        prompts=[same[0] for same in runs],
-        group_offsets_g=offsets_from_lengths([len(same) for same in runs]),
+        prompts=[group[0] for group in groups],
+        group_offsets_g=offsets_from_lengths([len(group) for group in groups]),
         token_offsets_n=offsets_from_lengths([len(tokens_T) for tokens_T in completions]),
         tokens_t=np.concatenate([np.empty(0, np.int64), *completions]),
         logprobs_t=np.zeros(total),
@@ -60,8 +61,9 @@ def batch_to_score(
 def plan(batch: TrainBatch, budget: int) -> Iterator[Ints]:
     """Split the batch's completions into micro-batches of at most `budget` input tokens.
 
-    Completions of a group stay together as far as the budget allows, longest groups first, so that
-    an out-of-memory error comes with the first micro-batch. A row over the budget is alone.
+    Completions of a group stay together as far as the budget allows. Groups with the longest
+    completions come first, so that an out-of-memory error occurs at the first micro-batch. A
+    completion that exceeds the budget is a micro-batch of its own.
     """
     lengths = np.diff(batch.token_offsets_n)
     group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))
@@ -85,25 +87,26 @@ def plan(batch: TrainBatch, budget: int) -> Iterator[Ints]:
 
 
 def pack(batch: TrainBatch, rows: Ints, options: LossOptions, device: torch.device) -> MicroBatch:
-    """Lay out the completions `rows` of the batch, with their prompts, as one row on `device`."""
+    """The completions `rows` of the batch and their prompts as one row on `device`."""
     group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))[rows]
     groups, prompt_of = np.unique(group_of, return_inverse=True)
     prompts = [batch.prompts[group] for group in groups]
     prompt_lengths = np.array([len(prompt) for prompt in prompts])
     lengths = np.diff(batch.token_offsets_n)[rows]
 
-    # Every token of these completions: where it is in the batch, its row here, its place in there.
-    source, row_of, place = _ranges(batch.token_offsets_n[:-1][rows], lengths)
-    inputs = place < lengths[row_of] - 1
+    # For every token of these completions: its index in the batch, its row, its position therein.
+    source, row_of, position = _ranges(batch.token_offsets_n[:-1][rows], lengths)
+    inputs = position < lengths[row_of] - 1
     prompt_starts = _starts(prompt_lengths)
     completion_starts = prompt_lengths.sum() + _starts(lengths - 1)
     before = np.where(
-        place == 0,
+        position == 0,
         (prompt_starts + prompt_lengths - 1)[prompt_of][row_of],
-        completion_starts[row_of] + place - 1,
+        completion_starts[row_of] + position - 1,
     )
-    _, prompt_row, prompt_place = _ranges(prompt_starts, prompt_lengths)
-    positions = np.concatenate([prompt_place, (prompt_lengths[prompt_of][row_of] + place)[inputs]])
+    _, prompt_row, prompt_position = _ranges(prompt_starts, prompt_lengths)
+    completion_positions = (prompt_lengths[prompt_of][row_of] + position)[inputs]
+    positions = np.concatenate([prompt_position, completion_positions])
     trained = batch.trained_t[source]
     source, before = source[trained], before[trained]
 
@@ -114,8 +117,8 @@ def pack(batch: TrainBatch, rows: Ints, options: LossOptions, device: torch.devi
     width, depth = int(prompt_lengths.max()), max(1, int(lengths.max()) - 1)
     inverse = np.concatenate(
         [
-            prompt_row * width + prompt_place,
-            len(prompts) * width + (row_of * depth + place)[inputs],
+            prompt_row * width + prompt_position,
+            len(prompts) * width + (row_of * depth + position)[inputs],
         ]
     )
     return MicroBatch(
@@ -149,14 +152,14 @@ def _starts(lengths: Ints) -> Ints:
 
 
 def _ranges(starts: Ints, lengths: Ints) -> tuple[Ints, Ints, Ints]:
-    """The ranges `starts[i] : starts[i] + lengths[i]` end to end: value, i, place in range i."""
+    """The ranges `starts[i] : starts[i] + lengths[i]`, concatenated: value, i, index in range i."""
     row = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(lengths.sum()) - _starts(lengths)[row]
-    return starts[row] + place, row, place
+    index = np.arange(lengths.sum()) - _starts(lengths)[row]
+    return starts[row] + index, row, index
 
 
 def _padded(starts: Ints, lengths: Ints, width: int) -> Ints:
-    """Indices (rows, width) of each range; padding repeats the last token (or the one before)."""
+    """Indices (rows, width) of each range; padding repeats the last one, or the one before it."""
     last = np.maximum(starts + lengths - 1, 0)
     return np.minimum(starts[:, None] + np.arange(width), last[:, None])
 
@@ -164,8 +167,8 @@ def _padded(starts: Ints, lengths: Ints, width: int) -> Ints:
 def _bias(prompt_lengths: Ints, width: int, depth: int) -> npt.NDArray[np.float32]:
     """0 on a completion's prompt and on its own tokens up to the query, -inf elsewhere.
 
-    Shape (completions, 1, depth, width + depth). Queries beyond a completion's end see something
-    too, which keeps the softmax finite; nothing reads their output.
+    Shape (completions, 1, depth, width + depth). Queries beyond the end of a completion attend to
+    tokens too, which keeps the softmax finite; their output is not read.
     """
     prompt = np.arange(width) < prompt_lengths[:, None, None]
     own = np.tril(np.ones((depth, depth), dtype=bool))

@@ -24,21 +24,12 @@ from retrain_backends.train.checks.forecast import (
 )
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.step.learning_rule import build_rule
+from retrain_backends.train.step.modes import advantage_row, transform_row
 from retrain_backends.train.step.sepa import idle_sepa
 from retrain_backends.types import Capabilities
 
 T = TypeVar("T")
 Rows: TypeAlias = Iterator[tuple[str, str]]
-
-TRANSFORMS = {
-    "none": "every token of a completion gets its advantage",
-    "gtpo": "tokens of higher uncertainty get more of it",
-    "gtpo_hicra": "tokens of higher uncertainty get more of it, and planning tokens more still",
-    "entropy_mask": "only the most uncertain tokens of a group get it",
-    "gtpo_sepa": "uncertain tokens get more of it; uncertainties of execution tokens are pooled",
-    "gtpo_sepa_amp": "uncertain tokens get more of it; those of execution tokens are driven apart",
-    "gtpo_sepa_amp_c": "as `gtpo_sepa_amp`, with uncertainties floored at 0",
-}
 
 
 @dataclass(frozen=True)
@@ -76,6 +67,8 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     lengths = _asked(problems, lambda: measure_prompts(config))
     _asked(problems, lambda: refuse_unavailable(config))
     _asked(problems, lambda: build_rule(config.algorithm, config.gtpo, config.hicra))
+    steps = config.training.max_steps
+    idle = _asked(problems, lambda: idle_sepa(config.algorithm, config.sepa, steps)) or ""
     if capabilities:
         _asked(problems, lambda: refuse_clashes(config, capabilities))
     most = bounds(config, *lengths) if lengths else None
@@ -93,7 +86,10 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     return Explanation(
         chapters=chapters,
         amounts=tuple(amounts(most, measured, options.prices)) if options else (),
-        notes=tuple(_notes(config, lengths[0] if lengths else None, measured, options)),
+        notes=(
+            *([f"{idle}."] if idle else []),
+            *_notes(lengths[0] if lengths else None, measured, options),
+        ),
         problems=tuple(dict.fromkeys(problems)),
     )
 
@@ -117,13 +113,7 @@ def _is_tinker(config: RunConfig) -> bool:
 def _run(config: RunConfig, capabilities: Capabilities | None) -> Rows:
     training, algorithm = config.training, config.algorithm
     yield "condition", config.condition
-    if algorithm.algorithm_mode:
-        yield "rule", _first_line("algorithm", algorithm.algorithm_mode)
-    else:
-        yield "advantage", _first_line("advantage", algorithm.advantage_mode)
-        yield "transform", TRANSFORMS.get(algorithm.transform_mode) or "your own"
-        if "sepa" in algorithm.transform_mode:
-            yield "pooling", _sepa(config)
+    yield from _rule(config)
     yield "uncertainty", algorithm.uncertainty_kind
     own = capabilities is not None and not capabilities.trainer.lora_alpha
     alpha = config.lora.alpha or 2 * config.model.lora_rank
@@ -136,12 +126,25 @@ def _run(config: RunConfig, capabilities: Capabilities | None) -> Rows:
     yield "seed", str(training.seed) if training.seed >= 0 else "drawn at random, and recorded"
 
 
-def _first_line(kind: str, name: str) -> str:
+def _rule(config: RunConfig) -> Rows:
+    algorithm = config.algorithm
     try:
-        text = (resolve(kind, name).__doc__ or "").strip()
-    except RetrainError:  # told among the problems
-        return name
-    return text.splitlines()[0] if text else f"`{name}`, your own"
+        if name := algorithm.algorithm_mode:
+            yield "rule", _first_line(resolve("algorithm", name)) or f"`{name}`, your own"
+            return
+        advantage = advantage_row(algorithm.advantage_mode)
+        transform = transform_row(algorithm.transform_mode)
+    except RetrainError:  # reported among the problems
+        yield "rule", config.condition
+        return
+    yield "advantage", advantage.summary or f"`{algorithm.advantage_mode}`, your own"
+    yield "transform", transform.summary or f"`{algorithm.transform_mode}`, your own"
+    if transform.uses_sepa:
+        yield "SEPA", _sepa(config)
+
+
+def _first_line(function: object) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
 
 
 def _sepa(config: RunConfig) -> str:
@@ -266,13 +269,8 @@ def _so_far(config: RunConfig, measured: Measured) -> Rows:
 
 
 def _notes(
-    config: RunConfig,
-    prompts: PromptLengths | None,
-    measured: Measured | None,
-    options: TinkerOptions | None,
+    prompts: PromptLengths | None, measured: Measured | None, options: TinkerOptions | None
 ) -> Iterator[str]:
-    if idle := idle_sepa(config.algorithm, config.sepa, config.training.max_steps):
-        yield f"{idle}."
     if options and prompts:
         yield f"Lengths of prompts are those of the first {prompts.counted:,} of the run."
     if options and not options.prices:

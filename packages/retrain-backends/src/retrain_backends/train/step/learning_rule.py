@@ -8,11 +8,10 @@ import numpy as np
 from retrain_backends.config import AlgorithmConfig, GtpoConfig, HicraConfig
 from retrain_backends.errors import ConfigError, RunError, describe
 from retrain_backends.plugins import resolve
+from retrain_backends.train.step.modes import advantage_row, transform_row
 from retrain_backends.train.step.samples import Samples
 from retrain_backends.types import Floats
 from retrain_core import (
-    ADVANTAGE_MODES,
-    TRANSFORM_MODES,
     Algorithm,
     CompletionBatch,
     EntropyStats,
@@ -78,27 +77,28 @@ def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig)
       PluginError: a plugin's name leads nowhere.
     """
     _check_bounds(algorithm)
-    own: dict[str, Any] = {k: v for k, v in algorithm.params.items() if k not in CLIPPING}
     if algorithm.algorithm_mode:
         function = resolve("algorithm", algorithm.algorithm_mode)
-        return PluginRule(function, own, algorithm.uncertainty_kind)
-    params: dict[str, Any] = {
+        return PluginRule(function, _own_params(algorithm), algorithm.uncertainty_kind)
+    advantage = advantage_row(algorithm.advantage_mode)
+    transform = transform_row(algorithm.transform_mode)
+    params = mode_params(algorithm, gtpo, hicra)
+    # A border: the parameters are the user's, and only the rows know which there are.
+    try:
+        return Algorithm.from_names(advantage, transform, algorithm.uncertainty_kind, **params)
+    except ValueError as error:
+        raise ConfigError(f"[algorithm] {error}") from error
+
+
+def mode_params(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig) -> dict[str, Any]:
+    """All parameters that are set for the modes; each mode takes those that its row lists."""
+    return {
         "gtpo_beta": gtpo.beta,
         "hicra_alpha": hicra.alpha,
         **algorithm.advantage_params,
         **algorithm.transform_params,
-        **own,
+        **_own_params(algorithm),
     }
-    # A border: the parameters are the user's, and only the parts know which they take.
-    try:
-        return Algorithm.from_names(
-            _part("advantage", algorithm.advantage_mode, ADVANTAGE_MODES),
-            _part("transform", algorithm.transform_mode, TRANSFORM_MODES),
-            algorithm.uncertainty_kind,
-            **params,
-        )
-    except ValueError as error:
-        raise ConfigError(f"[algorithm] {error}") from error
 
 
 def apply_rule(rule: Rule, batch: CompletionBatch, sepa_lambda: float) -> TokenAdvantages:
@@ -118,8 +118,8 @@ def pooled_entropy(samples: Samples, kind: str) -> EntropyStats:
     return entropy_stats(h_t, samples.planning_t[sampled_t])
 
 
-def _part(kind: str, name: str, builtins: Mapping[str, Any]) -> Any:
-    return name if name in builtins else resolve(kind, name)
+def _own_params(algorithm: AlgorithmConfig) -> dict[str, Any]:
+    return {key: value for key, value in algorithm.params.items() if key not in CLIPPING}
 
 
 def _check_bounds(algorithm: AlgorithmConfig) -> None:

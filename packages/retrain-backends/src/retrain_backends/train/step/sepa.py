@@ -3,12 +3,9 @@
 from typing import NamedTuple
 
 from retrain_backends.config import AlgorithmConfig, SepaConfig
+from retrain_backends.train.step.modes import transform_row
 from retrain_backends.train.storage.train_state import TrainState
-from retrain_core import SepaSchedule
-
-# The transforms that never read SEPA's strength; a plugin may.
-_WITHOUT_SEPA = ("none", "gtpo", "gtpo_hicra", "entropy_mask")
-_WITH_SEPA = ("gtpo_sepa", "gtpo_sepa_amp", "gtpo_sepa_amp_c")
+from retrain_core import TRANSFORM_MODES, SepaSchedule
 
 
 class SepaReading(NamedTuple):
@@ -26,7 +23,8 @@ def read_sepa(schedule: SepaSchedule, state: TrainState) -> SepaReading:
 
 def sepa_schedule(algorithm: AlgorithmConfig, sepa: SepaConfig) -> SepaSchedule:
     """SEPA as `[sepa]` says, or off when the transform has no use for it."""
-    if not algorithm.algorithm_mode and algorithm.transform_mode in _WITHOUT_SEPA:
+    plugin = algorithm.algorithm_mode  # which may use it
+    if not plugin and transform_row(algorithm.transform_mode).uses_sepa is False:
         return SepaSchedule(steps=0)
     return SepaSchedule(
         steps=sepa.steps,
@@ -39,12 +37,15 @@ def sepa_schedule(algorithm: AlgorithmConfig, sepa: SepaConfig) -> SepaSchedule:
 def idle_sepa(algorithm: AlgorithmConfig, sepa: SepaConfig, max_steps: int) -> str:
     """Why SEPA will not act in any step, as far as that is known before; empty if it may act."""
     mode = algorithm.transform_mode
-    if algorithm.algorithm_mode or mode not in _WITH_SEPA or sepa.schedule != "linear":
+    if algorithm.algorithm_mode or sepa.schedule != "linear":
+        return ""
+    if not transform_row(mode).uses_sepa:
         return ""
     schedule = SepaSchedule(steps=sepa.steps, delay_steps=sepa.delay_steps, correct_rate_gate=0.0)
     if schedule.sepa_lambda(schedule.init(), max_steps - 1) > 0:
         return ""
+    same = f", and `{mode}` is `gtpo`" if mode in TRANSFORM_MODES else ""
     return (
         f"SEPA will not act: with sepa.steps = {sepa.steps} and sepa.delay_steps = "
-        f"{sepa.delay_steps} its strength is 0 in all {max_steps} steps, and `{mode}` is `gtpo`"
+        f"{sepa.delay_steps} its strength is 0 in all {max_steps} steps{same}"
     )

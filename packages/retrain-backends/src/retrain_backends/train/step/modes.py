@@ -1,0 +1,75 @@
+"""The row of an advantage or transform mode: one of `retrain_core`'s, or a plugin's."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from retrain_backends.errors import PluginError, RetrainError, describe
+from retrain_backends.plugins import KINDS, load_object, resolve
+from retrain_core import AdvantageSpec, TransformSpec
+
+Row = TypeVar("Row", AdvantageSpec, TransformSpec)
+
+
+def advantage_row(name: str) -> AdvantageSpec:
+    """The row of an advantage mode.
+
+    A plugin's name leads to a row, to a function that can be called without arguments and returns
+    a row, or to any other function: it becomes a row of its own.
+
+    Raises:
+      PluginError: the name leads to none of these.
+    """
+    return _row("advantage", name, AdvantageSpec)
+
+
+def transform_row(name: str) -> TransformSpec:
+    """The row of a transform mode; plugins and errors as in `advantage_row`."""
+    return _row("transform", name, TransformSpec)
+
+
+def _row(kind: str, name: str, row_type: type[Row]) -> Row:
+    found = resolve(kind, name)
+    if name in KINDS[kind].builtins:
+        return found
+    where = f"{KINDS[kind].setting}: `{name}`"
+    # A border: the function may be the user's own.
+    try:
+        if isinstance(found, AdvantageSpec | TransformSpec):
+            row: object = found
+        else:
+            row = found() if _is_factory(found) else row_type.from_function(found)
+    except RetrainError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{where} cannot be used: {describe(error)}") from error
+    if not isinstance(row, row_type):
+        given = "is" if row is found else "can be called without arguments, but returns"
+        raise PluginError(
+            f"{where} {given} `{type(row).__name__}`; the {kind} must be a function of one "
+            f"argument, a row `{row_type.__name__}(...)`, or a function without arguments that "
+            "returns such a row"
+        )
+    _check(row.function, row.parameters, f"{where}: {row_type.__name__}")
+    return row
+
+
+def _is_factory(found: Callable[..., object]) -> bool:
+    """Whether it can be called without arguments; one that takes `*args` is no factory."""
+    parameters = inspect.signature(found).parameters.values()
+    return not any(
+        parameter.kind is parameter.VAR_POSITIONAL
+        or (parameter.kind is not parameter.VAR_KEYWORD and parameter.default is parameter.empty)
+        for parameter in parameters
+    )
+
+
+def _check(function: Any, parameters: Any, where: str) -> None:
+    if isinstance(function, str):
+        function = load_object(function, f"{where}.function `{function}`")
+    if not callable(function):
+        raise PluginError(f"{where}.function must be a function, not `{function}`")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise PluginError(
+            f"{where}.parameters must be a table of names and defaults, not `{parameters}`"
+        )
