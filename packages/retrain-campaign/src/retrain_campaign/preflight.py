@@ -8,6 +8,7 @@ from pathlib import Path
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import KINDS, require, resolve
+from retrain_backends.tracking.trackers import check_trackers
 from retrain_backends.train.build import declared_capabilities
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.step.control import idle_sepa
@@ -86,6 +87,7 @@ def _problems(config: RunConfig) -> Iterator[str]:
         lambda: resolve("detector", config.planning.detector),
         lambda: _check_part("reward", config.reward.type),
         lambda: _check_part("source", config.data.source),
+        lambda: check_trackers(config.logging),
     ]
     if backend == "local":
         checks.append(lambda: require("torch", f"backend.backend: `{backend}`"))

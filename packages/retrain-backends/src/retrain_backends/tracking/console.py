@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a live view on a terminal, otherwise one line a step."""
+"""The console of a run: a live view on a terminal, otherwise one line a step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from retrain_backends.tracking.journal import Row
+from retrain_backends.tracking.journal import Reader, Row
 from retrain_backends.tracking.summary import HeldOut, LearningCurve, RunSummary, learning_curve
 from retrain_backends.tracking.terminal_plot import HEIGHT, draw_curve
 
@@ -19,19 +19,11 @@ from retrain_backends.tracking.terminal_plot import HEIGHT, draw_curve
 PLOT_LINES = HEIGHT + 6
 
 
-class StepView(AbstractContextManager["StepView"], Protocol):
-    """Shows the steps of a run as they are done."""
-
-    def show(self, row: Row) -> None:
-        """Show the metrics row of a step."""
-        ...
-
-    def show_evaluation(self, row: Row) -> None:
-        """Show the row of an evaluation."""
-        ...
+class StepView(Reader, AbstractContextManager["StepView"], Protocol):
+    """Shows the rows of a run as they are written."""
 
     def announce(self, what: str) -> None:
-        """Say what is going on until the next row is shown."""
+        """Show what is being done until the next evaluation is shown."""
         ...
 
 
@@ -51,18 +43,18 @@ class PlainView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Nothing to close: every line is out."""
+        """Do nothing: every line has been printed."""
 
-    def show(self, row: Row) -> None:
+    def step(self, row: Row) -> None:
         """Print the step's line."""
         _print_line(self._console, f"step {_done(row)}/{self._total}  {figures(row)}")
 
-    def show_evaluation(self, row: Row) -> None:
+    def evaluation(self, row: Row) -> None:
         """Print the evaluation's line."""
         _print_line(self._console, f"eval {row['step']}/{self._total}  {evaluation_figures(row)}")
 
     def announce(self, what: str) -> None:
-        """Print nothing: the line of what is done comes soon enough."""
+        """Print nothing: only finished steps and evaluations get a line."""
 
 
 class LiveView:
@@ -99,18 +91,18 @@ class LiveView:
     ) -> None:
         self._live.stop()
 
-    def show(self, row: Row) -> None:
-        """Take the step into the view, which redraws itself a few times a second."""
+    def step(self, row: Row) -> None:
+        """Add the step to the view, which is redrawn twice a second."""
         self._rows.append(row)
         self._progress.update(self._task, completed=_done(row))
 
-    def show_evaluation(self, row: Row) -> None:
-        """Take the evaluation into the view, in place of what was announced."""
+    def evaluation(self, row: Row) -> None:
+        """Add the evaluation to the view, in place of what was announced."""
         self._evaluations.append(row)
         self._announced = ""
 
     def announce(self, what: str) -> None:
-        """Show what is going on, until an evaluation is shown."""
+        """Show what is being done, until an evaluation is shown."""
         self._announced = what
 
     def _render(self) -> RenderableType:

@@ -31,14 +31,14 @@ JOURNAL_FILES = (METRICS_FILE, STEPS_FILE, GENERATIONS_FILE, EVALUATIONS_FILE)
 
 
 class Reader(Protocol):
-    """Is shown the rows of a run, once they are in its files."""
+    """Gets the rows of a run once they are in its files: its trackers, its console view."""
 
     def step(self, row: Row) -> None:
-        """Take a row of `metrics.jsonl`."""
+        """Process a row of `metrics.jsonl`."""
         ...
 
     def evaluation(self, row: Row) -> None:
-        """Take a row of `eval.jsonl`."""
+        """Process a row of `eval.jsonl`."""
         ...
 
 
@@ -49,7 +49,7 @@ class Journal:
 
     Args:
       directory: of the run.
-      readers: who else is shown the rows.
+      readers: get each row after it has been written.
     """
 
     def __init__(self, directory: Path, readers: Sequence[Reader] = ()) -> None:

@@ -5,7 +5,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import wandb
 
@@ -37,19 +37,24 @@ class WandbTracker:
       Exception: whatever wandb raises, as when the service cannot be reached.
     """
 
+    @classmethod
+    def from_config(cls, run: TrackedRun) -> Self:
+        """The tracker of a run."""
+        return cls(run)
+
     def __init__(self, run: TrackedRun) -> None:
         identity = _identity(run.directory)
         self._run: Any = _start(run, identity)
         offline = self._run.offline
         self._first = 0 if offline else self._run.step
         if not (offline or self._run.url):
-            run.say("wandb: switched off by WANDB_MODE")
+            run.report("wandb: switched off by WANDB_MODE")
             return
         for superseded in _offline_directories(run.directory, identity, self._run.dir):
             shutil.rmtree(superseded)
         place = Path(self._run.dir).parent
         sync = f"offline; `wandb sync {place}` uploads the run"
-        run.say(f"wandb: {sync if offline else self._run.url}")
+        run.report(f"wandb: {sync if offline else self._run.url}")
 
     def log(self, step: int, figures: Mapping[str, float | str]) -> None:
         """Add the step to the history, unless it has it."""

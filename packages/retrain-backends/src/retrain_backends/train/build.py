@@ -21,7 +21,7 @@ from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
-from retrain_backends.tracking.trackers import TrackedRun, open_tracking
+from retrain_backends.tracking.trackers import TrackedRun, check_trackers, open_tracking
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.step.background import Background
@@ -121,6 +121,7 @@ def _build(
     refuse_clashes(config, declared_capabilities(config.backend.backend))
     if point:
         point.refuse()
+    check_trackers(config.logging)
     rule = build_rule(config)
     detector = build_detector(config.planning, config.logging.strategic_grams)
     tokenizer = load_tokenizer(config.model.model)
@@ -144,8 +145,7 @@ def _build(
     print_lines(console, *_opening_lines(config, place, point))
     restored = _restore(backend, place, console)
     saved = place.saved.resumed(restored)
-    journal = stack.enter_context(_journal(config, place, console))
-    view = stack.enter_context(step_view(console, config.training.max_steps))
+    journal, view = stack.enter_context(_logs(config, place, console))
     return Run(
         config=config,
         condition=condition(config),
@@ -187,21 +187,27 @@ def _title(config: RunConfig) -> str:
 
 
 @contextmanager
-def _journal(config: RunConfig, place: RunDirectory, console: Console) -> Iterator[Journal]:
-    """The logs of the run, whose rows its trackers get too; those that are there already first."""
+def _logs(
+    config: RunConfig, place: RunDirectory, console: Console
+) -> Iterator[tuple[Journal, StepView]]:
+    """The logs of the run, and the console's view, which reads their rows as its trackers do.
+
+    The trackers of a resumed run first get the rows that are there already.
+    """
     name = condition(config)
     tracked = TrackedRun(
         directory=place.directory,
         name=name,
         logging=config.logging,
         settings=run_settings(config, name),
-        say=lambda line: print_lines(console, line),
+        report=lambda line: print_lines(console, line),
     )
     evaluated = frozenset(config.eval.due_after(config.training.max_steps))
     with open_tracking(tracked, evaluated) as tracking:
         tracking.replay(place.directory)
-        with Journal(place.directory, [tracking]) as journal:
-            yield journal
+        view = step_view(console, config.training.max_steps)
+        with view, Journal(place.directory, [tracking, view]) as journal:
+            yield journal, view
 
 
 def _restore(backend: Backend, place: RunDirectory, console: Console) -> Restored | None:

@@ -43,7 +43,7 @@ def evaluate_if_due(run: Run, steps_done: int) -> float | None:
     An evaluation that the logs already have, as after resuming, is not done again.
 
     Args:
-      run: the run; its logs get the evaluation, and its view shows it.
+      run: the run; its logs get the evaluation.
       steps_done: how many steps the policy has been trained.
 
     Returns:
@@ -70,7 +70,6 @@ def _evaluate(run: Run, steps_done: int) -> dict[str, Any]:
     }
     with finish_first():
         run.journal.write_evaluation(steps_done, summary, _questions(run, answers))
-    run.view.show_evaluation(summary)
     return summary
 
 

@@ -102,8 +102,7 @@ def run_steps(run: Run) -> Ending:
                     step, judged, off_policy, counts, entropy, sepa, advantages, batch, result,
                     usage, health,
                 )  # fmt: skip
-                row = log_step(run.journal, record, run.condition, clock)
-                run.view.show(row)
+                log_step(run.journal, record, run.condition, clock)
                 health.act(run.console)
             if reason := reason_to_stop(run, state, usage):
                 return Ending(state, stopped=reason)
