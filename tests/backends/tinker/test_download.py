@@ -2,13 +2,13 @@ import pytest
 
 from retrain_backends.errors import RunError
 from retrain_backends.tinker.download import download_adapter
-from retrain_test_support.tinker.failures import Kind
+from retrain_test_support.tinker.failures import RequestKind
 
 
 @pytest.fixture
 def policy(server, backend):
     """A backend that downloads, from a service that fails in nothing but downloads."""
-    server.failures.kinds = frozenset({Kind.FILE})
+    server.failures.kinds = frozenset({RequestKind.FILE})
     return backend({"backend.options": {"download_adapter": True}})
 
 

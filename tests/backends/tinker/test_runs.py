@@ -9,7 +9,7 @@ from retrain_backends.tokenizer import resolve_model
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.loop import train
 from retrain_backends.types import Verdict
-from retrain_test_support.tinker.failures import Kind
+from retrain_test_support.tinker.failures import RequestKind
 from retrain_test_support.tinker.server import TinkerServer
 
 MODEL = "builtin:tiny-arithmetic"
@@ -97,7 +97,7 @@ def test_with_a_third_of_the_calls_failing_every_step_is_trained_once(server, ru
     failures = server.failures
     failures.error_share, failures.drop_share, failures.lost_answer_share = 0.15, 0.08, 0.07
     failures.retry_after_s = 0.01
-    failures.kinds = frozenset({Kind.TRAIN, Kind.SAMPLE, Kind.RETRIEVE})
+    failures.kinds = frozenset({RequestKind.TRAIN, RequestKind.SAMPLE, RequestKind.RETRIEVE})
     odd = {"reward.type": f"{__name__}:OddDigits"}
     summary = train(run_config({"training.max_steps": 3, **odd}))
     assert steps_of(summary.run_dir) == list(range(3))
