@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from retrain_backends.data import EVALUATION_SEED
 from retrain_backends.randomness import Purpose
-from retrain_backends.rewards.service import Ticket
+from retrain_backends.rewards.service import PendingVerdicts
 from retrain_backends.tracking.journal import Row, read_evaluations
 from retrain_backends.train.build import Run
 from retrain_backends.train.step.clock import StepClock
@@ -81,7 +81,7 @@ def _ask(run: Run, clock: StepClock) -> Answers:
     training, samples = run.config.training, run.config.eval.samples
     at_once = max(1, training.batch_size * training.group_size // samples)
     groups: list[list[Completion]] = []
-    tickets: list[Ticket] = []
+    tickets: list[PendingVerdicts] = []
     with clock("sample"):
         while len(groups) < len(run.held_out):
             run.view.announce(f"evaluating: {len(groups)} of {len(run.held_out)} questions")

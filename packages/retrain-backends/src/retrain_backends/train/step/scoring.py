@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from retrain_backends.rewards import RewardService
-from retrain_backends.rewards.service import Ticket
+from retrain_backends.rewards.service import PendingVerdicts
 from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.types import Completion, Prompt, Scored, Verdict
 
@@ -25,7 +25,7 @@ class StepScoring:
         self._reward = reward
         self._tokenizer = tokenizer
         self._prompts = prompts
-        self._begun: dict[int, tuple[Sequence[Completion], Ticket]] = {}
+        self._begun: dict[int, tuple[Sequence[Completion], PendingVerdicts]] = {}
 
     def begin(self, index: int, completions: Sequence[Completion]) -> None:
         """Begin to judge the completions of prompt `index`."""
@@ -52,7 +52,7 @@ class StepScoring:
         """
         return self._reward.collect(self._tickets())
 
-    def _tickets(self) -> list[Ticket]:
+    def _tickets(self) -> list[PendingVerdicts]:
         return [self._begun[index][1] for index in range(len(self._prompts))]
 
 
