@@ -130,7 +130,7 @@ def test_a_lost_session_is_told(server, backend, prompts, params, to_batch):
     policy = backend()
     batch = to_batch(policy.sample(prompts, params))
     server.forget_sessions()
-    with pytest.raises(RunError, match=r"training step 0.*`retrain --resume` goes on"):
+    with pytest.raises(RunError, match=r"training step 0.*`retrain --resume` continues"):
         policy.train_step(batch)
 
 
@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(backend, prompts, params, to_bat
     batch = to_batch(policy.sample(prompts, params))
     batch.advantages_t[0] = -1.0
     batch.logprobs_t[0] = -1e3
-    with pytest.raises(RunError, match=r"step 0.*`retrain --resume` goes on"):
+    with pytest.raises(RunError, match=r"step 0.*`retrain --resume` continues"):
         policy.train_step(batch)
 
 

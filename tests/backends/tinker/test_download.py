@@ -23,7 +23,7 @@ def test_what_may_pass_is_tried_again(server, policy, tmp_path, status):
 
 def test_what_cannot_pass_is_told_with_its_path(server, policy, tmp_path):
     server.failures.storm_status, server.failures.storm = 403, 9
-    line = rf"^{server.url}: tinker://.* cannot be downloaded \(403\); `retrain --resume` goes on"
+    line = rf"^{server.url}: tinker://.* cannot be downloaded \(403\); `retrain --resume` continues"
     with pytest.raises(RunError, match=line):
         policy.export_adapter(tmp_path)
     assert server.failures.counts["storm"] == 1

@@ -30,7 +30,7 @@ def test_a_restored_trainer_goes_on_as_the_saved_one(
     after = resumed(backend)
     restored = after.load(reference)
     assert restored.fidelity == "exact"
-    assert "the optimiser was kept" in restored.reason
+    assert "the optimiser was restored" in restored.reason
     assert after.sample(prompts, params)[0][0].tokens_T.size
     results = [
         policy.train_step(to_batch(policy.sample(prompts, params), 2)) for policy in (before, after)

@@ -135,7 +135,7 @@ def test_a_spent_budget_stays_spent(server, run_config, tmp_path):
     before = len(server.executed("sample")), trained(server)
     with pytest.raises(StoppedRunError, match=r"after 1 steps.*max_cost = 0\.01 \(raise it to go"):
         train(run_config({**again, "backend.options": spent}))
-    # The optimiser is looked at with a step of its own, before the budget is known.
+    # The optimiser is tested with a step of its own, before the budget is known.
     assert (len(server.executed("sample")), trained(server)) == (before[0], before[1] + 1)
     more = {"prices": prices, "max_cost": 1e6}
     train(run_config({**again, "training.max_steps": 2, "backend.options": more}))

@@ -9,13 +9,13 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import RunError
 from retrain_backends.tinker.download import download_adapter
 from retrain_backends.tinker.fidelity import measure
-from retrain_backends.tinker.ledger import Ledger
 from retrain_backends.tinker.options import TinkerOptions, parse_options
 from retrain_backends.tinker.sampling import GroupSampler, Limits
 from retrain_backends.tinker.saved import Reference, SavedTrainer
-from retrain_backends.tinker.service import GO_ON, Sampler, Service, Trainer
+from retrain_backends.tinker.service import RESUME_HINT, Sampler, Service, Trainer
 from retrain_backends.tinker.throttle import open_throttle
 from retrain_backends.tinker.updating import Updater, is_finite, step_result
+from retrain_backends.tinker.usage import UsageMeter
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import (
     BackendFacts,
@@ -57,14 +57,14 @@ class TinkerBackend:
         self._throttle = open_throttle(
             config.backend.throttle_dir, config.backend.max_concurrent, 2 * options.timeout_s
         )
-        self._ledger = Ledger(options.prices, options.max_cost, options.max_hours)
+        self._usage_meter = UsageMeter(options.prices, options.max_cost, options.max_hours)
         limits = Limits(
             config.backend.max_concurrent,
             self._throttle,
             options.timeout_s,
             options.max_failed_prompts,
         )
-        self._groups = GroupSampler(service.endpoint, limits, self._ledger)
+        self._groups = GroupSampler(service.endpoint, limits, self._usage_meter)
         self._bounds = config.algorithm.loss_options()
         self._updater = Updater(service, config, options)
         self._trainer: Trainer | None = None
@@ -107,7 +107,7 @@ class TinkerBackend:
         trainer = self._get_trainer()
         with self._throttle.slot():
             scores = self._service.score(trainer, prompts, completions)
-        self._ledger.add(trained=sum(map(len, [*prompts, *completions])))
+        self._usage_meter.add(trained=sum(map(len, [*prompts, *completions])))
         return scores
 
     def train_step(self, batch: TrainBatch) -> StepResult:
@@ -125,7 +125,7 @@ class TinkerBackend:
             update = self._updater.update(trainer, batch)
         self._updates += 1
         self._reference = Reference.from_batch(batch)
-        self._ledger.add(trained=update.tokens)
+        self._usage_meter.add(trained=update.tokens)
         published = perf_counter()
         self._sampler = None
         self._get_sampler()
@@ -134,8 +134,7 @@ class TinkerBackend:
         if not result.is_finite:
             raise RunError(
                 f"step {batch.step}: the loss is {result.loss}, and {self._service.endpoint} has"
-                f" taken the optimiser step all the same; {GO_ON}, and a lower training.lr is the"
-                " first thing to try"
+                f" taken the optimiser step; {RESUME_HINT}; a lower training.lr may help"
             )
         return result
 
@@ -150,7 +149,7 @@ class TinkerBackend:
             path=path,
             updates=self._updates,
             reference=self._reference.with_logprobs(self.score(prompts, completions, 1.0)),
-            ledger=self._ledger.state(),
+            usage=self._usage_meter.state(),
         )
         saved.write(directory)
         return CheckpointRef(directory, path)
@@ -166,11 +165,11 @@ class TinkerBackend:
             self._trainer = self._service.saved_trainer(saved.path, with_optimizer=True)
         self._sampler = None
         self._updates, self._reference = saved.updates, saved.reference
-        self._ledger.restore(saved.ledger)
+        self._usage_meter.restore(saved.usage)
         prompts, completions = saved.reference.rows()
         scores = self.score(prompts, completions, 1.0)
         with self._throttle.slot():
-            return measure(self._service, saved, scores, self._ledger)
+            return measure(self._service, saved, scores, self._usage_meter)
 
     def export_adapter(self, directory: Path) -> str:
         """Have the service keep the adapter for sampling, and download it if that was asked for."""
@@ -184,7 +183,7 @@ class TinkerBackend:
         try:
             download_adapter(urls, directory)
         except RunError as error:
-            raise RunError(f"{self._service.endpoint}: {path}: {error}; {GO_ON}") from error
+            raise RunError(f"{self._service.endpoint}: {path}: {error}; {RESUME_HINT}") from error
         return str(directory)
 
     def describe(self) -> BackendFacts:
@@ -199,7 +198,7 @@ class TinkerBackend:
 
     def usage(self) -> Usage:
         """Tokens, cost and waiting since the last call."""
-        used = self._ledger.take()
+        used = self._usage_meter.take()
         return Usage({**used.figures, "queue_s": self._throttle.take_waited_s()}, used.stop)
 
     def close(self) -> None:

@@ -13,9 +13,9 @@ import tinker
 
 from retrain_backends.errors import ConfigError, RunError, describe
 from retrain_backends.randomness import Purpose, stream
-from retrain_backends.tinker.ledger import Ledger
-from retrain_backends.tinker.service import GO_ON, Sampler, plain_future, told
+from retrain_backends.tinker.service import RESUME_HINT, Sampler, as_retrain_error, plain_future
 from retrain_backends.tinker.throttle import Throttle
+from retrain_backends.tinker.usage import UsageMeter
 from retrain_backends.types import Completion, OnGroup, SamplingParams, Tokens
 
 _EXAMPLES = 3  # failures that are told
@@ -50,13 +50,13 @@ class GroupSampler:
     Args:
       endpoint: its address, for messages.
       limits: what bounds the calls.
-      ledger: gets the tokens.
+      usage: gets the tokens.
     """
 
-    def __init__(self, endpoint: str, limits: Limits, ledger: Ledger) -> None:
+    def __init__(self, endpoint: str, limits: Limits, usage: UsageMeter) -> None:
         self._endpoint = endpoint
         self._limits = limits
-        self._ledger = ledger
+        self._usage_meter = usage
         self._gate = Semaphore(limits.at_once)  # one, since two calls may sample at once
         # Why prompts of the step or evaluation got no completions, over all its calls.
         self._failures: dict[Purpose, list[str]] = {}
@@ -145,13 +145,13 @@ class GroupSampler:
         try:
             group = completions_of(future.result(), params.group_size)
         except Exception as error:
-            line = told(error, f"{self._endpoint}: sampling")
+            line = as_retrain_error(error, f"{self._endpoint}: sampling")
             if isinstance(line, ConfigError):
                 raise line from error
             answers.failures[index] = describe(error)
             return
         answers.groups[index] = group
-        self._ledger.add(prompt=len(prompt), sampled=sum(len(row.tokens_T) for row in group))
+        self._usage_meter.add(prompt=len(prompt), sampled=sum(len(row.tokens_T) for row in group))
 
     def _refuse(self, failures: dict[int, str], asked: int, params: SamplingParams) -> None:
         if params.purpose is Purpose.PROBE:
@@ -165,7 +165,7 @@ class GroupSampler:
         raise RunError(
             f"{self._endpoint}: {len(missing)} of {prompts} prompts got no completions, more than"
             f" backend.options.max_failed_prompts = {self._limits.max_failed:g} allows:"
-            f" {'; '.join(reasons[:_EXAMPLES])}; {GO_ON}"
+            f" {'; '.join(reasons[:_EXAMPLES])}; {RESUME_HINT}"
         )
 
 
