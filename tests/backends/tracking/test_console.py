@@ -53,7 +53,7 @@ def test_figures_of_a_step():
     )
 
 
-def test_what_is_unknown_is_a_dash_and_missing_verdicts_are_told():
+def test_what_is_unknown_is_a_dash_and_missing_verdicts_are_shown():
     line = figures(row(0, loss=None, correct_rate=None, no_verdict_count=3))
     assert line.startswith("correct -  ")
     assert "loss -  " in line

@@ -152,8 +152,8 @@ def assert_complete(history, directory: Path) -> None:
 
 
 def test_a_run_is_tracked(run_in, tmp_path, wandb_records):
-    told = ["--wandb-tags", "maxrl, seed3,", "--wandb-group", "rules", "--wandb-entity", "me"]
-    done = run_in(*told, "--condition", "slow")
+    flags = ["--wandb-tags", "maxrl, seed3,", "--wandb-group", "rules", "--wandb-entity", "me"]
+    done = run_in(*flags, "--condition", "slow")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line for line in done.stdout.splitlines() if "wandb" in line] == [
         line for line in done.stdout.splitlines() if line.startswith("wandb: offline; `wandb sync ")

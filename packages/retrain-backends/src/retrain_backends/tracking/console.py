@@ -15,7 +15,7 @@ from retrain_backends.tracking.journal import Reader, Row
 from retrain_backends.tracking.summary import HeldOut, LearningCurve, RunSummary, learning_curve
 from retrain_backends.tracking.terminal_plot import HEIGHT, draw_curve
 
-# The plot with its axis, the progress bar, the figures of step and evaluation, a line to spare.
+# The plot with its axis, the progress bar, the figures of step and evaluation, a spare line.
 PLOT_LINES = HEIGHT + 6
 
 
@@ -130,7 +130,7 @@ def step_view(console: Console, total: int) -> StepView:
 
 
 def figures(row: Row) -> str:
-    """The figures of a step that a person follows, on one line; `-` for what is unknown."""
+    """The main figures of a step on one line; `-` for what is unknown."""
     return "  ".join(
         [
             f"correct {_number(row['correct_rate'], '.3f')}",
@@ -145,7 +145,7 @@ def figures(row: Row) -> str:
 
 
 def evaluation_figures(row: Row) -> str:
-    """The figures of an evaluation on one line; pass@1 is the accuracy and is not told twice."""
+    """The figures of an evaluation on one line; pass@1 is the accuracy and is not repeated."""
     passed = {key: row[key] for key in row if key.startswith("pass_at_") and key != "pass_at_1"}
     return "  ".join(
         [
@@ -160,7 +160,7 @@ def evaluation_figures(row: Row) -> str:
 
 
 def _counted(row: Row, names: Mapping[str, str]) -> Iterator[str]:
-    """What should not happen, by its name, where it has."""
+    """The counts of failures that are not 0, by name."""
     return (f"{name} {row[key]}" for key, name in names.items() if row.get(key))
 
 
@@ -171,7 +171,7 @@ def print_lines(console: Console, *lines: str) -> None:
 
 
 def print_summary(console: Console, summary: RunSummary, curve: LearningCurve) -> None:
-    """Print the end of a run: the learning curve and a table of what came out and where it is."""
+    """Print the end of a run: the learning curve and a table of results and files."""
     for plot in _plots(console, curve, summary.steps):
         console.print(plot)
     if not console.is_terminal:
@@ -220,9 +220,9 @@ def _held_out(evaluations: Sequence[HeldOut]) -> str:
 
 
 def _plots(console: Console, curve: LearningCurve, steps: int) -> list[Text]:
-    """The learning curve, if there are two steps to join and the console can show its dots.
+    """The learning curve, if it has two steps and the console can show braille dots.
 
-    The axis ends at the last step; with evaluations after it, since the last one comes then.
+    The axis ends at the last step; with evaluations one later, at the last evaluation.
     """
     if len(curve.steps) < 2 or not console.encoding.startswith("utf"):
         return []
