@@ -133,7 +133,7 @@ def test_a_spent_budget_stays_spent(server, run_config, tmp_path):
         train(run_config({"backend.options": spent}))
     again = {"resume.from": str(tmp_path / "run"), "eval.every": 1}
     before = len(server.executed("sample")), trained(server)
-    with pytest.raises(StoppedRunError, match=r"after 1 steps.*max_cost = 0\.01 \(raise it to go"):
+    with pytest.raises(StoppedRunError, match=r"after 1 steps.*max_cost = 0\.01 \(raise it to con"):
         train(run_config({**again, "backend.options": spent}))
     # The optimiser is tested with a step of its own, before the budget is known.
     assert (len(server.executed("sample")), trained(server)) == (before[0], before[1] + 1)
