@@ -109,7 +109,7 @@ def test_all_that_would_be_refused_is_told(explain):
     )
     assert code == 2
     refused = page.partition("This run would be refused:")[2]
-    assert "max_cost = 3 needs to know what tokens cost" in refused
+    assert "max_cost = 3 needs the prices of tokens" in refused
     assert "lora.alpha: the backend `tinker` chooses it itself" in refused
     assert "data.path" in refused
 

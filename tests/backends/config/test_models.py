@@ -135,6 +135,7 @@ DEFAULTS = {
     "logging": {
         "log_dir": "logs/train",
         "condition": "",
+        "trackers": (),
         "wandb_project": "",
         "wandb_run_name": "",
         "wandb_entity": "",
@@ -223,6 +224,9 @@ def test_defaults_of_the_optional_tables():
         ("algorithm", "importance_cap", -1.0),
         ("logging", "strategic_grams", "[let me"),
         ("logging", "strategic_grams", "[1]"),
+        ("logging", "trackers", ["wanbd"]),
+        ("logging", "trackers", ["my.Tracker", "my.Tracker"]),
+        ("logging", "trackers", "my.Tracker"),
     ],
 )
 def test_values_that_are_refused(table, key, value):
@@ -323,6 +327,11 @@ def test_batch_size_limits_must_be_ordered():
 def test_an_evaluation_needs_samples_that_differ_and_enough_of_them(table, message):
     with pytest.raises(pydantic.ValidationError, match=message):
         RunConfig.model_validate({"eval": table})
+
+
+def test_wandb_needs_a_project():
+    with pytest.raises(pydantic.ValidationError, match="needs a project: set wandb_project"):
+        RunConfig.model_validate({"logging": {"trackers": ["wandb"]}})
 
 
 def test_resume_is_from_in_toml_and_from_underscore_in_python():

@@ -52,7 +52,7 @@ def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
 
 def lists(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
     items = schema["items"]
-    distinct = items.get("type") == "integer"
+    distinct = items.get("type") == "integer" or "anyOf" in items
     return st.lists(values(items), min_size=schema.get("minItems", 0), max_size=3, unique=distinct)
 
 
@@ -76,7 +76,7 @@ def tables(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def keys_agree(table: dict[str, Any]) -> bool:
-    """What `[backpressure]`, `[eval]` and `[campaign]` demand of several keys together."""
+    """Whether keys that depend on each other within a table agree."""
     labels = [
         c.get("name") or f"{c['advantage_mode']}+{c['transform_mode']}"
         for c in table.get("conditions", ())
@@ -88,6 +88,7 @@ def keys_agree(table: dict[str, Any]) -> bool:
         and not -1 < temperature < 0
         and (samples == 1 or temperature != 0)
         and len(set(labels)) == len(labels)
+        and ("wandb" not in table.get("trackers", ()) or table.get("wandb_project", "") != "")
     )
 
 

@@ -76,7 +76,7 @@ def test_a_split_of_a_directory(jsonl, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["jsonl", "hf", "my_data.Puzzles"])
-def test_sources_without_a_test_split_need_to_be_told(source):
+def test_sources_without_a_test_split_need_a_path_or_split(source):
     with pytest.raises(ConfigError, match=r"name them with eval\.path .* or with eval\.split"):
         load_held_out(DataConfig(source=source, path="owner/name"), EvalConfig())
 

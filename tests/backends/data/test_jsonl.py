@@ -70,7 +70,7 @@ GOOD = b'{"question": "1?", "answer": "1"}\n'
         ),
         (
             b'{"question": "2?", "answer": "1", "answer": "2"}',
-            r"line 1 is not valid JSON: the key `answer` stands in it more than once$",
+            r"line 1 is not valid JSON: the key `answer` is repeated$",
         ),
     ],
 )

@@ -91,11 +91,11 @@ def test_a_source_of_the_users_own(load):
         ("NoQuestion", r"the question of example 0 \(counted from 0\) is empty$"),
         ("Numbers", r"the reference of example 1 \(counted from 0\) is a int; text is expected$"),
         ("HalfACharacter", r"the question of example 0 .* has half of a surrogate pair, '\\ud83d'"),
-        ("Dictionaries", r"example 0 is a dict; a source gives retrain_backends.types.Example$"),
+        ("Dictionaries", r"example 0 is a dict; a source returns retrain_backends.types.Example$"),
         ("Fails", r"^data.source: `data_of_plugin\d+.Fails` failed: OSError: the disk is gone$"),
         ("Leaves", r"^data.source: `data_of_plugin\d+.Leaves` failed: SystemExit: 0$"),
         ("Unreadable", r"^data.source: `.*Unreadable` failed: OSError: the disk is gone$"),
-        ("Generator", r"^data.source: `.*` gives a generator; a list or another sequence is exp"),
+        ("Generator", r"^data.source: `.*` returns a generator; a list or another sequence is exp"),
     ],
 )
 @pytest.mark.parametrize("max_examples", [0, 2])

@@ -21,11 +21,11 @@ OTHERS = ["a", "ab", "abc", "abcd", "abcde"] * 3
         ("sleeps", r"no verdict within 2 s \(reward.timeout_s\)"),
         ("spins", r"no verdict within 2 s \(reward.timeout_s\)"),
         ("computes", r"no verdict within 2 s \(reward.timeout_s\)|out of memory .*"),
-        ("exits", r"the process that judged it ended \(exit status 3\)"),
+        ("exits", r"the worker process ended \(exit status 3\)"),
         ("leaves", r"SystemExit: 0"),
-        ("closes", r"the process that judged it (went away|ended .*)"),
+        ("closes", r"the worker process ended .*"),
         ("allocates", r"out of memory \(see reward.memory_mb\)"),
-        ("writes", r"the process that judged it answered with garbage"),
+        ("writes", r"the worker process sent an invalid reply"),
     ],
 )
 def test_a_bad_item_costs_only_itself(reward, to_items, response, reason):

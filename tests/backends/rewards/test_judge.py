@@ -70,9 +70,9 @@ def test_what_is_overcome(judge, endpoint, to_items, question, requests):
         ("fails", "answered 500: "),
         ("refuses", "answered 401: "),
         ("garbage", "gave neither yes nor no: 'I like turtles.'"),
-        ("another format", "answered with garbage: no chat completion but "),
-        ("a web page", "answered with garbage: no chat completion but '<html>hello</html>'"),
-        ("broken json", "answered with garbage: "),
+        ("another format", "sent an invalid reply: not a chat completion: "),
+        ("a web page", "sent an invalid reply: not a chat completion: '<html>hello</html>'"),
+        ("broken json", "sent an invalid reply: "),
     ],
 )
 def test_a_judge_who_fails_gives_no_verdict(judge, endpoint, to_items, question, reason):

@@ -3,7 +3,7 @@ import pytest
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.tinker.address import Address, find_address
 
-NO_KEY = "TINKER_API_KEY is no key of Tinker's: they begin with `tml-`"
+NO_KEY = "TINKER_API_KEY is not a key of Tinker: keys begin with `tml-`"
 
 
 @pytest.fixture

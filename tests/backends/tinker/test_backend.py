@@ -138,7 +138,7 @@ def test_a_lost_session_is_told(server, backend, prompts, sampling, to_batch):
     policy = backend()
     batch = to_batch(sampling.sample(policy.sampler, prompts))
     server.forget_sessions()
-    with pytest.raises(RunError, match=r"training step 0.*`retrain --resume` goes on"):
+    with pytest.raises(RunError, match=r"training step 0.*`retrain --resume` continues"):
         policy.trainer.train(batch)
 
 
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(backend, prompts, sampling, to_b
     batch = to_batch(sampling.sample(policy.sampler, prompts))
     batch.advantages_t[0] = -1.0
     batch.logprobs_t[0] = -1e3
-    with pytest.raises(RunError, match=r"step 0.*`retrain --resume` goes on"):
+    with pytest.raises(RunError, match=r"step 0.*`retrain --resume` continues"):
         policy.trainer.train(batch)
 
 

@@ -10,7 +10,7 @@ from retrain_backends.tinker.datums import (
     datums_to_score,
     datums_to_train,
     datums_without_gradient,
-    parts,
+    split_by_tokens,
 )
 from retrain_backends.types import TrainBatch
 from retrain_core import LossOptions
@@ -71,7 +71,7 @@ def test_what_is_only_looked_at_has_no_advantages():
 def test_parts_keep_the_order_and_the_limit(lengths, most):
     prompts = [tokens(0)] * len(lengths)
     datums = datums_to_score(prompts, [np.arange(length) for length in lengths])
-    cut = list(parts(datums, most))
+    cut = list(split_by_tokens(datums, most))
     assert [datum for part in cut for datum in part] == datums
     for part in cut:
         assert len(part) == 1 or sum(datum.model_input.length for datum in part) <= most

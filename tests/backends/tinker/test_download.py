@@ -2,13 +2,13 @@ import pytest
 
 from retrain_backends.errors import RunError
 from retrain_backends.tinker.download import download_adapter
-from retrain_test_support.tinker.failures import Kind
+from retrain_test_support.tinker.failures import RequestKind
 
 
 @pytest.fixture
 def policy(server, backend):
     """A backend that downloads, from a service that fails in nothing but downloads."""
-    server.failures.kinds = frozenset({Kind.FILE})
+    server.failures.kinds = frozenset({RequestKind.FILE})
     return backend({"backend.options": {"download_adapter": True}})
 
 
@@ -23,7 +23,7 @@ def test_what_may_pass_is_tried_again(server, policy, tmp_path, status):
 
 def test_what_cannot_pass_is_told_with_its_path(server, policy, tmp_path):
     server.failures.storm_status, server.failures.storm = 403, 9
-    line = rf"^{server.url}: tinker://.* cannot be downloaded \(403\); `retrain --resume` goes on"
+    line = rf"^{server.url}: tinker://.* cannot be downloaded \(403\); `retrain --resume` continues"
     with pytest.raises(RunError, match=line):
         policy.trainer.export_adapter(tmp_path)
     assert server.failures.counts["storm"] == 1

@@ -28,7 +28,7 @@ def test_everything_can_be_set():
         ({"timeout_s": 0}, "timeout_s is `0`; it must be a number > 0"),
         ({"max_failed_prompts": 1.5}, "it must be a number >= 0 and <= 1"),
         ({"max_costs": 1}, "max_costs is an unknown key; did you mean max_cost?"),
-        ({"max_cost": 10}, "max_cost = 10 needs to know what tokens cost: add prices"),
+        ({"max_cost": 10}, "max_cost = 10 needs the prices of tokens: add prices"),
         ({"max_cost": float("inf")}, "max_cost is `inf`; it must be a number >= 0"),
         ({"prices": 3}, "prices is `3`; it must be a table with prompt, sampled and trained"),
     ],

@@ -9,7 +9,7 @@ from retrain_backends.tokenizer import resolve_model
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.loop import train
 from retrain_backends.types import Verdict
-from retrain_test_support.tinker.failures import Kind
+from retrain_test_support.tinker.failures import RequestKind
 from retrain_test_support.tinker.server import TinkerServer
 
 MODEL = "builtin:tiny-arithmetic"
@@ -97,7 +97,7 @@ def test_with_a_third_of_the_calls_failing_every_step_is_trained_once(server, ru
     failures = server.failures
     failures.error_share, failures.drop_share, failures.lost_answer_share = 0.15, 0.08, 0.07
     failures.retry_after_s = 0.01
-    failures.kinds = frozenset({Kind.TRAIN, Kind.SAMPLE, Kind.RETRIEVE})
+    failures.kinds = frozenset({RequestKind.TRAIN, RequestKind.SAMPLE, RequestKind.RETRIEVE})
     odd = {"reward.type": f"{__name__}:OddDigits"}
     summary = train(run_config({"training.max_steps": 3, **odd}))
     assert steps_of(summary.run_dir) == list(range(3))
@@ -133,9 +133,9 @@ def test_a_spent_budget_stays_spent(server, run_config, tmp_path):
         train(run_config({"backend.options": spent}))
     again = {"resume.from": str(tmp_path / "run"), "eval.every": 1}
     before = len(server.executed("sample")), trained(server)
-    with pytest.raises(StoppedRunError, match=r"after 1 steps.*max_cost = 0\.01 \(raise it to go"):
+    with pytest.raises(StoppedRunError, match=r"after 1 steps.*max_cost = 0\.01 \(raise it to con"):
         train(run_config({**again, "backend.options": spent}))
-    # The optimiser is looked at with a step of its own, before the budget is known.
+    # The optimiser is tested with a step of its own, before the budget is known.
     assert (len(server.executed("sample")), trained(server)) == (before[0], before[1] + 1)
     more = {"prices": prices, "max_cost": 1e6}
     train(run_config({**again, "training.max_steps": 2, "backend.options": more}))

@@ -10,7 +10,7 @@ from retrain_backends.tinker.sampler import completions_of, seed_of
 
 
 class Answer:
-    """What the SDK answers, as far as it is looked at."""
+    """The part of the SDK's result that is read."""
 
     def __init__(self, *sequences):
         self.sequences = sequences

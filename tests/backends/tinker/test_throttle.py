@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from retrain_backends.errors import ConfigError, RunError
-from retrain_backends.tinker.throttle import Queue, Ticket, open_throttle
+from retrain_backends.tinker.throttle import LockedFile, Queue, open_throttle
 
 PATIENCE_S = 60
 
@@ -209,12 +209,12 @@ def test_the_queue_agrees_with_a_list(directory, seed):
     queue, model, rng = Queue(directory, 3), [], random.Random(seed)
     for _ in range(60):
         if not model or rng.random() < 0.55:
-            model.append(Ticket())
+            model.append(LockedFile())
             queue.join(model[-1])
         elif rng.random() < 0.3:  # dies: its lock is free, its file stays
             dead = model[rng.randrange(len(model))]
             dead.lock.release()
-            queue.bury(Ticket(directory / "~"))
+            queue.remove_stale(LockedFile(directory / "~"))
             place = model.index(dead)
             assert dead.path.exists() == (place >= 3)
             if dead.path.exists():
@@ -274,7 +274,7 @@ def test_all_must_reckon_with_the_same_number(directory):
     open_throttle(str(directory), 5).close()
 
 
-def test_files_of_others_are_left_alone(directory):
+def test_files_of_others_are_left_locked(directory):
     directory.mkdir()
     others = [directory / "movie.ticket", directory / "1.ticket", directory / "my.member"]
     for path in others:
@@ -304,10 +304,10 @@ def test_a_directory_that_is_lost(directory):
 
 def test_the_lock_of_the_queue_is_not_waited_for_while_searching(directory):
     directory.mkdir()
-    queue, ticket = Queue(directory, 1), Ticket()
+    queue, ticket = Queue(directory, 1), LockedFile()
     queue.join(ticket)
     with FileLock(directory / "queue.lock"):
-        queue.bury(ticket)
+        queue.remove_stale(ticket)
     queue.leave(ticket)
 
 

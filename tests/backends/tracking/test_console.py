@@ -53,7 +53,7 @@ def test_figures_of_a_step():
     )
 
 
-def test_what_is_unknown_is_a_dash_and_missing_verdicts_are_told():
+def test_what_is_unknown_is_a_dash_and_missing_verdicts_are_shown():
     line = figures(row(0, loss=None, correct_rate=None, no_verdict_count=3))
     assert line.startswith("correct -  ")
     assert "loss -  " in line
@@ -76,9 +76,9 @@ def test_figures_of_an_evaluation():
 def test_plain_view_prints_a_line_an_evaluation(plain):
     with step_view(plain, 2) as view:
         view.announce("evaluating")
-        view.show_evaluation(evaluation(0))
-        view.show(row(0))
-        view.show_evaluation(evaluation(1))
+        view.evaluation(evaluation(0))
+        view.step(row(0))
+        view.evaluation(evaluation(1))
     lines = shown(plain).splitlines()
     assert [line.split("  ")[0] for line in lines] == ["eval 0/2", "step 1/2", "eval 1/2"]
 
@@ -88,10 +88,10 @@ def test_live_view_says_that_it_evaluates_and_then_what_came_out(terminal):
         view.announce("evaluating: 0 of 50 questions")
     assert "evaluating: 0 of 50 questions" in shown(terminal)
     with step_view(terminal, 4) as view:
-        view.show_evaluation(evaluation(0))
-        view.show(row(0))
-        view.show(row(1))
-        view.show_evaluation(evaluation(2))
+        view.evaluation(evaluation(0))
+        view.step(row(0))
+        view.step(row(1))
+        view.evaluation(evaluation(2))
     text = shown(terminal)
     assert "eval 2/4  correct 0.500" in text
     assert "● held-out" in text
@@ -100,8 +100,8 @@ def test_live_view_says_that_it_evaluates_and_then_what_came_out(terminal):
 def test_plain_view_prints_a_line_a_step(plain):
     with step_view(plain, 2) as view:
         assert isinstance(view, PlainView)
-        view.show(row(0))
-        view.show(row(1))
+        view.step(row(0))
+        view.step(row(1))
     lines = shown(plain).splitlines()
     assert [line.split("  ")[0] for line in lines] == ["step 1/2", "step 2/2"]
 
@@ -109,8 +109,8 @@ def test_plain_view_prints_a_line_a_step(plain):
 def test_live_view_shows_progress_figures_and_curve(terminal):
     with step_view(terminal, 4) as view:
         assert isinstance(view, LiveView)
-        view.show(row(0))
-        view.show(row(1, correct_rate=0.75))
+        view.step(row(0))
+        view.step(row(1, correct_rate=0.75))
     text = shown(terminal)
     assert "step 2/4" in text
     assert "1,234 tokens/s" in text
@@ -120,8 +120,8 @@ def test_live_view_shows_progress_figures_and_curve(terminal):
 def test_live_view_does_without_the_curve_on_a_low_terminal(terminal):
     terminal.height = 10
     with step_view(terminal, 4) as view:
-        view.show(row(0))
-        view.show(row(1))
+        view.step(row(0))
+        view.step(row(1))
     assert "1.0 ┤" not in shown(terminal)
 
 

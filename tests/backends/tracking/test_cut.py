@@ -11,9 +11,15 @@ ROWS = '{"step": 0}\n{"step": 1}\n'
         (ROWS, ""),
         (ROWS + '{"st', ""),  # torn off after the length that counts
         (ROWS[:-1], "metrics.jsonl has no row that ends at byte"),
-        ('{"stop": 0}\n{"step": 1}\n', "metrics.jsonl has a line that is no row of a log (it has"),
-        ('x"step": 0}\n{"step": 1}\n', "metrics.jsonl has a line that is no row of a log (Expect"),
-        ("[]" + " " * 9 + '\n{"step": 1}\n', "metrics.jsonl has a line that is no row of a log"),
+        (
+            '{"stop": 0}\n{"step": 1}\n',
+            "metrics.jsonl has a line that is not a row of a log (it",
+        ),
+        (
+            'x"step": 0}\n{"step": 1}\n',
+            "metrics.jsonl has a line that is not a row of a log (Exp",
+        ),
+        ("[]" + " " * 9 + '\n{"step": 1}\n', "metrics.jsonl has a line that is not a row of a log"),
     ],
 )
 def test_a_log_must_hold_rows_up_to_its_length(tmp_path, text, begins):

@@ -4,13 +4,19 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2 as messages
 
+from retrain_backends.config import LoggingConfig
+from retrain_backends.testing import TRACKER_CHECKS, TrackerCase
+from retrain_backends.testing.trackers import check_a_killed_run_loses_no_step
 from retrain_backends.tracking.figures import TRAIN_FIGURES
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
+from retrain_backends.tracking.wandb import WandbTracker
 
 KEY = "too-short-for-a-key"
 SETTINGS = {
@@ -146,8 +152,8 @@ def assert_complete(history, directory: Path) -> None:
 
 
 def test_a_run_is_tracked(run_in, tmp_path, wandb_records):
-    told = ["--wandb-tags", "maxrl, seed3,", "--wandb-group", "rules", "--wandb-entity", "me"]
-    done = run_in(*told, "--condition", "slow")
+    flags = ["--wandb-tags", "maxrl, seed3,", "--wandb-group", "rules", "--wandb-entity", "me"]
+    done = run_in(*flags, "--condition", "slow")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line for line in done.stdout.splitlines() if "wandb" in line] == [
         line for line in done.stdout.splitlines() if line.startswith("wandb: offline; `wandb sync ")
@@ -203,7 +209,7 @@ def test_without_wandb_the_run_goes_on(run_in, tmp_path, variables, problem):
     done = run_in("--max-steps", "1", **{"WANDB_MODE": "online", **variables})
     assert (done.returncode, done.stderr) == (0, "")
     [line] = [line for line in done.stdout.splitlines() if "wandb" in line]
-    assert line.startswith("wandb: not tracked, the run goes on without it (")
+    assert line.startswith("wandb: tracking failed, the run continues without it (")
     assert problem in line
     assert KEY not in done.stdout
     assert len(read_metrics(tmp_path / "run")) == 1
@@ -215,3 +221,34 @@ def test_switched_off_by_its_own_variable(run_in, tmp_path, wandb_records):
     assert done.returncode == 0
     assert "wandb: switched off by WANDB_MODE" in done.stdout
     assert wandb_records(tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_conforms(tmp_path):
+    code = f"import {Path(__file__).stem} as test; test.check_offline({str(tmp_path)!r})"
+    variables = {**os.environ, "HOME": str(tmp_path), "WANDB_MODE": "offline"}
+    here = Path(__file__).parent
+    subprocess.run([sys.executable, "-c", code], cwd=here, env=variables, check=True, timeout=240)
+
+
+def check_offline(place: str) -> None:
+    """The checks, in a process of their own, since wandb keeps threads and open files.
+
+    A process cannot open a run again that it has not closed; `test_a_killed_run_...` kills one.
+    """
+    for check in TRACKER_CHECKS:
+        if check is not check_a_killed_run_loses_no_step:
+            directory = Path(place, check.__name__)
+            directory.mkdir()
+            received = partial(received_in, directory)
+            logging = LoggingConfig(wandb_project="arithmetic")
+            check(TrackerCase(WandbTracker.from_config, received, directory, logging))
+
+
+def received_in(directory: Path) -> list[tuple[int, dict]]:
+    wandb.teardown()  # its own process writes the file, and may be later than `finish`
+    [file] = directory.rglob("*.wandb")
+    return [
+        (step, {name: value for name, value in row.items() if not name.startswith("_")})
+        for step, row in history_of(records_of(file))
+    ]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 import tinker
 
-from retrain_test_support.tinker.failures import Failures, Fate, Kind
+from retrain_test_support.tinker.failures import Delivery, Failures, RequestKind
 from retrain_test_support.tinker.server import MODEL_NAME, TinkerServer
 
 PROMPT = [3, 14, 15]
@@ -34,24 +34,26 @@ def backward(sdk, trainer):
 
 def test_shares_are_kept():
     failures = Failures(error_share=0.2, drop_share=0.1, lost_answer_share=0.1)
-    fates = [failures.fate(Kind.TRAIN) for _ in range(4000)]
-    assert fates.count(Fate.DROPPED) == pytest.approx(400, abs=60)
-    assert fates.count(Fate.ANSWER_LOST) == pytest.approx(400, abs=60)
+    fates = [failures.delivery(RequestKind.TRAIN) for _ in range(4000)]
+    assert fates.count(Delivery.DROPPED) == pytest.approx(400, abs=60)
+    assert fates.count(Delivery.ANSWER_LOST) == pytest.approx(400, abs=60)
     for status in STATUSES:
         assert fates.count(status) == pytest.approx(200, abs=50)
-    assert failures.counts["drop"] == fates.count(Fate.DROPPED)
+    assert failures.counts["drop"] == fates.count(Delivery.DROPPED)
 
 
 def test_shares_spare_other_kinds_and_repeat_with_their_seed():
-    failures = [Failures(seed=5, error_share=0.5, kinds=frozenset({Kind.SAMPLE})) for _ in "ab"]
-    assert {failures[0].fate(Kind.TRAIN) for _ in range(50)} == {Fate.SERVED}
-    one, two = ([each.fate(Kind.SAMPLE) for _ in range(50)] for each in failures)
+    failures = [
+        Failures(seed=5, error_share=0.5, kinds=frozenset({RequestKind.SAMPLE})) for _ in "ab"
+    ]
+    assert {failures[0].delivery(RequestKind.TRAIN) for _ in range(50)} == {Delivery.SERVED}
+    one, two = ([each.delivery(RequestKind.SAMPLE) for _ in range(50)] for each in failures)
     assert one == two
 
 
 def test_numbers_count_down():
     failures = Failures(storm=2, storm_status=500)
-    assert [failures.fate(Kind.REST) for _ in range(3)] == [500, 500, Fate.SERVED]
+    assert [failures.delivery(RequestKind.REST) for _ in range(3)] == [500, 500, Delivery.SERVED]
     assert failures.counts["storm"] == 2
 
 
@@ -63,7 +65,7 @@ def test_a_third_of_failures_and_lost_answers_change_nothing(sdk, server, connec
         trainer = sdk.done(
             service.create_lora_training_client(base_model=MODEL_NAME, rank=4, seed=1)
         )
-        server.failures.kinds = frozenset({Kind.TRAIN, Kind.RETRIEVE})
+        server.failures.kinds = frozenset({RequestKind.TRAIN, RequestKind.RETRIEVE})
         server.failures.statuses = (500, 502, 504)
         server.failures.retry_after_s = 0.01
         server.failures.error_share = 2 * share
@@ -87,7 +89,7 @@ def test_a_third_of_failures_and_lost_answers_change_nothing(sdk, server, connec
 @pytest.mark.parametrize("status", [429, 503, 0, -1])
 def test_one_failed_request_is_sent_again(sdk, server, trainer, status):
     """-1 loses the answer of a step that was done: it must not be done twice."""
-    server.failures.kinds = frozenset({Kind.TRAIN})
+    server.failures.kinds = frozenset({RequestKind.TRAIN})
     server.failures.storm_status = status
     server.failures.storm = 1
     step(sdk, trainer)
@@ -97,7 +99,7 @@ def test_one_failed_request_is_sent_again(sdk, server, trainer, status):
 
 @pytest.mark.parametrize("status", [429, 0, -1])
 def test_one_failed_sample_request_is_sent_again(sdk, server, sampler, status):
-    server.failures.kinds = frozenset({Kind.SAMPLE})
+    server.failures.kinds = frozenset({RequestKind.SAMPLE})
     server.failures.storm_status = status
     server.failures.storm = 1
     rows = draw(sdk, sampler).sequences

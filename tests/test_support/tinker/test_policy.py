@@ -5,9 +5,9 @@ from retrain_test_support.tinker.losses import loss
 from retrain_test_support.tinker.policy import (
     AdamSettings,
     AdamState,
-    Adapter,
     BigramPolicy,
     Draw,
+    LoraWeights,
     adam_step,
     add,
     first_adapter,
@@ -38,7 +38,9 @@ def policy():
 def adapter():
     """Weights away from the start, where B is zero."""
     rng = np.random.default_rng(5)
-    return Adapter(rng.normal(size=(VOCABULARY, RANK)), rng.normal(size=(RANK, VOCABULARY)) / 10)
+    return LoraWeights(
+        rng.normal(size=(VOCABULARY, RANK)), rng.normal(size=(RANK, VOCABULARY)) / 10
+    )
 
 
 def finite_differences(function, adapter, step=1e-6):
@@ -108,8 +110,8 @@ def test_adam_is_the_textbooks(adapter):
     """Against one weight at a time, two steps, with weight decay and clipping."""
     settings = AdamSettings(0.1, 0.9, 0.95, 1e-8, weight_decay=0.2, grad_clip_norm=1.0)
     gradients = [
-        Adapter(adapter.a_VR + 1, adapter.b_RV - 1),
-        Adapter(adapter.a_VR * 1e-3, adapter.b_RV * 1e-3),
+        LoraWeights(adapter.a_VR + 1, adapter.b_RV - 1),
+        LoraWeights(adapter.a_VR * 1e-3, adapter.b_RV * 1e-3),
     ]
     nothing = zeros_like(adapter)
     found, state = adapter, AdamState(0, nothing, nothing)

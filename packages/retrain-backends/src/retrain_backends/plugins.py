@@ -9,7 +9,7 @@ A name in the TOML file is looked up in this order:
 3. a dotted name, `my_module.my_object` or `my_package.my_module:my_object`, where the working
    directory counts as importable.
 
-A part that is built (backend, reward, detector, source) is a class with a classmethod
+A part that is built (backend, reward, detector, source, tracker) is a class with a classmethod
 `from_config`, which gets the part of the configuration that concerns it, or any class or function
 that is called without arguments. The others (advantage, transform, algorithm) are used as found.
 """
@@ -99,6 +99,11 @@ KINDS: Mapping[str, Kind] = {
             "math": "retrain_backends.data.hendrycks:MathSource",
         },
         methods=("load",),
+    ),
+    "tracker": Kind(
+        "logging.trackers",
+        {"wandb": "retrain_backends.tracking.wandb:WandbTracker"},
+        methods=("log", "close"),
     ),
     "advantage": Kind(
         "algorithm.advantage_mode",

@@ -156,16 +156,19 @@ class PlanningDetector(Protocol):
 
 
 class Tracker(Protocol):
-    """Carries the figures of a run to a service that draws them."""
+    """Sends the figures of a run to a service that draws them.
+
+    What it raises is reported once, and the run continues without it.
+    """
 
     def log(self, step: int, figures: Mapping[str, float | str]) -> None:
-        """Take the figures that are known after `step` steps, by name.
+        """Record the figures after `step` training steps, by name.
 
-        Steps come in rising order, each once. After resuming, the figures of the steps before come
-        again first: what the service has already is left out.
+        Steps come once each, in rising order. A resumed run first logs its earlier steps again;
+        the tracker leaves out those that the service has.
         """
         ...
 
     def close(self) -> None:
-        """Bring out what is still on its way."""
+        """Send what has not been sent; nothing is logged afterwards."""
         ...

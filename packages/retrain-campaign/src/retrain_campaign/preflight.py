@@ -9,6 +9,7 @@ from retrain_backends.config import RunConfig
 from retrain_backends.declared import declared_capabilities
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import KINDS, resolve
+from retrain_backends.tracking.trackers import check_trackers
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.step.learning_rule import build_rule
 from retrain_backends.train.step.sepa import idle_sepa
@@ -90,6 +91,7 @@ def _problems(config: RunConfig) -> Iterator[str]:
         lambda: resolve("detector", config.planning.detector),
         lambda: _check_part("reward", config.reward.type),
         lambda: _check_part("source", config.data.source),
+        lambda: check_trackers(config.logging),
     ]
     for check in checks:
         # A border: what is checked may be the user's own code.

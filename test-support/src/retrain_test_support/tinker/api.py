@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from retrain_test_support.tinker.failures import Kind
+from retrain_test_support.tinker.failures import RequestKind
 
 JSON = "application/json"
 
@@ -18,7 +18,7 @@ class ApiError(Exception):
         self.status = status
 
 
-class Request(NamedTuple):
+class ApiRequest(NamedTuple):
     """What a handler needs of an HTTP request; `groups` are the variable parts of its path."""
 
     body: bytes
@@ -31,7 +31,7 @@ class Request(NamedTuple):
         return json.loads(self.body or b"{}")
 
 
-class Answer(NamedTuple):
+class ApiResponse(NamedTuple):
     """The body of a 200, or of a redirect to `location`."""
 
     body: bytes
@@ -39,23 +39,23 @@ class Answer(NamedTuple):
     location: str = ""
 
 
-Handler = Callable[[Request], Answer]
+Handler = Callable[[ApiRequest], ApiResponse]
 
 
 class Route(NamedTuple):
     """A path's handler."""
 
     pattern: re.Pattern[str]
-    kind: Kind
+    kind: RequestKind
     handler: Handler
 
 
-def route(where: str, kind: Kind, handler: Handler) -> Route:
+def route(where: str, kind: RequestKind, handler: Handler) -> Route:
     """A route for `METHOD path`, a regular expression without the API's prefix."""
     method, path = where.split(" ")
     return Route(re.compile(f"{method} /api/v1/{path}"), kind, handler)
 
 
-def json_answer(value: Mapping[str, Any]) -> Answer:
+def json_response(value: Mapping[str, Any]) -> ApiResponse:
     """A JSON object."""
-    return Answer(json.dumps(value).encode())
+    return ApiResponse(json.dumps(value).encode())

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from retrain_test_support.tinker.models import Saved
+from retrain_test_support.tinker.models import SavedCheckpoint
 from retrain_test_support.tinker.policy import ALPHA
 
 
-def adapter_files(saved: Saved) -> dict[str, bytes]:
+def adapter_files(saved: SavedCheckpoint) -> dict[str, bytes]:
     """A PEFT adapter's directory: file name to content.
 
     The bigram table is a linear map of one-hot tokens to logits, so its adapter is stored as that

@@ -1,4 +1,4 @@
-"""Requests that are answered later: promises, and lines in which they wait for their turn."""
+"""Requests that are answered later: futures, and queues that keep their order."""
 
 import itertools
 import threading
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 
 class RefusedError(Exception):
-    """A request cannot be done; ends its promise as the API's "request failed".
+    """A request cannot be processed; its future ends as the API's "request failed".
 
     Args:
       message: one line for the user.
-      category: "user", "server" or "unknown": whose fault it is.
+      category: the cause that is reported: "user", "server" or "unknown".
     """
 
     def __init__(self, message: str, category: str = "user") -> None:
@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
 
 class Outcome(NamedTuple):
-    """What a promise ended with: a JSON object, or a protocol buffers message."""
+    """The result of a future: a JSON object, or a protocol buffers message."""
 
     json: dict[str, object] | None = None
     message: bytes = b""
@@ -30,8 +30,8 @@ class Outcome(NamedTuple):
 Work = Callable[[], Outcome]
 
 
-class Promise:
-    """A request under way."""
+class ServerFuture:
+    """A request that is being processed."""
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
@@ -39,7 +39,7 @@ class Promise:
         self._outcome: Outcome | None = None
 
     def run(self, work: Work) -> None:
-        """Do the work and keep what came out; an error of the server itself is passed on."""
+        """Run the work and keep its outcome; errors of the server itself propagate."""
         outcome = _failure("the test server broke, see its output", "server")
         try:
             outcome = work()
@@ -50,16 +50,16 @@ class Promise:
             self._done.set()
 
     def wait(self, timeout_s: float) -> Outcome | None:
-        """The outcome, or None if the request is still under way after that time."""
+        """The outcome, or None if the request has not ended after that time."""
         self._done.wait(timeout_s)
         return self._outcome
 
 
-class Promises:
-    """All promises of a server, and the threads that keep them.
+class FutureTable:
+    """All futures of a server, and the threads that complete them.
 
-    A request is known by its key: submitted again, because the answer was lost, it gets the promise
-    that it already has and is not done twice.
+    A request is identified by its key: submitted again, because the answer was lost, it gets the
+    same future and is not processed twice.
     """
 
     def __init__(self, report: Callable[[BaseException], None], threads: int = 64) -> None:
@@ -67,42 +67,42 @@ class Promises:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tinker-server")
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._by_key: dict[tuple[object, ...], Promise] = {}
-        self._by_id: dict[str, Promise] = {}
+        self._by_key: dict[tuple[object, ...], ServerFuture] = {}
+        self._by_id: dict[str, ServerFuture] = {}
 
-    def find(self, request_id: str) -> Promise | None:
-        """The promise of that id."""
+    def find(self, request_id: str) -> ServerFuture | None:
+        """The future of that id."""
         return self._by_id.get(request_id)
 
-    def submit(self, key: tuple[object, ...], work: Work) -> Promise:
-        """Start the work, unless the request is known."""
-        promise, is_new = self.reserve(key)
+    def submit(self, key: tuple[object, ...], work: Work) -> ServerFuture:
+        """Start the work, unless the request has been submitted before."""
+        future, is_new = self.reserve(key)
         if is_new:
-            self.start(lambda: promise.run(work))
-        return promise
+            self.start(lambda: future.run(work))
+        return future
 
-    def reserve(self, key: tuple[object, ...]) -> tuple[Promise, bool]:
-        """The request's promise, and whether it was new."""
+    def reserve(self, key: tuple[object, ...]) -> tuple[ServerFuture, bool]:
+        """The request's future, and whether it was new."""
         with self._lock:
             known = self._by_key.get(key)
             if known is not None:
                 return known, False
-            promise = Promise(f"request-{next(self._numbers)}")
-            self._by_key[key] = self._by_id[promise.request_id] = promise
-            return promise, True
+            future = ServerFuture(f"request-{next(self._numbers)}")
+            self._by_key[key] = self._by_id[future.request_id] = future
+            return future, True
 
     def start(self, task: Callable[[], None]) -> None:
-        """Run something on one of the threads."""
+        """Run a task on one of the threads."""
         self._pool.submit(task).add_done_callback(self._finished)
 
     def forget(self) -> None:
-        """Lose every promise, as a restarted service does."""
+        """Drop every future, as a restarted service does."""
         with self._lock:
             self._by_key.clear()
             self._by_id.clear()
 
     def close(self) -> None:
-        """Let what runs finish, and drop the rest."""
+        """Wait for running tasks, and drop the others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _finished(self, future: Future[None]) -> None:
@@ -111,40 +111,40 @@ class Promises:
             self._report(error)
 
 
-class Line:
-    """The requests of one training client, done one at a time in the order of their numbers.
+class RequestQueue:
+    """The requests of one training client, processed one at a time in the order of their numbers.
 
-    A request whose predecessor has not arrived waits for it.
+    A request that arrives before its predecessor waits for it.
 
     Args:
-      promises: the server's promises.
+      futures: the server's futures.
       name: part of the requests' keys.
     """
 
-    def __init__(self, promises: Promises, name: str) -> None:
-        self._promises = promises
+    def __init__(self, futures: FutureTable, name: str) -> None:
+        self._futures = futures
         self._name = name
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._next = 1
-        self._waiting: dict[int, tuple[Promise, Work]] = {}
+        self._waiting: dict[int, tuple[ServerFuture, Work]] = {}
 
-    def submit(self, number: int, work: Work) -> Promise:
-        """Put a request in its place; numbers begin at 1."""
-        promise, is_new = self._promises.reserve((self._name, number))
+    def submit(self, number: int, work: Work) -> ServerFuture:
+        """Queue a request; numbers begin at 1."""
+        future, is_new = self._futures.reserve((self._name, number))
         if is_new:
             with self._lock:
-                self._waiting[number] = (promise, work)
-            self._promises.start(self._advance)
-        return promise
+                self._waiting[number] = (future, work)
+            self._futures.start(self._advance)
+        return future
 
     def _advance(self) -> None:
         with self._turn:
             while (turn := self._take()) is not None:
-                promise, work = turn
-                promise.run(work)
+                future, work = turn
+                future.run(work)
 
-    def _take(self) -> tuple[Promise, Work] | None:
+    def _take(self) -> tuple[ServerFuture, Work] | None:
         with self._lock:
             turn = self._waiting.pop(self._next, None)
             self._next += turn is not None

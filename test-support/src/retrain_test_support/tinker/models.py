@@ -1,4 +1,4 @@
-"""What the test server keeps: sessions, models in training, samplers and checkpoints."""
+"""The state of the test server: sessions, models in training, samplers and checkpoints."""
 
 import threading
 from collections import Counter
@@ -7,18 +7,18 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from retrain_test_support.tinker.failures import Failures
-from retrain_test_support.tinker.futures import Line, Promises, RefusedError
+from retrain_test_support.tinker.futures import FutureTable, RefusedError, RequestQueue
 from retrain_test_support.tinker.policy import (
     AdamState,
-    Adapter,
     BigramPolicy,
+    LoraWeights,
     first_adapter,
     zeros_like,
 )
 
 
 class Executed(NamedTuple):
-    """One thing that the server has done, in `TinkerServer.log`."""
+    """One operation of the server, in `TinkerServer.log`."""
 
     what: str
     model_id: str = ""
@@ -27,15 +27,15 @@ class Executed(NamedTuple):
 
 @dataclass
 class Model:
-    """One training client's model; its weights change in its line only."""
+    """One training client's model; only its queue changes its weights."""
 
     model_id: str
     base_model: str
     lora: dict[str, Any]
-    adapter: Adapter
+    adapter: LoraWeights
     adam: AdamState
-    gradient: Adapter
-    line: Line
+    gradient: LoraWeights
+    queue: RequestQueue
 
     @property
     def rank(self) -> int:
@@ -43,13 +43,13 @@ class Model:
         return self.lora["rank"]
 
 
-class Saved(NamedTuple):
+class SavedCheckpoint(NamedTuple):
     """A checkpoint; `adam` is None where only the weights were saved."""
 
     path: str
     base_model: str
     lora: dict[str, Any]
-    adapter: Adapter
+    adapter: LoraWeights
     adam: AdamState | None
     ttl_seconds: int | None
     time: datetime
@@ -60,50 +60,48 @@ class Sampler(NamedTuple):
 
     sampler_id: str
     base_model: str
-    adapter: Adapter | None
+    adapter: LoraWeights | None
     model_path: str | None = None
 
 
 @dataclass
-class Journal:
-    """What was done and seen, for tests to look at."""
+class ServerLog:
+    """Operations and statistics of a server, for tests."""
 
-    log: list[Executed] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    events: list[Executed] = field(default_factory=list)
     most_at_once: Counter[str] = field(default_factory=Counter)
     errors: list[BaseException] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _now: Counter[str] = field(default_factory=Counter)
 
     def note(self, what: str, model_id: str = "", **details: Any) -> None:
-        """Something was done."""
+        """Record an operation."""
         with self._lock:
-            self.log.append(Executed(what, model_id, details))
-            self.counts[what] += 1
+            self.events.append(Executed(what, model_id, details))
 
     def enter(self, what: str) -> None:
-        """One more of that kind is under way."""
+        """Count a request that begins."""
         with self._lock:
             self._now[what] += 1
             self.most_at_once[what] = max(self.most_at_once[what], self._now[what])
 
     def leave(self, what: str) -> None:
-        """One less of that kind is under way."""
+        """Count a request that has ended."""
         with self._lock:
             self._now[what] -= 1
 
 
 @dataclass
-class Holdings:
-    """Everything the server keeps. Only whole entries are added and removed."""
+class ServerState:
+    """Everything the server stores. Only whole entries are added and removed."""
 
     vocabulary: int
     names: tuple[str, ...]
-    promises: Promises
+    futures: FutureTable
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
     samplers: dict[str, Sampler] = field(default_factory=dict)
-    saved: dict[str, Saved] = field(default_factory=dict)
+    saved: dict[str, SavedCheckpoint] = field(default_factory=dict)
 
     def open_model(self, model_id: str, base_model: str, lora: dict[str, Any], seed: int) -> Model:
         """A new model with fresh weights."""
@@ -116,13 +114,13 @@ class Holdings:
             adapter=adapter,
             adam=AdamState(0, nothing, nothing),
             gradient=nothing,
-            line=Line(self.promises, model_id),
+            queue=RequestQueue(self.futures, model_id),
         )
         self.models[model_id] = model
         return model
 
     def load(self, model: Model, path: str, with_optimizer: bool) -> None:
-        """Put saved weights into a model, and the optimiser's state if asked for.
+        """Load saved weights into a model, and the optimiser's state if requested.
 
         Raises:
           RefusedError: there is no such checkpoint, or it does not fit.
@@ -137,7 +135,7 @@ class Holdings:
         cold = AdamState(0, nothing, nothing)
         model.adam = saved.adam if with_optimizer and saved.adam is not None else cold
 
-    def checkpoint(self, path: str) -> Saved:
+    def checkpoint(self, path: str) -> SavedCheckpoint:
         """The checkpoint of that path.
 
         Raises:
@@ -148,24 +146,24 @@ class Holdings:
         return self.saved[path]
 
     def forget_sessions(self) -> None:
-        """Lose all but the checkpoints, as when the service gives up sessions."""
+        """Drop everything but the checkpoints, as when the service expires sessions."""
         self.sessions.clear()
         self.models.clear()
         self.samplers.clear()
-        self.promises.forget()
+        self.futures.forget()
 
 
 @dataclass
 class Behaviour:
-    """Where services differ, and a backend must find out; may be changed while the server runs.
+    """What differs between services; may be changed while the server runs.
 
     Args:
       logprobs: at a temperature other than 1 a sample's log-probs are those of the distribution
         drawn from ("tempered") or those at temperature 1 ("raw").
-      optimizer_restore: restoring "with optimizer" brings Adam's state back ("exact"), or claims to
-        and starts afresh ("cold").
-      batched_futures: tell SDKs that can to poll for all samples of a session at once.
-      key: the API key that is accepted, None for any.
+      optimizer_restore: restoring "with optimizer" restores Adam's state ("exact"), or reports so
+        and begins with a new one ("cold").
+      batched_futures: have SDKs that support it poll for all samples of a session at once.
+      key: the API key that is accepted; None accepts any.
       poll_s: how long a poll for a result is held open.
       context_length: longest prompt and completion together.
     """
@@ -178,12 +176,12 @@ class Behaviour:
     context_length: int = 32768
 
 
-class World(NamedTuple):
+class ServerContext(NamedTuple):
     """All parts of one server."""
 
     policy: BigramPolicy
     eos: frozenset[int]
-    holdings: Holdings
+    state: ServerState
     failures: Failures
-    journal: Journal
+    log: ServerLog
     behaviour: Behaviour

@@ -19,7 +19,7 @@ ALPHA = 32
 _BASE_RANK = 8
 
 
-class Adapter(NamedTuple):
+class LoraWeights(NamedTuple):
     """Trained weights, or gradients or moments of the same shapes."""
 
     a_VR: Floats
@@ -46,8 +46,8 @@ class AdamState(NamedTuple):
     """Steps done and the running means of the gradient and of its square."""
 
     steps: int
-    mean: Adapter
-    square: Adapter
+    mean: LoraWeights
+    square: LoraWeights
 
 
 class Draw(NamedTuple):
@@ -74,7 +74,7 @@ class BigramPolicy:
 
     Args:
       vocabulary: number of tokens V.
-      seed: decides the base model's weights.
+      seed: of the base model's weights.
       sharpness: standard deviation of its logits.
     """
 
@@ -92,20 +92,20 @@ class BigramPolicy:
         policy._e_VK, policy._u_KV = e_VK, u_KV
         return policy
 
-    def logits(self, inputs_T: Ints, adapter: Adapter | None) -> Floats:
+    def logits(self, inputs_T: Ints, adapter: LoraWeights | None) -> Floats:
         """Logits of the token after each input, shape [T, V]; None is the base model."""
         logits_TV = self._e_VK[inputs_T] @ self._u_KV
         if adapter is not None:
             logits_TV += adapter.scale * (adapter.a_VR[inputs_T] @ adapter.b_RV)
         return logits_TV
 
-    def logprobs(self, inputs_T: Ints, targets_T: Ints, adapter: Adapter | None) -> Floats:
+    def logprobs(self, inputs_T: Ints, targets_T: Ints, adapter: LoraWeights | None) -> Floats:
         """Log-prob of each target after its input, at temperature 1, shape [T]."""
         return _picked(_log_softmax(self.logits(inputs_T, adapter)), targets_T)
 
     def gradient(
-        self, inputs_T: Ints, targets_T: Ints, slope_T: Floats, adapter: Adapter
-    ) -> Adapter:
+        self, inputs_T: Ints, targets_T: Ints, slope_T: Floats, adapter: LoraWeights
+    ) -> LoraWeights:
         """Gradient of a loss by the adapter's weights.
 
         Args:
@@ -120,10 +120,12 @@ class BigramPolicy:
         a_TR = adapter.a_VR[inputs_T]
         grad_a_VR = np.zeros_like(adapter.a_VR)
         np.add.at(grad_a_VR, inputs_T, adapter.scale * (slope_TV @ adapter.b_RV.T))
-        return Adapter(grad_a_VR, adapter.scale * (a_TR.T @ slope_TV))
+        return LoraWeights(grad_a_VR, adapter.scale * (a_TR.T @ slope_TV))
 
-    def sample(self, last: int, adapter: Adapter | None, draw: Draw, seeds: Iterable[int]) -> Drawn:
-        """One completion; its random numbers depend on the seeds and on nothing else.
+    def sample(
+        self, last: int, adapter: LoraWeights | None, draw: Draw, seeds: Iterable[int]
+    ) -> Drawn:
+        """One completion; its random numbers depend on the seeds only.
 
         Args:
           last: the prompt's last token.
@@ -147,30 +149,30 @@ class BigramPolicy:
         return Drawn(np.array(tokens, np.int64), np.array(logprobs, np.float64), stopped)
 
 
-def first_adapter(vocabulary: int, rank: int, seed: int) -> Adapter:
+def first_adapter(vocabulary: int, rank: int, seed: int) -> LoraWeights:
     """Initial weights: A random, with a part that all tokens share, and B zero."""
     a_VR = np.random.default_rng([seed, 1]).normal(0.5, 0.5, (vocabulary, rank))
-    return Adapter(a_VR / np.sqrt(rank), np.zeros((rank, vocabulary)))
+    return LoraWeights(a_VR / np.sqrt(rank), np.zeros((rank, vocabulary)))
 
 
-def zeros_like(adapter: Adapter) -> Adapter:
-    """No gradient yet."""
-    return Adapter(np.zeros_like(adapter.a_VR), np.zeros_like(adapter.b_RV))
+def zeros_like(adapter: LoraWeights) -> LoraWeights:
+    """A gradient of zero."""
+    return LoraWeights(np.zeros_like(adapter.a_VR), np.zeros_like(adapter.b_RV))
 
 
-def add(left: Adapter, right: Adapter) -> Adapter:
+def add(left: LoraWeights, right: LoraWeights) -> LoraWeights:
     """The sum of two gradients."""
-    return Adapter(left.a_VR + right.a_VR, left.b_RV + right.b_RV)
+    return LoraWeights(left.a_VR + right.a_VR, left.b_RV + right.b_RV)
 
 
-def gradient_norm(gradient: Adapter) -> float:
+def gradient_norm(gradient: LoraWeights) -> float:
     """Euclidean norm over all weights."""
     return float(np.sqrt((gradient.a_VR**2).sum() + (gradient.b_RV**2).sum()))
 
 
 def adam_step(
-    adapter: Adapter, gradient: Adapter, state: AdamState, settings: AdamSettings
-) -> tuple[Adapter, AdamState]:
+    adapter: LoraWeights, gradient: LoraWeights, state: AdamState, settings: AdamSettings
+) -> tuple[LoraWeights, AdamState]:
     """One step of AdamW (arXiv 1711.05101): weight decay beside the gradient, bias corrected.
 
     A gradient whose norm is above `grad_clip_norm` is first scaled down to it.
@@ -191,7 +193,7 @@ def adam_step(
         weights.append(weight - settings.learning_rate * (towards + settings.weight_decay * weight))
         means.append(mean)
         squares.append(square)
-    return Adapter(*weights), AdamState(steps, Adapter(*means), Adapter(*squares))
+    return LoraWeights(*weights), AdamState(steps, LoraWeights(*means), LoraWeights(*squares))
 
 
 def _tempers(draw: Draw) -> bool:

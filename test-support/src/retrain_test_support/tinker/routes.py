@@ -6,17 +6,17 @@ from typing import Any
 from urllib.parse import unquote
 
 from retrain_test_support.tinker.api import (
-    Answer,
     ApiError,
+    ApiRequest,
+    ApiResponse,
     Handler,
-    Request,
     Route,
-    json_answer,
+    json_response,
     route,
 )
-from retrain_test_support.tinker.failures import Kind
-from retrain_test_support.tinker.futures import Promise
-from retrain_test_support.tinker.models import Model, Sampler, World
+from retrain_test_support.tinker.failures import RequestKind
+from retrain_test_support.tinker.futures import ServerFuture
+from retrain_test_support.tinker.models import Model, Sampler, ServerContext
 from retrain_test_support.tinker.rest import Rest
 from retrain_test_support.tinker.sampling import Sampling
 from retrain_test_support.tinker.training import Training
@@ -32,21 +32,21 @@ _PROTOBUF = "application/x-protobuf"
 class Routes:
     """Every path of the API that the server knows."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._holdings = world.holdings
-        self._training = Training(world)
-        self._sampling = Sampling(world)
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._state = context.state
+        self._training = Training(context)
+        self._sampling = Sampling(context)
         self._numbers = itertools.count()
-        session, create, train = Kind.SESSION, Kind.CREATE, Kind.TRAIN
+        session, create, train = RequestKind.SESSION, RequestKind.CREATE, RequestKind.TRAIN
         self._routes = [
             route("POST client/config", session, self._config),
             route("POST client/dynamic_config", session, _nothing),
-            route("POST telemetry", session, lambda _: json_answer({"status": "accepted"})),
+            route("POST telemetry", session, lambda _: json_response({"status": "accepted"})),
             route("POST create_session", session, self._create_session),
             route("POST session_heartbeat", session, self._heartbeat),
             route("POST sessions/([^/]+)/finish", session, _nothing),
-            route("GET healthz", session, lambda _: json_answer({"status": "ok"})),
+            route("GET healthz", session, lambda _: json_response({"status": "ok"})),
             route("GET get_server_capabilities", session, self._capabilities),
             route("POST get_info", session, self._get_info),
             route("GET samplers/([^/]+)", session, self._get_sampler),
@@ -59,11 +59,11 @@ class Routes:
             route("POST save_weights", train, self._saving("weights")),
             route("POST save_weights_for_sampler", train, self._saving("sampler_weights")),
             route("POST save_weights_external", train, self._saving("external_weights")),
-            route("POST asample", Kind.SAMPLE, self._sample),
-            route("POST cancel_future", Kind.RETRIEVE, _nothing),
-            route("POST retrieve_future", Kind.RETRIEVE, self._retrieve),
-            route("POST retrieve_futures", Kind.RETRIEVE, self._retrieve_many),
-            *Rest(world).routes(),
+            route("POST asample", RequestKind.SAMPLE, self._sample),
+            route("POST cancel_future", RequestKind.RETRIEVE, _nothing),
+            route("POST retrieve_future", RequestKind.RETRIEVE, self._retrieve),
+            route("POST retrieve_futures", RequestKind.RETRIEVE, self._retrieve_many),
+            *Rest(context).routes(),
         ]
 
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
@@ -78,32 +78,30 @@ class Routes:
                 return each, match.groups()
         raise ApiError(404, f"no such path: {method} {path}")
 
-    def _config(self, _request: Request) -> Answer:
-        flags = {"sample_use_retrieve_futures": self._world.behaviour.batched_futures}
-        return json_answer(flags)
+    def _config(self, _request: ApiRequest) -> ApiResponse:
+        flags = {"sample_use_retrieve_futures": self._context.behaviour.batched_futures}
+        return json_response(flags)
 
-    def _create_session(self, request: Request) -> Answer:
+    def _create_session(self, request: ApiRequest) -> ApiResponse:
         session_id = f"session-{next(self._numbers)}"
-        self._holdings.sessions[session_id] = request.json()
-        self._world.journal.note("create_session")
-        return json_answer({"session_id": session_id})
+        self._state.sessions[session_id] = request.json()
+        self._context.log.note("create_session")
+        return json_response({"session_id": session_id})
 
-    def _heartbeat(self, request: Request) -> Answer:
+    def _heartbeat(self, request: ApiRequest) -> ApiResponse:
         self._session(request.json())
-        return json_answer({})
+        return json_response({})
 
-    def _capabilities(self, _request: Request) -> Answer:
-        length = self._world.behaviour.context_length
-        models = [
-            {"model_name": name, "max_context_length": length} for name in self._holdings.names
-        ]
-        return json_answer({"supported_models": models})
+    def _capabilities(self, _request: ApiRequest) -> ApiResponse:
+        length = self._context.behaviour.context_length
+        models = [{"model_name": name, "max_context_length": length} for name in self._state.names]
+        return json_response({"supported_models": models})
 
-    def _get_info(self, request: Request) -> Answer:
+    def _get_info(self, request: ApiRequest) -> ApiResponse:
         model = self._model(request.json()["model_id"])
         name = model.base_model
         data = {"arch": "bigram", "model_name": name, "tokenizer_id": name}
-        return json_answer(
+        return json_response(
             {
                 "model_id": model.model_id,
                 "model_data": data,
@@ -113,9 +111,9 @@ class Routes:
             }
         )
 
-    def _get_sampler(self, request: Request) -> Answer:
+    def _get_sampler(self, request: ApiRequest) -> ApiResponse:
         sampler = self._sampler(request.groups[0])
-        return json_answer(
+        return json_response(
             {
                 "sampler_id": sampler.sampler_id,
                 "base_model": sampler.base_model,
@@ -123,21 +121,21 @@ class Routes:
             }
         )
 
-    def _create_model(self, request: Request) -> Answer:
+    def _create_model(self, request: ApiRequest) -> ApiResponse:
         body = request.json()
         model_id = self._model_id(body)
         self._base_model(body["base_model"])
-        return _promised(
+        return _future_response(
             self._training.create(model_id, body["base_model"], body.get("lora_config") or {})
         )
 
-    def _load_weights(self, request: Request) -> Answer:
+    def _load_weights(self, request: ApiRequest) -> ApiResponse:
         body = request.json()
         if body.get("session_id") is None:
-            return _promised(self._training.load(self._model(body["model_id"]), body))
-        return _promised(self._training.create_by_loading(self._model_id(body), body))
+            return _future_response(self._training.load(self._model(body["model_id"]), body))
+        return _future_response(self._training.create_by_loading(self._model_id(body), body))
 
-    def _create_sampler(self, request: Request) -> Answer:
+    def _create_sampler(self, request: ApiRequest) -> ApiResponse:
         body = request.json()
         self._session(body)
         sampler_id = f"{body['session_id']}:sample:{body['sampling_session_seq_id']}"
@@ -145,61 +143,63 @@ class Routes:
         if path is None:
             sampler = Sampler(sampler_id, self._base_model(body["base_model"]), None)
         else:
-            saved = self._holdings.saved.get(path)
+            saved = self._state.saved.get(path)
             if saved is None:
                 raise ApiError(404, f"checkpoint {path} not found")
             sampler = Sampler(sampler_id, saved.base_model, saved.adapter, path)
-        self._holdings.samplers[sampler_id] = sampler
-        return json_answer({"sampling_session_id": sampler_id})
+        self._state.samplers[sampler_id] = sampler
+        return json_response({"sampling_session_id": sampler_id})
 
-    def _forward_backward(self, request: Request) -> Answer:
+    def _forward_backward(self, request: ApiRequest) -> ApiResponse:
         return self._train(_train_request(request, "forward_backward_input", forward_only=False))
 
-    def _forward(self, request: Request) -> Answer:
+    def _forward(self, request: ApiRequest) -> ApiResponse:
         return self._train(_train_request(request, "forward_input", forward_only=True))
 
-    def _train(self, request: TrainRequest) -> Answer:
+    def _train(self, request: TrainRequest) -> ApiResponse:
         model = self._model(request.model_id)
-        return _promised(self._training.forward_backward(model, request))
+        return _future_response(self._training.forward_backward(model, request))
 
-    def _optim_step(self, request: Request) -> Answer:
+    def _optim_step(self, request: ApiRequest) -> ApiResponse:
         body = request.json()
-        return _promised(self._training.optim_step(self._model(body["model_id"]), body))
+        return _future_response(self._training.optim_step(self._model(body["model_id"]), body))
 
     def _saving(self, folder: str) -> Handler:
-        def save(request: Request) -> Answer:
+        def save(request: ApiRequest) -> ApiResponse:
             body = request.json()
-            return _promised(self._training.save(self._model(body["model_id"]), body, folder))
+            return _future_response(
+                self._training.save(self._model(body["model_id"]), body, folder)
+            )
 
         return save
 
-    def _sample(self, request: Request) -> Answer:
+    def _sample(self, request: ApiRequest) -> ApiResponse:
         body = request.json()
-        promise = self._sampling.sample(self._sampler(body["sampling_session_id"]), body)
-        names = [f"{promise.request_id}-{index}" for index in range(body.get("num_samples", 1))]
-        return json_answer({"request_id": promise.request_id, "sample_sequence_ids": names})
+        future = self._sampling.sample(self._sampler(body["sampling_session_id"]), body)
+        names = [f"{future.request_id}-{index}" for index in range(body.get("num_samples", 1))]
+        return json_response({"request_id": future.request_id, "sample_sequence_ids": names})
 
-    def _retrieve(self, request: Request) -> Answer:
+    def _retrieve(self, request: ApiRequest) -> ApiResponse:
         request_id = request.json()["request_id"]
-        promise = self._holdings.promises.find(request_id)
-        if promise is None:
+        future = self._state.futures.find(request_id)
+        if future is None:
             raise ApiError(410, f"request {request_id} is gone")
         try_again = {"type": "try_again", "request_id": request_id}
-        if self._world.failures.happens("paused_polls"):
-            return json_answer({**try_again, "queue_state": "paused_capacity"})
-        outcome = promise.wait(self._world.behaviour.poll_s)
+        if self._context.failures.is_due("paused_polls"):
+            return json_response({**try_again, "queue_state": "paused_capacity"})
+        outcome = future.wait(self._context.behaviour.poll_s)
         if outcome is None:
-            return json_answer({**try_again, "queue_state": "active"})
+            return json_response({**try_again, "queue_state": "active"})
         if outcome.json is not None:
-            return json_answer(outcome.json)
-        return Answer(outcome.message, _PROTOBUF)
+            return json_response(outcome.json)
+        return ApiResponse(outcome.message, _PROTOBUF)
 
-    def _retrieve_many(self, request: Request) -> Answer:
+    def _retrieve_many(self, request: ApiRequest) -> ApiResponse:
         body = request.json()
         target = body["target"]
         self._sampler(target["sampling_session_id"])
-        wait_s = self._world.behaviour.poll_s if body.get("timeout") is None else body["timeout"]
-        return json_answer(
+        wait_s = self._context.behaviour.poll_s if body.get("timeout") is None else body["timeout"]
+        return json_response(
             self._sampling.finished(
                 target["sampling_session_id"],
                 target.get("cloned_sampler_id", 0),
@@ -209,7 +209,7 @@ class Routes:
         )
 
     def _session(self, body: Mapping[str, Any]) -> None:
-        if body["session_id"] not in self._holdings.sessions:
+        if body["session_id"] not in self._state.sessions:
             raise ApiError(404, f"session {body['session_id']} not found")
 
     def _model_id(self, body: Mapping[str, Any]) -> str:
@@ -217,23 +217,23 @@ class Routes:
         return f"{body['session_id']}:train:{body['model_seq_id']}"
 
     def _base_model(self, name: str) -> str:
-        if name not in self._holdings.names:
-            names = ", ".join(self._holdings.names)
+        if name not in self._state.names:
+            names = ", ".join(self._state.names)
             raise ApiError(400, f"base_model `{name}` is not served here: {names}")
         return name
 
     def _model(self, model_id: str) -> Model:
-        if model_id not in self._holdings.models:
+        if model_id not in self._state.models:
             raise ApiError(404, f"model {model_id} not found")
-        return self._holdings.models[model_id]
+        return self._state.models[model_id]
 
     def _sampler(self, sampler_id: str) -> Sampler:
-        if sampler_id not in self._holdings.samplers:
+        if sampler_id not in self._state.samplers:
             raise ApiError(404, f"sampling session {sampler_id} not found")
-        return self._holdings.samplers[sampler_id]
+        return self._state.samplers[sampler_id]
 
 
-def _train_request(request: Request, inputs: str, forward_only: bool) -> TrainRequest:
+def _train_request(request: ApiRequest, inputs: str, forward_only: bool) -> TrainRequest:
     # A border: the batch may hold pictures or sparse tensors.
     try:
         if request.content_type == _PROTOBUF:
@@ -243,9 +243,9 @@ def _train_request(request: Request, inputs: str, forward_only: bool) -> TrainRe
         raise ApiError(400, str(error)) from error
 
 
-def _nothing(_request: Request) -> Answer:
-    return json_answer({})
+def _nothing(_request: ApiRequest) -> ApiResponse:
+    return json_response({})
 
 
-def _promised(promise: Promise) -> Answer:
-    return json_answer({"request_id": promise.request_id})
+def _future_response(future: ServerFuture) -> ApiResponse:
+    return json_response({"request_id": future.request_id})

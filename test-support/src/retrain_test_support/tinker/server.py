@@ -1,11 +1,11 @@
-"""A small Tinker service in this process, for tests of what talks to one.
+"""A small Tinker service in this process, for tests of its clients.
 
     with TinkerServer(vocabulary=64, failures=Failures(error_share=0.3)) as server:
         client = tinker.ServiceClient(base_url=server.url, api_key="tml-any")
 
 It speaks the wire format of the official SDK, 0.24 to 0.38, over real HTTP, and really trains: a
-bigram model with a low-rank adapter (`tinker_policy`), whose gradients, Adam steps, samples and
-checkpoints are exact. `Failures` makes the way to it bad, `Behaviour` sets where services differ.
+bigram model with a low-rank adapter (`policy.py`), whose gradients, Adam steps, samples and
+checkpoints are exact. `Failures` injects failures, `Behaviour` sets what differs between services.
 Nothing of the SDK is imported here.
 """
 
@@ -21,20 +21,20 @@ from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
-from retrain_test_support.tinker.api import JSON, Answer, ApiError, Request
-from retrain_test_support.tinker.failures import Failures, Fate, Kind
-from retrain_test_support.tinker.futures import Promises
+from retrain_test_support.tinker.api import JSON, ApiError, ApiRequest, ApiResponse
+from retrain_test_support.tinker.failures import Delivery, Failures, RequestKind
+from retrain_test_support.tinker.futures import FutureTable
 from retrain_test_support.tinker.models import (
     Behaviour,
     Executed,
-    Holdings,
-    Journal,
-    World,
+    ServerContext,
+    ServerLog,
+    ServerState,
 )
-from retrain_test_support.tinker.policy import Adapter, BigramPolicy
+from retrain_test_support.tinker.policy import BigramPolicy, LoraWeights
 from retrain_test_support.tinker.routes import Routes
 
-__all__ = ["MODEL_NAME", "Behaviour", "Executed", "Failures", "Kind", "TinkerServer"]
+__all__ = ["MODEL_NAME", "Behaviour", "Executed", "Failures", "RequestKind", "TinkerServer"]
 
 MODEL_NAME = "retrain/bigram"
 
@@ -47,9 +47,9 @@ class TinkerServer:
         of tokens, the length of the context and the token that ends a text. None: only `MODEL_NAME`
         is served.
       vocabulary: number of tokens; None takes the model's, or 64.
-      failures: what goes wrong.
-      behaviour: where services differ.
-      seed: decides the base model's weights.
+      failures: the failures to inject.
+      behaviour: what differs between services.
+      seed: of the base model's weights.
       policy: the base model itself, with as many tokens as said above.
 
     Attributes:
@@ -74,21 +74,21 @@ class TinkerServer:
         self.behaviour.context_length = config.get(
             "max_position_embeddings", self.behaviour.context_length
         )
-        self._journal = Journal()
+        self._log = ServerLog()
         names = (MODEL_NAME,) if model_dir is None else (MODEL_NAME, str(model_dir))
         tokens = vocabulary or config.get("vocab_size", 64)
-        self._promises = Promises(self._journal.errors.append)
-        self._holdings = Holdings(tokens, names, self._promises)
+        self._futures = FutureTable(self._log.errors.append)
+        self._state = ServerState(tokens, names, self._futures)
         self._policy = policy or BigramPolicy(tokens, seed)
-        world = World(
+        context = ServerContext(
             policy=self._policy,
             eos=_end_tokens(config),
-            holdings=self._holdings,
+            state=self._state,
             failures=self.failures,
-            journal=self._journal,
+            log=self._log,
             behaviour=self.behaviour,
         )
-        self._http = _Http(Routes(world), world)
+        self._http = _Http(Routes(context), context)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
 
@@ -105,9 +105,9 @@ class TinkerServer:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
-        self._promises.close()
-        if self._journal.errors and error is None:
-            raise RuntimeError("the test server broke") from self._journal.errors[0]
+        self._futures.close()
+        if self._log.errors and error is None:
+            raise RuntimeError("the test server broke") from self._log.errors[0]
 
     @property
     def policy(self) -> BigramPolicy:
@@ -116,11 +116,11 @@ class TinkerServer:
 
     @property
     def log(self) -> list[Executed]:
-        """Everything done so far, in order."""
-        return list(self._journal.log)
+        """All operations so far, in order."""
+        return list(self._log.events)
 
     def executed(self, what: str, model_id: str | None = None) -> list[Executed]:
-        """What of one sort was done, for one model or for all.
+        """The operations of one kind, for one model or for all.
 
         Args:
           what: create_session, create_model, forward, forward_backward, optim_step, sample, load,
@@ -130,14 +130,14 @@ class TinkerServer:
         """
         return [
             each
-            for each in self._journal.log
+            for each in self._log.events
             if each.what == what and model_id in (None, each.model_id)
         ]
 
     @property
     def most_samples_at_once(self) -> int:
-        """The largest number of `sample` requests that were under way together."""
-        return self._journal.most_at_once["sample"]
+        """The largest number of `sample` requests that were processed at once."""
+        return self._log.most_at_once["sample"]
 
     @property
     def seeds(self) -> list[int | None]:
@@ -147,12 +147,12 @@ class TinkerServer:
     @property
     def ttl_seconds(self) -> list[int | None]:
         """The time to live of every checkpoint saved."""
-        saves = [each for each in self._journal.log if each.what.startswith("save_")]
+        saves = [each for each in self._log.events if each.what.startswith("save_")]
         return [each.details["ttl_seconds"] for each in saves]
 
-    def adapter(self, model_id: str) -> Adapter:
+    def adapter(self, model_id: str) -> LoraWeights:
         """A model's trained weights."""
-        return self._holdings.models[model_id].adapter
+        return self._state.models[model_id].adapter
 
     def digest(self, model_id: str) -> str:
         """A fingerprint of a model's trained weights."""
@@ -160,19 +160,19 @@ class TinkerServer:
         return hashlib.sha256(adapter.a_VR.tobytes() + adapter.b_RV.tobytes()).hexdigest()
 
     def forget_sessions(self) -> None:
-        """Lose all sessions, models and samplers, as the service may; checkpoints stay."""
-        self._holdings.forget_sessions()
+        """Drop all sessions, models and samplers, as the service may; checkpoints stay."""
+        self._state.forget_sessions()
 
 
 class _Http(ThreadingHTTPServer):
-    """The HTTP side: threads, connections, and failures on the way."""
+    """The HTTP server: threads, connections, and their failures."""
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, routes: Routes, world: World) -> None:
+    def __init__(self, routes: Routes, context: ServerContext) -> None:
         self.routes = routes
-        self.world = world
+        self.context = context
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -186,16 +186,16 @@ class _Http(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
-        # Clients keep connections open; their threads wait for requests that will not come.
+        # Clients keep connections open, and the threads of these wait for requests.
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        # A client that went away is no error of the server's.
+        # A client that disconnected is no error of the server.
         if error is not None and not isinstance(error, OSError):
-            self.world.journal.errors.append(error)
+            self.context.log.errors.append(error)
             super().handle_error(request, client_address)
 
 
@@ -218,34 +218,34 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as inherited
-        """Say nothing; `Journal` keeps what matters."""
+        """Print nothing; `ServerLog` has what tests need."""
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        # A border: what the API refuses is an answer.
+        # A border: an error of the API is sent as its answer.
         try:
             route, groups = self._http.routes.find(self.command, urlsplit(self.path).path)
-            if route.kind is not Kind.FILE:
+            if route.kind is not RequestKind.FILE:
                 self._check_key()
-            fate = self._http.world.failures.fate(route.kind)
-            if isinstance(fate, int):
-                raise ApiError(fate, "made to fail by the test")
-            if fate is Fate.DROPPED:
+            delivery = self._http.context.failures.delivery(route.kind)
+            if isinstance(delivery, int):
+                raise ApiError(delivery, "made to fail by the test")
+            if delivery is Delivery.DROPPED:
                 self._drop()
                 return
             answer = route.handler(self._request(body, groups))
-            if fate is Fate.ANSWER_LOST:
+            if delivery is Delivery.ANSWER_LOST:
                 self._drop()
                 return
             self._send(302 if answer.location else 200, answer)
         except ApiError as error:
-            self._send(error.status, Answer(json.dumps({"detail": str(error)}).encode(), JSON))
+            self._send(error.status, ApiResponse(json.dumps({"detail": str(error)}).encode(), JSON))
 
-    def _request(self, body: bytes, groups: tuple[str, ...]) -> Request:
-        return Request(body, self.headers.get_content_type(), groups, self.headers["Host"])
+    def _request(self, body: bytes, groups: tuple[str, ...]) -> ApiRequest:
+        return ApiRequest(body, self.headers.get_content_type(), groups, self.headers["Host"])
 
     def _check_key(self) -> None:
-        key = self._http.world.behaviour.key
+        key = self._http.context.behaviour.key
         if key is not None and self.headers.get("X-API-Key") != key:
             raise ApiError(401, "invalid API key")
 
@@ -254,16 +254,16 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _send(self, status: int, answer: Answer) -> None:
+    def _send(self, status: int, answer: ApiResponse) -> None:
         self.send_response(status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
         if answer.location:
             self.send_header("Location", answer.location)
-        # The SDK asks for this over a connection that it does not use again and never closes.
+        # The SDK requests this over a connection that it neither uses again nor closes.
         if self.path.endswith("/client/config"):
             self.send_header("Connection", "close")
-        wait_s = self._http.world.failures.retry_after_s
+        wait_s = self._http.context.failures.retry_after_s
         if status >= 400 and wait_s is not None:
             self.send_header("retry-after-ms", str(1000 * wait_s))
         self.end_headers()

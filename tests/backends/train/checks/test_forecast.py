@@ -2,7 +2,7 @@ import pytest
 
 from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError
-from retrain_backends.tinker.ledger import TokenCount
+from retrain_backends.tinker.usage import TokenCount
 from retrain_backends.train.checks.forecast import (
     PromptLengths,
     bounds,

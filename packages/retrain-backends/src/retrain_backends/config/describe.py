@@ -185,6 +185,7 @@ def _flag(section: str, key: str) -> str:
 
 
 def _names(schema: Mapping[str, Any]) -> list[str]:
+    schema = schema.get("items", schema)
     for choice in schema.get("anyOf", [schema]):
         if "enum" in choice:
             return [name for name in choice["enum"] if name]

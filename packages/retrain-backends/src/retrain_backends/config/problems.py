@@ -136,7 +136,7 @@ def _elsewhere(key: str) -> Iterator[str]:
 
 def _nearest_value(doc: FieldDoc, value: object) -> str:
     found = nearest(value, doc.names) if isinstance(value, str) else None
-    return f"; did you mean {toml_value(found)}?" if found else ""
+    return f"; did you mean {toml_value(found)}?" if found and found != value else ""
 
 
 def _message(problem: ErrorDetails) -> str:

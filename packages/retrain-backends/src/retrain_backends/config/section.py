@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,8 @@ from pydantic_core import CoreSchema, core_schema
 PLUGIN_NAME = r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$"
 PLUGIN_GROUP = "retrain.plugins"
 LARGEST_SEED = 2**63 - 1  # what TOML, numpy and torch can all hold
+
+_Value = TypeVar("_Value", int, str)
 
 
 class Section(BaseModel):
@@ -107,7 +109,7 @@ def _tuple_from_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+def distinct(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
     """The values, none of which may come twice."""
     if len(set(values)) < len(values):
         raise ValueError("repeated value")

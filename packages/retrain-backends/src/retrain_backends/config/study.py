@@ -1,8 +1,8 @@
 """Around a run: its logs, campaigns of many runs, and the analysis of an adapter's rank."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 import retrain_core
 from retrain_backends.config.algorithm import AdvantageMode, TransformMode
@@ -12,6 +12,7 @@ from retrain_backends.config.section import (
     CountOrZero,
     FreeTable,
     ListFromToml,
+    NameOrPlugin,
     NonNegative,
     PositiveShare,
     Section,
@@ -40,8 +41,12 @@ Ranks: TypeAlias = Annotated[
     AfterValidator(distinct),
     Allowed("a list of integers >= 1, without repetition"),
 ]
-
-
+Trackers: TypeAlias = Annotated[
+    tuple[Annotated[Text, NameOrPlugin("tracker", ("wandb",))], ...],
+    ListFromToml,
+    AfterValidator(distinct),
+    Allowed('a list such as ["wandb", "my_module.MyTracker"], without repetition'),
+]
 Grams: TypeAlias = Annotated[
     str,
     AfterValidator(_readable_grams),
@@ -58,6 +63,11 @@ class LoggingConfig(Section):
         description="What the run's records call its learning rule. Empty: "
         "`{advantage_mode}+{transform_mode}`, or the `algorithm_mode`.",
     )
+    trackers: Trackers = Field(
+        default=(),
+        description="Services that get the figures of every step: `wandb`, or plugins. "
+        "A `wandb_project` adds `wandb`.",
+    )
     wandb_project: str = Field(
         default="", description="Weights & Biases project. Empty: no Weights & Biases."
     )
@@ -71,6 +81,12 @@ class LoggingConfig(Section):
         default="",
         description="Phrases that mark planning tokens. Empty: the built-in ones.",
     )
+
+    @model_validator(mode="after")
+    def _wandb_has_a_project(self) -> Self:
+        if "wandb" in self.trackers and not self.wandb_project:
+            raise ValueError("trackers has `wandb`, which needs a project: set wandb_project")
+        return self
 
 
 class ConditionConfig(Section):

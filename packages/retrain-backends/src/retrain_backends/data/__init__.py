@@ -1,4 +1,4 @@
-"""Data: where questions come from, and in which order they are asked."""
+"""Data: sources of questions, and their order."""
 
 from retrain_backends.data.held_out import EVALUATION_SEED, load_held_out
 from retrain_backends.data.load import load_examples

@@ -1,8 +1,8 @@
 """An endless, seeded source of small arithmetic questions.
 
-Example `i` is a pure function of (seed, split, i), made when it is asked for. There are about a
-million different questions and each belongs to one split for ever, by a hash of its content: no
-training question, under any seed, is a test question.
+Example `i` is a pure function of (seed, split, i), generated on access. There are about a million
+different questions, and a hash of its content assigns each to one split: no training question, of
+any seed, is a test question.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ class ArithmeticExamples(Sequence[Example]):
         self._split = split
 
     def __len__(self) -> int:
-        """The largest length that Python allows: there is no last example."""
+        """The largest length that Python allows, since there is no last example."""
         return sys.maxsize
 
     @overload
@@ -86,7 +86,7 @@ class ArithmeticExamples(Sequence[Example]):
                 raise ValueError("a slice of an endless source needs a start >= 0 and a stop >= 0")
             return [self[i] for i in range(start, stop, index.step or 1)]
         if index < 0:
-            raise IndexError("an endless source has no end to count back from")
+            raise IndexError("an endless source has no negative indices")
         return self._example(index)
 
     def _example(self, index: int) -> Example:

@@ -1,4 +1,4 @@
-"""The questions that a run is judged on and never trains on."""
+"""The held-out questions of a run's evaluations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,25 +12,25 @@ from retrain_backends.errors import ConfigError, DataError
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.types import Example
 
-# Of the choice of questions and of the answers sampled to them. It is not the run's seed, so that
-# all seeds and rules of a study are judged on the same questions with the same luck.
+# Of the choice of questions and of the sampled answers. It is not the run's seed, so that all seeds
+# and rules of a study are evaluated on the same questions with the same random numbers.
 EVALUATION_SEED = 0
 
-_WITH_TEST_SPLIT = ("math", "arithmetic")  # the sources that keep questions from training
+_WITH_TEST_SPLIT = ("math", "arithmetic")  # the sources with a split for evaluation
 
 
 def held_out_data(data: DataConfig, evaluation: EvalConfig) -> DataConfig:
-    """Where the held-out questions are, as a `[data]` table.
+    """The source of the held-out questions, as a `[data]` table.
 
     Raises:
-      ConfigError: nothing says which questions they are, or they are those that are trained on.
+      ConfigError: no source is set, or it is that of training.
     """
     source = evaluation.source or data.source
     own = source == data.source
     named = evaluation.path or evaluation.split
     if source not in _WITH_TEST_SPLIT and not named:
         raise ConfigError(
-            f"[eval]: the source `{source}` keeps no questions from training by itself; name them "
+            f"[eval]: the source `{source}` has no held-out questions of its own; name them "
             'with eval.path (as "test.jsonl"), or with eval.split if the data set has such a split'
         )
     fields = {"question_field": data.question_field, "answer_field": data.answer_field}
@@ -54,11 +54,11 @@ def held_out_data(data: DataConfig, evaluation: EvalConfig) -> DataConfig:
 def load_held_out(data: DataConfig, evaluation: EvalConfig) -> list[tuple[int, Example]]:
     """The questions of an evaluation, each with its number in the source.
 
-    When the source has more than `max_examples`, so many are drawn from all of it at random, the
-    same ones each time, and kept in the source's order: the first ones may be all of one kind.
+    If the source has more than `max_examples`, so many are drawn from all of it at random, the same
+    ones each time, in the source's order, since its first ones may be all of one kind.
 
     Raises:
-      ConfigError: as `held_out_data`; also all questions of a source without end.
+      ConfigError: as `held_out_data`; also for all questions of an endless source.
       DataError: nothing to load, no rows, or a row without question or reference.
     """
     config = held_out_data(data, evaluation)
@@ -73,8 +73,8 @@ def _chosen(examples: Sequence[Example], wanted: int) -> Sequence[int]:
     if is_endless(examples):
         if not wanted:
             raise ConfigError(
-                "eval.max_examples: `0` means all questions, and this source makes them without "
-                "end; say how many to ask"
+                "eval.max_examples: `0` means all questions, and this source is endless; set a "
+                "number of questions"
             )
         return range(wanted)
     if not wanted or wanted >= len(examples):
@@ -92,7 +92,7 @@ def _is_same(one: DataConfig, other: DataConfig) -> bool:
 
 
 def _file(data: DataConfig) -> Path | None:
-    """The single file that is read, when it is one; of a directory, `jsonl` reads one too."""
+    """The file that is read, if it is a single one; `jsonl` reads one of a directory too."""
     path = Path(data.path).expanduser()
     files = (path, path / f"{data.split}.jsonl")
     return next((file.resolve() for file in files if data.path and file.is_file()), None)

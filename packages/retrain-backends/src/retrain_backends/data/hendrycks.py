@@ -34,7 +34,7 @@ _BARE_BOX = re.compile(r"\\boxed\s+(?!\{)([^$]+)\$")
 
 
 def final_answer(solution: str) -> str:
-    r"""What the last `\boxed` of a worked solution holds, or "" when there is none."""
+    r"""The content of the last `\boxed` of a worked solution, or "" if there is none."""
     spaced = _SPACED_BOX.sub(r"\\boxed{", solution)
     braced = _BARE_BOX.sub(r"\\boxed{\1}$", spaced)
     return extract_boxed(braced) or ""
@@ -43,7 +43,7 @@ def final_answer(solution: str) -> str:
 class MathSource:
     """Reads the five subjects, one after the other.
 
-    Without `data.path` the files come from the hub, or from its cache when they are there.
+    Without `data.path` the files come from the hub or its cache.
     `data.path` is a directory with one directory per subject (a copy of the repository, or
     `save_to_disk` for each), or a single data set written by `save_to_disk` whose `type` column
     names the subject. Each example keeps `subject` and `level`.
@@ -63,7 +63,7 @@ class MathSource:
         """All examples of the split.
 
         Raises:
-          DataError: the data cannot be had or read, or a solution has no boxed answer.
+          DataError: the data cannot be found or read, or a solution has no boxed answer.
         """
         directory = self._directory()
         examples: list[Example] = []
@@ -81,7 +81,7 @@ class MathSource:
         return f"data.path `{self._path}`" if self._path else f"data.source `math`: {REPOSITORY}"
 
     def _directory(self) -> Path | None:
-        """Where a local copy is; None when there is none."""
+        """The directory of a local copy; None if there is none."""
         if not self._path:
             return cached_copy(self._split)
         directory = Path(self._path).expanduser()

@@ -46,8 +46,8 @@ class HubSource:
         """All examples of the split, in the data set's order.
 
         Raises:
-          DataError: nothing there, no access, no network and no cached copy, no such split, or a
-            row without its fields.
+          DataError: no such data set, no access, no network and no cached copy, no such split, or
+            a row without its fields.
         """
         place = f"data.path `{self._path}` (split `{self._split}`)"
         with reading(place, "; one of several configurations is named as `owner/name:config`"):
@@ -117,11 +117,11 @@ def rows_of_file(path: Path, split: str) -> Rows:
 
 @contextmanager
 def reading(place: str, hint: str = "") -> Iterator[None]:
-    """The border to the hub, the disk and other people's files: all that fails is one line.
+    """A border to the hub, the disk and users' files: every error becomes one line.
 
     Args:
-      place: what is being read, for the message.
-      hint: what may help when the data are there but cannot be read, the message's end.
+      place: names the data in the message.
+      hint: ends the message if the data exist but cannot be read.
     """
     try:
         yield
@@ -143,7 +143,7 @@ def reading(place: str, hint: str = "") -> Iterator[None]:
         raise DataError(
             f"{place} is not in the local cache, and {constants.ENDPOINT} cannot be"
             " reached: set data.path to a local copy, or fill the cache (HF_HOME) on a machine"
-            " with a network and bring it here"
+            " with a network and copy it here"
         ) from error
     except Exception as error:
         raise DataError(f"{place} cannot be read: {describe(error)}{hint}") from error

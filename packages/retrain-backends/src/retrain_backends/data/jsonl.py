@@ -52,7 +52,7 @@ class JsonlSource:
 
 
 def _row(line: bytes, place: str) -> dict[str, object]:
-    # A border: somebody's file. Bytes that are not UTF-8 are a ValueError too.
+    # A border: the user's file. Bytes that are not UTF-8 are a ValueError too.
     try:
         row = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -63,10 +63,10 @@ def _row(line: bytes, place: str) -> dict[str, object]:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object in which every key stands once: of two answers, nobody knows which is meant."""
+    """A JSON object without repeated keys: of two answers, either could be meant."""
     row = dict(pairs)
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key `{twice}` stands in it more than once")
+        raise ValueError(f"the key `{twice}` is repeated")
     return row

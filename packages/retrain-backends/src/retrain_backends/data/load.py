@@ -1,11 +1,11 @@
-"""Examples from the source that the configuration names, checked before a run begins."""
+"""Examples from the configured source, checked before a run begins."""
 
 from collections.abc import Sequence
 from typing import Self
 
 from retrain_backends.config import DataConfig
 from retrain_backends.data.arithmetic import ArithmeticExamples
-from retrain_backends.data.rows import fault
+from retrain_backends.data.rows import text_problem
 from retrain_backends.data.stream import is_endless
 from retrain_backends.errors import DataError, RetrainError, describe
 from retrain_backends.plugins import build
@@ -18,18 +18,18 @@ def load_examples(config: DataConfig, seed: int, max_examples: int = 0) -> Seque
     Args:
       config: the `[data]` table.
       seed: the run's seed; only sources that generate their examples use it.
-      max_examples: keep the first so many; 0 keeps all. An endless source then ends there.
+      max_examples: keep the first so many; 0 keeps all. It ends an endless source.
 
     Returns:
-      At least one example, each with a question and a reference that are texts and not blank.
+      At least one example; questions and references are texts and not blank.
 
     Raises:
-      DataError: nothing to load, no rows, a row without question or reference, or a source that
-        fails or gives something else.
-      PluginError: the source's name leads nowhere.
+      DataError: no data, no rows, a row without question or reference, or a source that fails or
+        returns something else.
+      PluginError: there is no such source.
     """
     source = build("source", config.source, config, seed)
-    # A border: the source and what it gives may be the user's own, and it may try to leave.
+    # A border: the source may be the user's own, and may call `sys.exit`.
     try:
         return _checked(source.load(), config, max_examples)
     except RetrainError:
@@ -43,7 +43,7 @@ def _checked(
 ) -> Sequence[Example]:
     if not hasattr(examples, "__getitem__"):
         raise DataError(
-            f"data.source: `{config.source}` gives a {type(examples).__name__};"
+            f"data.source: `{config.source}` returns a {type(examples).__name__};"
             " a list or another sequence is expected: return list(...) from `load`"
         )
     if is_endless(examples) and not max_examples:
@@ -62,10 +62,10 @@ def _check(examples: Sequence[Example], config: DataConfig) -> None:
         if not isinstance(example, Example):
             raise DataError(
                 f"{place}: example {i} is a {type(example).__name__};"
-                " a source gives retrain_backends.types.Example"
+                " a source returns retrain_backends.types.Example"
             )
         for name, text in (("question", example.question), ("reference", example.reference)):
-            if wrong := fault(text):
+            if wrong := text_problem(text):
                 raise DataError(f"{place}: the {name} of example {i} (counted from 0) {wrong}")
 
 
@@ -82,5 +82,5 @@ class ArithmeticSource:
         return cls(seed, config.split)
 
     def load(self) -> ArithmeticExamples:
-        """All examples, made when they are asked for."""
+        """All examples, generated on access."""
         return ArithmeticExamples(self._seed, self._split)

@@ -1,4 +1,4 @@
-"""From a row of somebody's table to an example."""
+"""Makes examples from the rows of a table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Fields:
 
     @classmethod
     def from_config(cls, config: DataConfig, question: str, answer: str) -> Self:
-        """The configured names, where empty ones mean the source's usual `question`, `answer`."""
+        """The configured names; empty ones mean the source's usual `question` and `answer`."""
         return cls(config.question_field or question, config.answer_field or answer)
 
     def example(self, row: Mapping[str, object], place: str) -> Example:
@@ -59,15 +59,15 @@ class Fields:
                 f"{place}: the field `{name}` is {value}; text or a finite number is expected"
             )
         text = "" if value is None else str(value)
-        if wrong := fault(text):
+        if wrong := text_problem(text):
             raise DataError(f"{place}: the field `{name}` {wrong}")
         return text
 
 
-def fault(text: object) -> str:
-    """What keeps it from being a question or an answer, such as "is empty"; "" when nothing does.
+def text_problem(text: object) -> str:
+    """Why it cannot be a question or an answer, such as "is empty"; "" if it can.
 
-    JSON can spell half of a surrogate pair, which is in no text that a tokenizer takes.
+    JSON can encode half of a surrogate pair, which no tokenizer accepts.
     """
     if not isinstance(text, str):
         return f"is a {type(text).__name__}; text is expected"

@@ -1,4 +1,4 @@
-"""Planning: which tokens plan rather than execute."""
+"""Planning: finds the tokens that plan rather than execute."""
 
 from retrain_backends.planning.build import build_detector
 

@@ -1,4 +1,4 @@
-"""The planning detector that the configuration names."""
+"""The configured planning detector."""
 
 from retrain_backends.config import PlanningConfig
 from retrain_backends.plugins import build
@@ -15,6 +15,6 @@ def build_detector(config: PlanningConfig, strategic_grams: str) -> PlanningDete
     Raises:
       ConfigError: the phrases cannot be read.
       NotAvailableError: a detector of a later version.
-      PluginError: the name leads nowhere, or to something that makes no mask.
+      PluginError: there is no such detector, or it has no `mask`.
     """
     return build("detector", config.detector, config, strategic_grams)

@@ -23,10 +23,10 @@ class RegexDetector:
 
     @classmethod
     def from_config(cls, _config: PlanningConfig, strategic_grams: str) -> Self:
-        """Look for the configured phrases, or for the default ones when there are none.
+        """A detector of the configured phrases, or of the default ones if there are none.
 
         Raises:
-          ConfigError: a text that begins like a JSON list but is none.
+          ConfigError: a text that begins like a JSON list but is not one.
         """
         # A border: text that the user wrote.
         try:

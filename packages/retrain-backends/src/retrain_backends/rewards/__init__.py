@@ -1,6 +1,6 @@
-"""Rewards: what a completion is worth.
+"""Rewards for completions.
 
-Names are loaded on first use, so that the processes which judge start quickly.
+Names are loaded on first use, so that worker processes start quickly.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from retrain_backends.rewards.build import build_reward
     from retrain_backends.rewards.service import RewardService
 
-_HOMES = {
+_MODULES = {
     "RewardService": "retrain_backends.rewards.service",
     "build_reward": "retrain_backends.rewards.build",
     "extract_boxed": "retrain_backends.boxed",
@@ -21,8 +21,8 @@ __all__ = ["RewardService", "build_reward", "extract_boxed"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value

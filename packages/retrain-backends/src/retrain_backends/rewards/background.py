@@ -1,4 +1,4 @@
-"""Rewards that judge one completion at a time, in the background while others are still sampled."""
+"""Rewards that score one completion at a time, in the background while others are sampled."""
 
 import asyncio
 import atexit
@@ -22,10 +22,10 @@ _SCORERS = {
 
 
 class ItemScorer(Protocol):
-    """Judges one completion at a time. Its coroutines all run on one event loop."""
+    """Scores one completion at a time. All its coroutines run on one event loop."""
 
     async def start(self) -> None:
-        """Check what can be checked before the first completion; errors are the user's to see."""
+        """Check what can be checked before the first completion; an error ends the run."""
         ...
 
     async def score(self, item: Rollout) -> Verdict:
@@ -38,9 +38,9 @@ class ItemScorer(Protocol):
 
 
 class BackgroundReward:
-    """An item scorer as a reward: its work is done by an event loop in a thread of its own.
+    """A reward that runs an item scorer on an event loop in a thread of its own.
 
-    What the scorer raises costs its own completion only.
+    A completion whose scorer raises has no verdict.
     """
 
     def __init__(self, scorer: ItemScorer) -> None:
@@ -49,7 +49,7 @@ class BackgroundReward:
 
     @classmethod
     def from_config(cls, config: RewardConfig) -> Self:
-        """The reward `math`, `judge` or `custom`, checked as far as it can be without completions.
+        """The reward `math`, `judge` or `custom`, checked as far as possible without completions.
 
         Raises:
           ConfigError, PluginError: a setting is missing or leads nowhere.
@@ -64,7 +64,7 @@ class BackgroundReward:
         return reward
 
     def submit(self, items: Sequence[Rollout]) -> list[Future[Verdict]]:
-        """Begin to judge; one future for each item, in order."""
+        """Start scoring; one future for each item, in order."""
         return [self._loop.run(self._judge(item)) for item in items]
 
     def score(self, items: Sequence[Rollout]) -> list[Verdict]:
@@ -72,11 +72,11 @@ class BackgroundReward:
         return [future.result() for future in self.submit(items)]
 
     def close(self) -> None:
-        """Stop judging and free what it took."""
+        """Stop scoring, and free processes and connections."""
         self._loop.close()
 
     async def _judge(self, item: Rollout) -> Verdict:
-        # A border: the scorer talks to the user's code and to other people's servers.
+        # A border: the scorer calls the user's code and remote servers.
         try:
             return await self._scorer.score(item)
         except Exception as error:  # noqa: BLE001
@@ -84,10 +84,10 @@ class BackgroundReward:
 
 
 class LoopThread:
-    """An event loop in a thread, begun when it is first needed.
+    """An event loop in a thread, started on first use.
 
     Args:
-      close: makes the last coroutine to run, when everything else has been cancelled.
+      close: makes the coroutine that frees what the others use, before they are cancelled.
     """
 
     def __init__(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -96,18 +96,18 @@ class LoopThread:
         self._thread: threading.Thread | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Have the loop run a coroutine."""
+        """Run a coroutine on the loop."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
                 target=self._loop.run_forever, name="rewards", daemon=True
             )
             self._thread.start()
-            atexit.register(self.close)  # processes are not left behind by those who forget
+            atexit.register(self.close)  # so that processes end when nobody calls `close`
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Cancel what runs, free what was taken, end the thread."""
+        """Run `close`, cancel all other coroutines, end the thread."""
         if self._loop is None or self._thread is None:
             return
         atexit.unregister(self.close)

@@ -6,9 +6,9 @@ from retrain_backends.rewards.service import RewardService
 
 
 def build_reward(config: RewardConfig) -> RewardService:
-    """The configured reward, guarded so that a failure of its code is "no verdict", never 0.
+    """The configured reward; a failure of its code is "no verdict", never 0.
 
-    Close it in the end: it may have started processes.
+    The caller closes it, since it may start processes.
 
     Raises:
       ConfigError: a setting that the reward needs is missing.

@@ -1,7 +1,7 @@
-"""Whether two answers are the same mathematics: math-verify, inside a process that judges.
+"""Mathematical equivalence of two answers by math-verify, inside a worker process.
 
-math-verify's own time limits are off: they are signals that a long C computation never sees, and
-the process that calls this one has a hard limit.
+math-verify's own time limits are off: their signals are not handled during a long C computation,
+and the worker pool enforces a hard limit.
 """
 
 import logging
@@ -15,9 +15,9 @@ from retrain_backends.rewards.worker import Item, NoVerdictError, memory_has_bee
 
 
 def load_equivalence() -> Callable[[Item], float]:
-    """The function that judges `{"answer", "reference"}`, ready to be timed.
+    """The function that scores `{"answer", "reference"}`.
 
-    One comparison is made at once: parts of sympy load on first use, which takes longer than most
+    It is called once here, since parts of sympy load on first use, which takes longer than most
     comparisons.
     """
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its limits are off
@@ -26,15 +26,15 @@ def load_equivalence() -> Callable[[Item], float]:
 
 
 def equivalent(item: Item) -> float:
-    r"""1.0 when math-verify finds `answer` equivalent to `reference`, else 0.0.
+    r"""1.0 if math-verify finds `answer` equivalent to `reference`, else 0.0.
 
     Both are read as the content of a `\boxed{...}`. An answer that cannot be read is not
     equivalent to anything.
 
     Raises:
-      NoVerdictError: the reference cannot be read, so that nothing can be compared with it.
-      MemoryError: the comparison needed more memory than there is. math-verify itself takes that
-        for "not equivalent".
+      NoVerdictError: the reference cannot be read.
+      MemoryError: the comparison ran out of memory, which math-verify itself reports as "not
+        equivalent".
     """
     reference = _parse(item["reference"])
     if all(isinstance(reading, str) for reading in reference):
@@ -48,6 +48,6 @@ def equivalent(item: Item) -> float:
 
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> tuple[Any, ...]:
-    """What math-verify reads: sympy objects, and the text itself last."""
+    """The readings of math-verify: sympy objects, and the text itself last."""
     boxed = rf"\boxed{{{text}}}"
     return tuple(parse(boxed, parsing_timeout=None, raise_on_error=True))  # pyright: ignore[reportArgumentType]

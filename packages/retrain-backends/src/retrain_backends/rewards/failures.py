@@ -1,4 +1,4 @@
-"""Too many completions without a verdict: the run ends, and says why."""
+"""Ends a run in which too many completions have no verdict."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from retrain_backends.errors import RunError
 from retrain_backends.types import Rollout, Verdict
 
-NOT_JUDGED = Verdict(None, "not judged: too many others had no verdict")
+NOT_JUDGED = Verdict(None, "not scored: too many others had no verdict")
 _EXAMPLES = 3
 _SHOWN = 60  # characters of a response or a reference
 
@@ -26,14 +26,14 @@ def refuse_failures(items: Sequence[Rollout], verdicts: Sequence[Verdict], allow
         return
     reasons = Counter(reason for _, reason in failed)
     first = {reason: item for item, reason in reversed(failed)}
-    told = "; ".join(
+    shown = "; ".join(
         f"{count} x {reason} (such as reference {_end(first[reason].example.reference)}, response"
         f" {_end(first[reason].completion)})"
         for reason, count in reasons.most_common(_EXAMPLES)
     )
     raise RunError(
         f"reward: {len(failed)} of {len(items)} completions have no verdict, more than"
-        f" reward.max_failure_rate allows: {told}"
+        f" reward.max_failure_rate allows: {shown}"
     )
 
 

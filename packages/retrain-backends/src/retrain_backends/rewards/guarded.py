@@ -1,4 +1,4 @@
-"""What keeps a failing reward from costing more than its own completions."""
+"""Limits the failure of a reward to the completions that it fails on."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from retrain_backends.types import Rollout, Verdict
 class GuardedReward:
     """A reward whose exceptions and non-finite values become "no verdict" with the reason.
 
-    When scoring several items together raises, each is scored alone, so that only those that fail
-    by themselves go without a verdict.
+    If scoring several items together raises, each is scored alone, so that only those that fail by
+    themselves have no verdict.
     """
 
     def __init__(self, reward: Reward) -> None:
@@ -21,7 +21,7 @@ class GuardedReward:
 
     def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """One verdict for each item, in order."""
-        # A border: the reward may be the user's own, and may try to leave.
+        # A border: the reward may be the user's own, and may call `sys.exit`.
         try:
             verdicts = self._reward.score(items)
             if len(verdicts) != len(items):
@@ -38,4 +38,4 @@ def _finite(verdict: Verdict) -> Verdict:
         return verdict
     if not math.isfinite(verdict.value):
         return Verdict(None, f"the reward is {verdict.value}")
-    return replace(verdict, value=float(verdict.value))  # the logs hold no numbers of numpy
+    return replace(verdict, value=float(verdict.value))  # a numpy number is not JSON

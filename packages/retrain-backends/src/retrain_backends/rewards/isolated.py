@@ -1,4 +1,4 @@
-"""Rewards that judge in processes of their own: `math` and `custom`."""
+"""Rewards that run in worker processes: `math` and `custom`."""
 
 import asyncio
 import os
@@ -8,27 +8,27 @@ from retrain_backends.boxed import extract_boxed
 from retrain_backends.config import RewardConfig
 from retrain_backends.errors import ConfigError, PluginError
 from retrain_backends.plugins import require
-from retrain_backends.rewards.memory import VerdictMemory
 from retrain_backends.rewards.pool import WorkerPool
-from retrain_backends.rewards.process import StartError, Work
+from retrain_backends.rewards.process import StartError, WorkerSettings
+from retrain_backends.rewards.verdict_cache import VerdictCache
 from retrain_backends.types import Rollout, Verdict
 
-_LONG_TEXT = 100_000  # characters, beyond which looking for the box would hold the others up
+_LONG_TEXT = 100_000  # characters, beyond which the search for the box would block the event loop
 
 
 class MathScorer:
-    """1.0 when math-verify finds the boxed answer equivalent to the reference, else 0.0.
+    """1.0 if math-verify finds the boxed answer equivalent to the reference, else 0.0.
 
-    No answer is 0.0, and the reference itself, character for character, is 1.0 without asking.
+    No answer is 0.0; an answer that equals the reference is 1.0 without a comparison.
     """
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
-        self._memory = VerdictMemory()
+        self._cache = VerdictCache()
 
     @classmethod
     def from_config(cls, config: RewardConfig) -> Self:
-        """Processes start with the first answer that needs one.
+        """The scorer; worker processes start with the first answer that needs one.
 
         Raises:
           ConfigError: this is Windows.
@@ -37,10 +37,12 @@ class MathScorer:
         _refuse_windows(config)
         require("math_verify", f"reward.type: `{config.type}`")
         load = "retrain_backends.rewards.equivalence:load_equivalence"
-        return cls(WorkerPool(Work(load, config.timeout_s, config.memory_mb), config.workers))
+        return cls(
+            WorkerPool(WorkerSettings(load, config.timeout_s, config.memory_mb), config.workers)
+        )
 
     async def start(self) -> None:
-        """Nothing to check."""
+        """Do nothing: there is nothing to check."""
 
     async def score(self, item: Rollout) -> Verdict:
         """The verdict."""
@@ -50,7 +52,7 @@ class MathScorer:
         if answer == reference:
             return Verdict(1.0)
         pair = {"answer": answer, "reference": reference}
-        return await self._memory.recall((answer, reference), lambda: self._pool.judge(pair))
+        return await self._cache.get_or_judge((answer, reference), lambda: self._pool.judge(pair))
 
     async def close(self) -> None:
         """End the processes."""
@@ -58,9 +60,9 @@ class MathScorer:
 
 
 class CustomScorer:
-    """The float of the user's function. See `call.py` for what it is called with.
+    """The float of the user's function. See `user_function.py` for its arguments.
 
-    Nothing is remembered: the function may answer differently each time.
+    Nothing is cached: the function may return another value each time.
     """
 
     def __init__(self, pool: WorkerPool, name: str) -> None:
@@ -77,17 +79,17 @@ class CustomScorer:
                 ' custom_module = "my_rewards" for my_rewards.py in the working directory'
             )
         where = {"module": config.custom_module, "function": config.custom_function}
-        load = "retrain_backends.rewards.call:load_function"
-        work = Work(load, config.timeout_s, config.memory_mb, where)
+        load = "retrain_backends.rewards.user_function:load_function"
+        settings = WorkerSettings(load, config.timeout_s, config.memory_mb, where)
         return cls(
-            WorkerPool(work, config.workers), f"{config.custom_module}.{config.custom_function}"
+            WorkerPool(settings, config.workers), f"{config.custom_module}.{config.custom_function}"
         )
 
     async def start(self) -> None:
-        """Load the function in a first process.
+        """Load the function.
 
         Raises:
-          PluginError: that fails.
+          PluginError: it cannot be loaded.
         """
         try:
             await self._pool.start()
@@ -115,13 +117,13 @@ class CustomScorer:
 def _refuse_windows(config: RewardConfig) -> None:
     if not hasattr(os, "fork"):
         raise ConfigError(
-            f"reward.type: `{config.type}` judges in processes that Windows cannot make; use Linux,"
+            f"reward.type: `{config.type}` needs `fork`, which Windows does not have; use Linux,"
             " macOS or WSL, or the reward `match`"
         )
 
 
 async def boxed_answer(response: str) -> str | None:
-    """`extract_boxed`, in a thread when the text is so long that other verdicts would wait."""
+    """`extract_boxed`, in a thread if the text is so long that it would block the event loop."""
     if len(response) > _LONG_TEXT:
         return await asyncio.to_thread(extract_boxed, response)
     return extract_boxed(response)

@@ -1,4 +1,4 @@
-"""The `judge` reward: a model behind an OpenAI-compatible endpoint says yes or no."""
+"""The `judge` reward: a model behind an OpenAI-compatible endpoint answers yes or no."""
 
 import asyncio
 import json
@@ -13,16 +13,16 @@ from openai.types.chat import ChatCompletion
 from retrain_backends.boxed import extract_boxed
 from retrain_backends.config import RewardConfig
 from retrain_backends.errors import ConfigError
-from retrain_backends.rewards.memory import VerdictMemory
+from retrain_backends.rewards.verdict_cache import VerdictCache
 from retrain_backends.types import Rollout, Verdict
 
-_NO_KEY = "none"  # endpoints of one's own often ask for none, but the client needs some text
+_NO_KEY = "none"  # self-hosted endpoints often need none, but the client does
 _AT_A_TIME = 16
 _RETRIES = 4  # of the client: connection errors, 408, 409, 429, 5xx, with growing waits
 _GARBAGE_RETRIES = 1
 _LONGEST_SEARCHED = 100_000  # characters at the end of a response in which its box is looked for
-_LONGEST_ANSWER = 8_000  # characters of an answer that the judge gets to see
-_OBJECTS_TRIED = 50  # at the end of what a judge says
+_LONGEST_ANSWER = 8_000  # characters of an answer that the judge gets
+_OBJECTS_TRIED = 50  # at the end of a reply
 
 _TASK = """\
 You grade answers. You get a question, its reference answer and a student's answer, as one JSON
@@ -40,7 +40,7 @@ _SCHEMA = {
     "required": ["reason", "verdict"],
     "additionalProperties": False,
 }
-# What not every endpoint takes; left out once one of these has been refused.
+# Options that not every endpoint supports; left out once one has been refused.
 _OPTIONS: Mapping[str, Any] = {
     "temperature": 0.0,
     "response_format": {
@@ -52,10 +52,10 @@ _VALUES = {"yes": 1.0, "no": 0.0}
 
 
 class JudgeScorer:
-    """1.0 when the judge finds that the answer means the same as the reference, else 0.0.
+    """1.0 if the judge finds that the answer means the same as the reference, else 0.0.
 
-    The answer is the boxed one; a response without a box is shown as a whole (its end, when it is
-    long). An answer that is the reference itself is shown to the judge too.
+    The answer is the boxed one; a response without a box is sent as a whole (its end, if it is
+    long). An answer that equals the reference is sent to the judge too.
     """
 
     def __init__(self, client: openai.AsyncOpenAI, config: RewardConfig) -> None:
@@ -63,14 +63,14 @@ class JudgeScorer:
         self._model = config.judge_model
         self._timeout_s = config.timeout_s
         self._turns = asyncio.Semaphore(config.workers or _AT_A_TIME)
-        self._memory = VerdictMemory()
+        self._cache = VerdictCache()
         self._options = _OPTIONS
         self._has_key = client.api_key != _NO_KEY
         self._endpoint = _without_credentials(str(client.base_url))
 
     @classmethod
     def from_config(cls, config: RewardConfig) -> Self:
-        """Connects with the first answer to judge.
+        """The scorer; it connects with the first answer.
 
         Raises:
           ConfigError: no model is named, or no key for OpenAI's own endpoint.
@@ -95,16 +95,16 @@ class JudgeScorer:
         return cls(client, config)
 
     async def start(self) -> None:
-        """Nothing is asked before there is an answer to judge."""
+        """Do nothing: the first request is that of the first answer."""
 
     async def score(self, item: Rollout) -> Verdict:
-        """The verdict; the judge's own words are its text."""
+        """The verdict; its text is the judge's reply."""
         answer = extract_boxed(item.completion[-_LONGEST_SEARCHED:]) or item.completion.strip()
         if not answer:
             return Verdict(0.0)
         example = item.example
         texts = (example.question, example.reference, answer[-_LONGEST_ANSWER:])
-        return await self._memory.recall(texts, lambda: self._ask(texts))
+        return await self._cache.get_or_judge(texts, lambda: self._ask(texts))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -112,7 +112,7 @@ class JudgeScorer:
 
     async def _ask(self, texts: tuple[str, str, str]) -> Verdict:
         async with self._turns:
-            # A border: the network, and somebody else's server.
+            # A border: the network and a remote server.
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._verdict(texts)
@@ -124,16 +124,16 @@ class JudgeScorer:
             except openai.APIConnectionError as error:
                 return self._none(f"cannot be reached: {error.__cause__ or error}")
             except (openai.OpenAIError, ValueError) as error:
-                return self._none(f"answered with garbage: {error}")
+                return self._none(f"sent an invalid reply: {error}")
 
     async def _verdict(self, texts: tuple[str, str, str]) -> Verdict:
-        """The judge's verdict; text that holds none is asked for again."""
-        said = ""
+        """The judge's verdict; a reply without one is requested again."""
+        reply = ""
         for _ in range(1 + _GARBAGE_RETRIES):
-            said = self._redacted(_text_of(await self._complete(texts)))
-            if (value := read_verdict(said)) is not None:
-                return Verdict(value, text=said)
-        return Verdict(None, f"the judge gave neither yes nor no: {said[:200]!r}", said)
+            reply = self._redacted(_text_of(await self._complete(texts)))
+            if (value := read_verdict(reply)) is not None:
+                return Verdict(value, text=reply)
+        return Verdict(None, f"the judge gave neither yes nor no: {reply[:200]!r}", reply)
 
     async def _complete(self, texts: tuple[str, str, str]) -> object:
         options = self._options
@@ -163,14 +163,14 @@ class JudgeScorer:
         return Verdict(None, line[:400])
 
     def _redacted(self, text: str) -> str:
-        """The text without the key, should a server repeat it."""
+        """The text without the key, in case a server repeats it."""
         return text.replace(self._client.api_key, "***") if self._has_key else text
 
 
 def read_verdict(text: str) -> float | None:
-    """The last JSON object of the text that has a verdict: 1.0 for yes, 0.0 for no, else None.
+    """The verdict of the last JSON object that has one: 1.0 for yes, 0.0 for no, else None.
 
-    Models may think aloud first, or put the object into a block of code.
+    Models may reason first, or put the object into a code block.
     """
     decoder = json.JSONDecoder()
     place = len(text)
@@ -188,19 +188,19 @@ def read_verdict(text: str) -> float | None:
 
 
 def _text_of(completion: object) -> str:
-    """What the model said.
+    """The model's reply.
 
     Raises:
-      ValueError: the server sent something else than a chat completion.
+      ValueError: the server sent something other than a chat completion.
     """
     if not isinstance(completion, ChatCompletion):
-        raise ValueError(f"no chat completion but {str(completion)[:100]!r}")
-    # The client does not check what it received, so look at plain values.
+        raise ValueError(f"not a chat completion: {str(completion)[:100]!r}")
+    # The client does not validate what it receives, so plain values are matched.
     match completion.model_dump(warnings=False):
         case {"choices": [{"message": {"content": str(text)}}, *_]}:
             return text
         case other:
-            raise ValueError(f"no chat completion but {str(other)[:100]!r}")
+            raise ValueError(f"not a chat completion: {str(other)[:100]!r}")
 
 
 def _without_credentials(url: str) -> str:

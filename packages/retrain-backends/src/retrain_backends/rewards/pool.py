@@ -1,8 +1,8 @@
-"""Processes that judge, as many at a time as allowed, and replaced when they fail.
+"""A pool of worker processes that score items, and are replaced when they fail.
 
-A lane is a task that takes the items of a queue one after another and has its process judge them.
-An item that takes long holds its lane up, so while it runs another lane may take its place:
-items behind one that never ends do not wait for its time limit.
+A worker is a task that takes items from a queue and has its process score them. While an item takes
+long, an extra worker may run beside its own: the items behind one that never ends do not wait for
+its time limit.
 """
 
 import asyncio
@@ -11,91 +11,91 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from retrain_backends.rewards.process import Nursery, StartError, Work, WorkerProcess
+from retrain_backends.rewards.process import ForkServer, StartError, WorkerProcess, WorkerSettings
 from retrain_backends.types import Verdict
 
-_LONG_S = 0.25  # an item that has been judged for so long holds its lane up
-_MOST_SPARE = 8  # lanes beyond the allowed number, in place of those held up
+_SLOW_S = 0.25  # an item that takes longer is slow, and allows an extra worker
+_MAX_EXTRA = 8  # workers beyond the size of the pool
 
-Job: TypeAlias = tuple[str, asyncio.Future[Verdict]]  # the item as JSON, and who waits
+Job: TypeAlias = tuple[str, asyncio.Future[Verdict]]  # the item as JSON, and its verdict
 
 
 class WorkerPool:
-    """Judges items in processes. All methods belong to one event loop.
+    """Scores items in processes. All methods belong to one event loop.
 
     Args:
-      work: what the processes judge with, and their limits.
-      size: how many judge at a time; 0 for one for each core that this process may use.
+      settings: reward code and limits of the processes.
+      size: number of workers; 0 for one for each core that this process may use.
     """
 
-    def __init__(self, work: Work, size: int = 0) -> None:
-        self._work = work
+    def __init__(self, settings: WorkerSettings, size: int = 0) -> None:
+        self._settings = settings
         self._size = size or usable_cores()
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
-        self._lanes: set[asyncio.Task[None]] = set()
-        self._open = 0  # lanes that have not decided to end
+        self._workers: set[asyncio.Task[None]] = set()
+        self._running = 0  # workers that have not decided to end
         self._idle = 0
-        self._held_up = 0
+        self._slow = 0
         self._closed = False
-        self._nursery: Nursery | None = None
+        self._fork_server: ForkServer | None = None
         self._loading = asyncio.Lock()
 
     async def start(self) -> None:
-        """Load the judging code, to learn now whether that works.
+        """Load the reward code.
 
         Raises:
-          StartError: it does not.
+          StartError: it cannot be loaded.
         """
         await self._load()
 
     async def judge(self, item: Mapping[str, Any]) -> Verdict:
-        """The verdict on an item, when its turn has come."""
+        """The verdict on an item, which is queued."""
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._jobs.put_nowait((json.dumps(item), verdict))
-        self._open_lane()
+        self._add_worker()
         return await verdict
 
     async def close(self) -> None:
-        """End all processes; items that wait get no answer."""
+        """End all processes; queued items get no verdict."""
         self._closed = True
-        if self._nursery is not None:
-            await self._nursery.close()
-        for _ in self._lanes:
+        if self._fork_server is not None:
+            await self._fork_server.close()
+        for _ in self._workers:
             self._jobs.put_nowait(("", asyncio.get_running_loop().create_future()))
-        await asyncio.gather(*self._lanes)
+        await asyncio.gather(*self._workers)
 
     def _allowed(self) -> int:
-        return self._size + min(self._held_up, _MOST_SPARE)
+        return self._size + min(self._slow, _MAX_EXTRA)
 
-    def _open_lane(self) -> None:
-        """One more lane, if an item waits for one and it is allowed."""
-        if self._jobs.qsize() > self._idle and self._open < self._allowed():
-            self._open += 1
-            lane = asyncio.create_task(self._lane())
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+    def _add_worker(self) -> None:
+        """Start another worker, if an item waits for one and the size allows it."""
+        if self._jobs.qsize() > self._idle and self._running < self._allowed():
+            self._running += 1
+            worker = asyncio.create_task(self._run_worker())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
 
-    async def _lane(self) -> None:
+    async def _run_worker(self) -> None:
         process: WorkerProcess | None = None
-        while self._open <= self._allowed():
+        while self._running <= self._allowed():
             item, verdict = await self._next()
             if self._closed:
                 break
             try:
                 process = process or await self._make()
             except (StartError, OSError) as error:
-                _answer(verdict, Verdict(None, f"no process to judge it: {error}"))
+                _answer(verdict, Verdict(None, f"no worker process: {error}"))
                 continue
             _answer(verdict, await self._timed(process, item))
             if not process.usable:
                 await process.end()
                 process = None
-        self._open -= 1
+        self._running -= 1
         if process is not None:
             await process.end()
 
     async def _next(self) -> Job:
-        """The next item whose verdict is still wanted."""
+        """The next item whose verdict is still awaited."""
         self._idle += 1
         while (job := await self._jobs.get())[1].done():
             pass
@@ -103,47 +103,49 @@ class WorkerPool:
         return job
 
     async def _make(self) -> WorkerProcess:
-        """A new process; what makes them is started, or started again, when it has to be."""
-        nursery = await self._load()
+        """A new process; the fork server is started, or restarted, if necessary."""
+        fork_server = await self._load()
         try:
-            return await nursery.make()
+            return await fork_server.make()
         except StartError:
-            await self._drop(nursery)
+            await self._drop(fork_server)
         return await (await self._load()).make()
 
-    async def _load(self) -> Nursery:
+    async def _load(self) -> ForkServer:
         async with self._loading:
             if self._closed:
-                raise StartError("the run is over")
-            nursery = self._nursery = self._nursery or await Nursery.spawn(self._work)
+                raise StartError("the pool is closed")
+            if self._fork_server is None:
+                self._fork_server = await ForkServer.spawn(self._settings)
+            fork_server = self._fork_server
             try:
-                await nursery.load()
+                await fork_server.load()
             except StartError:
-                await self._drop(nursery)
+                await self._drop(fork_server)
                 raise
-            return nursery
+            return fork_server
 
-    async def _drop(self, nursery: Nursery) -> None:
-        if self._nursery is nursery and not self._closed:
-            self._nursery = None
-            await nursery.close()
+    async def _drop(self, fork_server: ForkServer) -> None:
+        if self._fork_server is fork_server and not self._closed:
+            self._fork_server = None
+            await fork_server.close()
 
     async def _timed(self, process: WorkerProcess, item: str) -> Verdict:
-        """Have an item judged, and let another lane in when it takes long."""
-        held_up = False
+        """Have an item scored; while it is slow, an extra worker is allowed."""
+        slow = False
 
-        def hold_up() -> None:
-            nonlocal held_up
-            held_up = True
-            self._held_up += 1
-            self._open_lane()
+        def mark_slow() -> None:
+            nonlocal slow
+            slow = True
+            self._slow += 1
+            self._add_worker()
 
-        timer = asyncio.get_running_loop().call_later(_LONG_S, hold_up)
+        timer = asyncio.get_running_loop().call_later(_SLOW_S, mark_slow)
         try:
             return await process.ask(item)
         finally:
             timer.cancel()
-            self._held_up -= held_up
+            self._slow -= slow
 
 
 def usable_cores() -> int:
@@ -154,5 +156,5 @@ def usable_cores() -> int:
 
 
 def _answer(verdict: asyncio.Future[Verdict], value: Verdict) -> None:
-    if not verdict.done():  # nobody waits for it any more
+    if not verdict.done():  # it is not awaited any more
         verdict.set_result(value)

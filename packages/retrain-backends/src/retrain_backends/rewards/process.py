@@ -1,4 +1,4 @@
-"""Processes that judge, from the run's side. See `nursery.py` and `worker.py` for the other."""
+"""Worker processes, from the run's side; `fork_server.py` and `worker.py` are the other side."""
 
 import asyncio
 import json
@@ -16,23 +16,23 @@ from typing import Any, Self, TypeGuard
 
 from retrain_backends.types import Verdict
 
-_START_S = 60.0  # longest that loading the judging code may take
-_ANSWER_S = 5.0  # longest that making or killing a process may take; it takes milliseconds
-_CLOSE_S = 2.0  # longest that killing its processes may take
+_START_S = 60.0  # time limit of loading the reward code
+_ANSWER_S = 5.0  # of forking or killing a worker, which takes milliseconds
+_CLOSE_S = 2.0  # of killing all workers at the end
 _LONGEST_REPLY = 2**20
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    " from retrain_backends.rewards.nursery import main; main()"
+    " from retrain_backends.rewards.fork_server import main; main()"
 )
-# Processes judge side by side, so each computes with one thread unless the user says otherwise.
+# Workers run side by side, so each computes with one thread unless the user sets another number.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a process judges with, and within which limits.
+class WorkerSettings:
+    """The reward code of a worker process, and its limits.
 
-    `load` is `module:attr`, a function that makes the judging function from `arguments`.
+    `load` is `module:attr`, a function that makes the scoring function from `arguments`.
     """
 
     load: str
@@ -42,48 +42,48 @@ class Work:
 
 
 class StartError(Exception):
-    """The judging code could not be loaded, or no process made; the text says why."""
+    """The reward code could not be loaded, or no worker forked; the text is the reason."""
 
 
-class Nursery:
-    """A running `nursery.py`. Its coroutines are never cancelled: each answer is waited for.
+class ForkServer:
+    """A running `fork_server.py`. Its coroutines are never cancelled: each awaits its reply.
 
-    One that does not come in time ends the program: a late one would be taken for the next.
+    The program is killed if a reply is late, since it would be taken for the next one.
     """
 
-    def __init__(self, program: Process, control: socket.socket, work: Work) -> None:
+    def __init__(self, program: Process, control: socket.socket, settings: WorkerSettings) -> None:
         self._program = program
         self._control = control
-        self._work = work
+        self._settings = settings
         self._turn = asyncio.Lock()
         self._loaded = False
 
     @classmethod
-    async def spawn(cls, work: Work) -> Self:
-        """Start the program; it then loads its judging code."""
+    async def spawn(cls, settings: WorkerSettings) -> Self:
+        """Start the program, which then loads the reward code."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         here = str(Path.cwd())
         path = [*sys.path, *([] if here in sys.path else [here])]
-        settings = {**asdict(work), "control": theirs.fileno()}
+        arguments = {**asdict(settings), "control": theirs.fileno()}
         with theirs:
             program = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-P", "-c", _PROGRAM, json.dumps(path), json.dumps(settings)),
+                *("-P", "-c", _PROGRAM, json.dumps(path), json.dumps(arguments)),
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 stderr=DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env={**_ONE_THREAD, **os.environ},
-                start_new_session=True,  # Ctrl-C is for the run
+                start_new_session=True,  # so that Ctrl-C reaches the run only
             )
-        return cls(program, ours, work)
+        return cls(program, ours, settings)
 
     async def load(self) -> None:
-        """Wait until the judging code is loaded.
+        """Wait until the reward code is loaded.
 
         Raises:
-          StartError: the program ended, takes too long, or says what is wrong.
+          StartError: the program ended, takes too long, or reports an error.
         """
         if self._loaded:
             return
@@ -100,10 +100,10 @@ class Nursery:
         self._loaded = True
 
     async def make(self) -> "WorkerProcess":
-        """A new process that judges.
+        """Fork a worker.
 
         Raises:
-          StartError: the program is gone, or the system makes no more processes.
+          StartError: the program has ended, or the system allows no more processes.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -111,19 +111,19 @@ class Nursery:
                 reply = await self._ask(b"new", theirs.fileno())
             except (OSError, EOFError, ValueError) as error:
                 ours.close()
-                raise StartError("the program that makes processes is gone") from error
+                raise StartError("the fork server has ended") from error
         streams = await asyncio.open_connection(sock=ours, limit=_LONGEST_REPLY)
-        return WorkerProcess(self, reply["pid"], streams, self._work.timeout_s)
+        return WorkerProcess(self, reply["pid"], streams, self._settings.timeout_s)
 
     async def end(self, pid: int) -> int | None:
-        """Kill a process; its exit status, minus the number of a signal, None if unknown."""
+        """Kill a worker; its exit status, minus the number of a signal, None if unknown."""
         try:
             return (await self._ask(f"end {pid}".encode()))["status"]
         except (OSError, EOFError, ValueError):
             return None
 
     async def close(self) -> None:
-        """End the program, which takes all its processes along."""
+        """End the program, which kills all its workers."""
         with suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
         try:
@@ -132,12 +132,12 @@ class Nursery:
         except TimeoutError:  # it is still loading, or stopped
             self._kill()
             await self._program.wait()
-        async with self._turn:  # who waits for an answer learns that there will be none
+        async with self._turn:  # pending requests fail first
             self._control.close()
 
     async def _ask(self, request: bytes, *descriptors: int) -> dict[str, Any]:
         async with self._turn:
-            # A border: judging code can stop the program, whose child it is.
+            # A border: reward code can stop the program, which is its parent.
             try:
                 async with asyncio.timeout(_ANSWER_S):
                     socket.send_fds(self._control, [request], descriptors)
@@ -162,32 +162,32 @@ class Nursery:
 
 
 class WorkerProcess:
-    """A process that judges one item at a time.
+    """A process that scores one item at a time.
 
-    `usable` is False when it must not be given another item.
+    `usable` is False once it must not get another item.
     """
 
     def __init__(
         self,
-        nursery: Nursery,
+        fork_server: ForkServer,
         pid: int,
         streams: tuple[StreamReader, StreamWriter],
         timeout_s: float,
     ) -> None:
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._pid = pid
         self._reader, self._writer = streams
         self._timeout_s = timeout_s
-        self._asked = 0
+        self._requests = 0
         self.usable = True
 
     async def ask(self, item: str) -> Verdict:
-        """The verdict on an item, which is JSON; none when the process fails.
+        """The verdict on an item, which is JSON; none if the process fails.
 
-        It is then not usable again.
+        It is then not usable any more.
         """
-        self._asked += 1
-        request, reply = f'{{"id": {self._asked}, "item": {item}}}\n', None
+        self._requests += 1
+        request, reply = f'{{"id": {self._requests}, "item": {item}}}\n', None
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await self._exchange(request)
@@ -195,29 +195,29 @@ class WorkerProcess:
             self.usable = False
             return Verdict(None, f"no verdict within {self._timeout_s:g} s (reward.timeout_s)")
         except (OSError, EOFError):
-            return Verdict(None, f"the process that judged it {_ending(await self.end())}")
+            return Verdict(None, f"the worker process {_ending(await self.end())}")
         except (ValueError, RecursionError):
             pass
-        if not _is_reply(reply, self._asked):
+        if not _is_reply(reply, self._requests):
             self.usable = False
-            return Verdict(None, "the process that judged it answered with garbage")
+            return Verdict(None, "the worker process sent an invalid reply")
         self.usable = not reply["retire"]
         return Verdict(reply["value"], reply["reason"])
 
     async def end(self) -> int | None:
-        """Kill the process and all that it started; its exit status, if it is known."""
+        """Kill the process and its children; its exit status, if it is known."""
         if self._writer.is_closing():
             return None
         self.usable = False
         self._writer.transport.abort()
-        return await self._nursery.end(self._pid)
+        return await self._fork_server.end(self._pid)
 
     async def _exchange(self, request: str) -> Any:
         """Send one line and read one line.
 
         Raises:
-          OSError, EOFError: the process has gone.
-          ValueError: what it says is no JSON, or too long.
+          OSError, EOFError: the process has ended.
+          ValueError: the reply is not JSON, or too long.
         """
         self._writer.write(request.encode())
         await self._writer.drain()
@@ -229,12 +229,12 @@ class WorkerProcess:
 
 def _ending(status: int | None) -> str:
     if status is None or status == -signal.SIGKILL:
-        return "went away"
+        return "ended unexpectedly"
     return f"ended (exit status {status})" if status >= 0 else f"died of signal {-status}"
 
 
 def _is_reply(reply: Any, number: int) -> TypeGuard[dict[str, Any]]:
-    """Whether it is an answer to the request of that number, and not something else's text."""
+    """Whether it is the reply to that request; reward code may have written to the socket."""
     if not isinstance(reply, dict) or reply.keys() != {"id", "value", "reason", "retire"}:
         return False
     kinds = isinstance(reply["value"], float | None) and isinstance(reply["reason"], str)

@@ -1,4 +1,4 @@
-"""The reward of a run: begins to judge groups as they come, and watches over the verdicts."""
+"""The reward of a run: scores groups as they come, and limits the share without a verdict."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, as_completed
@@ -12,18 +12,18 @@ from retrain_backends.types import Rollout, Verdict
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """Items that were handed in; `futures` is None when they are judged at the end, together."""
+class PendingVerdicts:
+    """Submitted items; `futures` is None if they are scored together by `collect`."""
 
     items: Sequence[Rollout]
     futures: Sequence[Future[Verdict]] | None
 
 
 class RewardService:
-    """A reward, guarded: what fails has no verdict, and too many without one end the run.
+    """A reward whose failures are "no verdict"; too many of these end the run.
 
     Args:
-      reward: a `BackgroundReward` begins at once; any other gets all items of a step together.
+      reward: a `BackgroundReward` starts at once; any other gets all items of a step together.
       max_failure_rate: largest share of items without a verdict, in [0, 1].
     """
 
@@ -32,21 +32,22 @@ class RewardService:
         self._guarded = GuardedReward(reward)
         self._max_failure_rate = max_failure_rate
 
-    def submit(self, items: Sequence[Rollout]) -> Ticket:
-        """Hand items in; the ticket is for `collect`."""
-        return Ticket(items, self._background.submit(items) if self._background else None)
+    def submit(self, items: Sequence[Rollout]) -> PendingVerdicts:
+        """Submit items; `collect` returns their verdicts."""
+        return PendingVerdicts(items, self._background.submit(items) if self._background else None)
 
-    def collect(self, tickets: Sequence[Ticket]) -> list[Verdict]:
-        """Wait for the verdicts on all items of the tickets, in order.
+    def collect(self, batches: Sequence[PendingVerdicts]) -> list[Verdict]:
+        """Wait for the verdicts on all items of the batches, in order.
 
         Raises:
-          RunError: more than `max_failure_rate` of them have none; says why, with examples. It
-            comes as soon as that is sure, so that a judge who is down is not asked to the end.
+          RunError: more than `max_failure_rate` of them have none; with reasons and examples. It is
+            raised as soon as that is certain, so that an endpoint that is down is not called for
+            every item.
         """
-        items = [item for ticket in tickets for item in ticket.items]
-        if not items:  # a service answered no prompt; a user's reward need not be ready for that
+        items = [item for batch in batches for item in batch.items]
+        if not items:  # no prompt was answered; a user's reward need not handle that
             return []
-        futures = [future for ticket in tickets for future in ticket.futures or ()]
+        futures = [future for batch in batches for future in batch.futures or ()]
         allowed = self._max_failure_rate * len(items)
         verdicts = _wait(futures, allowed) if self._background else self._guarded.score(items)
         refuse_failures(items, verdicts, allowed)
@@ -57,13 +58,13 @@ class RewardService:
         return self.collect([self.submit(items)])
 
     def close(self) -> None:
-        """End the processes and connections that judge."""
+        """End processes and connections of the reward."""
         if self._background:
             self._background.close()
 
 
 def _wait(futures: Sequence[Future[Verdict]], allowed: float) -> list[Verdict]:
-    """All verdicts, or those there are when more than `allowed` items have none."""
+    """All verdicts, or those known once more than `allowed` items have none."""
     failed = 0
     for future in as_completed(futures):
         failed += future.result().value is None

@@ -1,10 +1,10 @@
-"""What a process that judges does: it reads items, one JSON object a line, and answers.
+"""A worker process: it reads items, one JSON object a line, and writes verdicts.
 
-Memory is limited, and the process is killed from outside when the time is up. Its standard input
-and output lead nowhere, so nothing that the judging code prints reaches anybody.
+Memory is limited, and the process is killed from outside when the time is up. Standard input and
+output are `/dev/null`, so what the reward code prints is dropped.
 
-    asked:    {"id": 1, "item": {...}}
-    answered: {"id": 1, "value": 1.0, "reason": "", "retire": false}
+    request: {"id": 1, "item": {...}}
+    reply:   {"id": 1, "value": 1.0, "reason": "", "retire": false}
 """
 
 import json
@@ -25,27 +25,27 @@ Judge: TypeAlias = Callable[[Item], object]
 
 _MEGABYTE = 2**20
 _NEARLY_FULL = 0.9
-_GRACE_S = 5.0  # how long after its time limit a process ends itself, if nobody else does
+_GRACE_S = 5.0  # after its time limit a process ends itself, if the run has not killed it
 
 
 class NoVerdictError(Exception):
-    """Raised by judging code that cannot decide; its text is the reason, as it stands."""
+    """Raised by reward code that has no verdict; its text is the reason."""
 
 
-class Limits(NamedTuple):
-    """What judging one item may take: time, and memory beyond what the process has before it."""
+class ResourceLimits(NamedTuple):
+    """Limits of scoring one item: time, and memory beyond that of the loaded process."""
 
     timeout_s: float
     memory_mb: int
 
 
-def serve(channel: socket.socket, judge: Judge, limits: Limits) -> None:
-    """Answer until the other end of the channel is closed.
+def serve(channel: socket.socket, judge: Judge, limits: ResourceLimits) -> None:
+    """Serve requests until the other end of the channel is closed.
 
     Args:
-      channel: to who asks.
-      judge: the judging code.
-      limits: the memory is limited from now on; the time, should nobody be there to keep it.
+      channel: to the run.
+      judge: the reward code.
+      limits: of memory from now on; of time only in case the run does not enforce it.
     """
     loaded_bytes, headroom_bytes = _address_space_bytes(), limits.memory_mb * _MEGABYTE
     _limit_memory(loaded_bytes + headroom_bytes)
@@ -55,10 +55,10 @@ def serve(channel: socket.socket, judge: Judge, limits: Limits) -> None:
             request = json.loads(line)
             _end_after(limits.timeout_s + _GRACE_S)
             value, reason, out_of_memory = _judge(judge, request["item"])
-            if os.getpid() != this_process:  # a copy that the judging code made; it is not asked
+            if os.getpid() != this_process:  # a fork made by the reward code
                 os._exit(0)
             _end_after(0)
-            # Memory that leaks would one day be missing for an innocent item.
+            # Leaked memory would be missing for a later item.
             leaked = _address_space_bytes() - loaded_bytes > headroom_bytes // 2
             answer = {"value": value, "reason": reason, "retire": out_of_memory or leaked}
             replies.write(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
@@ -66,10 +66,10 @@ def serve(channel: socket.socket, judge: Judge, limits: Limits) -> None:
 
 
 def verdict_of(result: object) -> float:
-    """What judging code returned, as a finite number.
+    """The result of reward code as a finite number.
 
     Raises:
-      NoVerdictError: it is None, a text, NaN, infinite, or no number at all.
+      NoVerdictError: it is None, a text, NaN, infinite, or not a number.
     """
     if result is None:
         raise NoVerdictError("it returned None; a number is expected")
@@ -82,7 +82,7 @@ def verdict_of(result: object) -> float:
 
 
 def memory_has_been_full() -> bool:
-    """Whether this process has once had nearly all the memory that it may have (Linux only)."""
+    """Whether this process has ever used nearly all the memory it is allowed (Linux only)."""
     status, (limit, _) = Path("/proc/self/status"), resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY or not status.exists():
         return False
@@ -91,8 +91,8 @@ def memory_has_been_full() -> bool:
 
 
 def _judge(judge: Judge, item: Item) -> tuple[float | None, str, bool]:
-    """Value, reason for there being none, and whether memory ran out."""
-    # A border: whatever the judging code raises costs this item only.
+    """Value, the reason if there is none, and whether memory ran out."""
+    # A border: an error of the reward code affects this item only.
     try:
         return verdict_of(judge(item)), "", False
     except NoVerdictError as error:
@@ -104,7 +104,7 @@ def _judge(judge: Judge, item: Item) -> tuple[float | None, str, bool]:
 
 
 def _address_space_bytes() -> int:
-    """Size of this process's address space; 0 where the system does not say (only Linux does)."""
+    """Size of this process's address space; 0 where the system does not report it (not Linux)."""
     status = Path("/proc/self/statm")
     if not status.exists():
         return 0
@@ -112,7 +112,7 @@ def _address_space_bytes() -> int:
 
 
 def _limit_memory(most_bytes: int) -> None:
-    """Make an allocation beyond so many bytes fail. Not every system can."""
+    """Make allocations beyond so many bytes fail, where the system supports it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
@@ -121,9 +121,9 @@ def _limit_memory(most_bytes: int) -> None:
 
 
 def _end_after(seconds: float) -> None:
-    """Have the system end this process, should everybody else be gone; 0 takes that back.
+    """Have the system end this process after so many seconds; 0 cancels that.
 
-    The system does it without asking Python, which a long computation may not let speak. Judging
-    code that handles the signal itself, for a time limit of its own, is left to that.
+    The default action of the signal needs no Python code, which a long C computation would delay.
+    Reward code that handles the signal itself, for a time limit of its own, keeps its handler.
     """
     signal.setitimer(signal.ITIMER_REAL, seconds)

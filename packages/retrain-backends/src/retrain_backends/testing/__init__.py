@@ -1,4 +1,4 @@
-"""For authors of backends: `FakeBackend` to build on, and checks that every backend must pass.
+"""For authors of backends and trackers: checks that each must pass, and `FakeBackend` to build on.
 
 import pytest
 from retrain_backends.testing import CHECKS, BackendCase
@@ -6,11 +6,14 @@ from retrain_backends.testing import CHECKS, BackendCase
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_my_backend_conforms(check, tmp_path):
     check(BackendCase(make=make_my_backend, directory=tmp_path))
+
+A tracker is checked by `TRACKER_CHECKS` and a `TrackerCase` in the same way.
 """
 
 from retrain_backends.fake import FakeBackend
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.testing.case import BackendCase
 from retrain_backends.testing.suite import CHECKS
+from retrain_backends.testing.trackers import TRACKER_CHECKS, TrackerCase
 
-__all__ = ["CHECKS", "BackendCase", "FakeBackend", "GroupSampling"]
+__all__ = ["CHECKS", "TRACKER_CHECKS", "BackendCase", "FakeBackend", "GroupSampling", "TrackerCase"]

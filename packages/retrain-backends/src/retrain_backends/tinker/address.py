@@ -1,4 +1,4 @@
-"""Where a service is, and the key to it: from the settings and the environment."""
+"""The address of a service and its key, from the settings and the environment."""
 
 import os
 import re
@@ -10,18 +10,18 @@ from pydantic import TypeAdapter, ValidationError
 from retrain_backends.config.section import ADDRESS, Url, without_password
 from retrain_backends.errors import ConfigError, RunError, describe
 
-_OWN_KEY = "tml-none"  # a server of one's own takes any key, but the SDK wants one of this form
-# What the SDK takes: a key, or a token of somebody who has logged in. Another character would break
-# every header that it is sent in, which the SDK takes for a broken connection.
+_OWN_KEY = "tml-none"  # a self-hosted server takes any key, but the SDK requires this form
+# What the SDK accepts: an API key or a login token. Another character would make every header
+# invalid, which the SDK reports as a broken connection.
 _KEY = re.compile(r"(tml-|eyJ)[!-~]+")
-_REACH_S = 10.0  # longest that finding out whether there is an endpoint at all may take
+_REACH_S = 10.0  # time limit of the first request
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a service is (None: where the SDK says), and the key to it, which is never shown.
+    """The URL of a service (None: the SDK's own) and its key, which is never shown.
 
-    `setting` is where the address was set.
+    `setting` names where the URL was set.
     """
 
     url: str | None
@@ -34,10 +34,10 @@ class Address:
         return self.url.rstrip("/") if self.url else "the Tinker service"
 
     def refuse_unreachable(self) -> None:
-        """Ask once for anything: the SDK goes on asking where there is no server for minutes.
+        """Send one request, since the SDK retries for minutes where there is no server.
 
         Raises:
-          ConfigError: this is no address.
+          ConfigError: the URL is invalid.
           RunError: nothing answers.
         """
         if not self.url:
@@ -45,7 +45,9 @@ class Address:
         try:
             httpx.get(self.url, timeout=_REACH_S, follow_redirects=False)
         except httpx.InvalidURL as error:
-            raise ConfigError(f"{self.setting}: `{self.url}` is no address ({error})") from error
+            raise ConfigError(
+                f"{self.setting}: `{self.url}` is not an address ({error})"
+            ) from error
         except httpx.HTTPError as error:
             raise RunError(
                 f"{self.endpoint} cannot be reached ({describe(error)}); start the server, or "
@@ -54,10 +56,10 @@ class Address:
 
 
 def find_address(base_url: str) -> Address:
-    """The address that is set, else the one that the environment names, else Tinker's own.
+    """The address that is set, else that of the environment, else Tinker's own.
 
     Raises:
-      ConfigError: there is no key, or what the environment has is no address or no key.
+      ConfigError: there is no key, or the environment has an invalid address or key.
     """
     if base_url:
         return Address(base_url, _key() or _OWN_KEY)
@@ -82,7 +84,7 @@ def _key() -> str:
     key = os.environ.get("TINKER_API_KEY", "").strip()
     if key and not _KEY.fullmatch(key):
         raise ConfigError(
-            "TINKER_API_KEY is no key of Tinker's: they begin with `tml-` and have neither spaces"
+            "TINKER_API_KEY is not a key of Tinker: keys begin with `tml-` and have neither spaces"
             " nor characters beyond ASCII; copy it again"
         )
     return key

@@ -1,4 +1,4 @@
-"""Batches in the form that the service takes, and what it sends back.
+"""Batches in the form of the service, and its outputs.
 
 Position `i` of an input predicts target `i`, so inputs are all tokens but the last, targets all but
 the first, and log-probs and advantages belong to targets: 0 on the prompt. The service sums the
@@ -57,7 +57,7 @@ def datums_to_train(batch: TrainBatch) -> list[tinker.Datum]:
 
 
 def datums_to_score(prompts: Sequence[Tokens], completions: Sequence[Tokens]) -> list[tinker.Datum]:
-    """Completions that are only looked at."""
+    """Datums of completions that are scored, not trained on."""
     return [
         _datum(prompt, tokens_T, {"weights": np.ones(len(tokens_T))})
         for prompt, tokens_T in zip(prompts, completions, strict=True)
@@ -67,7 +67,7 @@ def datums_to_score(prompts: Sequence[Tokens], completions: Sequence[Tokens]) ->
 def datums_without_gradient(
     prompts: Sequence[Tokens], completions: Sequence[Tokens]
 ) -> list[tinker.Datum]:
-    """Completions whose advantages are all 0: their gradient is, so a step shows the optimiser."""
+    """Datums with advantages of 0, hence a gradient of 0, so that a step tests the optimiser."""
     nothing = (np.zeros(len(tokens_T)) for tokens_T in completions)
     return [
         _datum(prompt, tokens_T, {"logprobs": zeros, "advantages": zeros})
@@ -75,8 +75,10 @@ def datums_without_gradient(
     ]
 
 
-def parts(datums: Sequence[tinker.Datum], most_tokens: int) -> Iterator[list[tinker.Datum]]:
-    """The datums in order, cut so that no part but one of a single datum has more tokens."""
+def split_by_tokens(
+    datums: Sequence[tinker.Datum], most_tokens: int
+) -> Iterator[list[tinker.Datum]]:
+    """The datums in order, in parts of at most so many tokens; a longer datum is a part alone."""
     part: list[tinker.Datum] = []
     tokens = 0
     for datum in datums:
@@ -92,10 +94,10 @@ def parts(datums: Sequence[tinker.Datum], most_tokens: int) -> Iterator[list[tin
 def completion_logprobs(
     outputs: Sequence[Mapping[str, Any]], lengths: Sequence[int]
 ) -> list[Floats]:
-    """The log-probs that the service found for the tokens of each completion.
+    """The log-probs of the tokens of each completion in the service's outputs.
 
     Raises:
-      ValueError: it sent another number of them.
+      ValueError: the number of outputs or log-probs is wrong.
     """
     if len(outputs) != len(lengths):
         raise ValueError(f"{len(outputs)} outputs for {len(lengths)} completions")
@@ -109,7 +111,7 @@ def completion_logprobs(
 
 
 def _rows(batch: TrainBatch) -> Iterator[tuple[Tokens, slice]]:
-    """The prompt of every completion, and where its tokens are."""
+    """The prompt of every completion, and the slice of its tokens."""
     for index, prompt in enumerate(batch.prompts):
         first, end = batch.group_offsets_g[index : index + 2]
         for row in range(first, end):
@@ -117,7 +119,7 @@ def _rows(batch: TrainBatch) -> Iterator[tuple[Tokens, slice]]:
 
 
 def _datum(prompt: Tokens, tokens_T: Tokens, values: Mapping[str, Floats]) -> tinker.Datum:
-    """Prompt and completion, shifted; values are of the completion's tokens."""
+    """Prompt and completion, shifted by one; `values` belong to the completion's tokens."""
     tokens = np.concatenate([prompt, tokens_T])
     before = np.zeros(len(prompt) - 1)
     shifted = {

@@ -25,7 +25,7 @@ class Prices(Section):
 
 
 class TinkerOptions(Section):
-    """What can be set in `[backend.options]` when `backend = "tinker"`."""
+    """`[backend.options]` with `backend = "tinker"`."""
 
     max_steps_off_policy: Annotated[int, Field(ge=0, le=1), Allowed("0 or 1")] = Field(
         default=0,
@@ -47,8 +47,8 @@ class TinkerOptions(Section):
     )
     wait_for_gradient: bool = Field(
         default=False,
-        description="Ask for the optimiser's step only when the gradient is there: a round trip "
-        "more, for servers that may take the two out of order.",
+        description="Submit the optimiser's step only after the gradient has been computed: one "
+        "more round trip, for servers that may process the two out of order.",
     )
     checkpoint_ttl_s: CountOrZero = Field(
         default=0, description="How long the service keeps a checkpoint. 0: for ever."
@@ -68,19 +68,18 @@ class TinkerOptions(Section):
     )
     max_cost: NonNegative = Field(
         default=0.0,
-        description="End the run, with its checkpoint, when it has cost so much; needs `prices`. "
-        "0: no limit.",
+        description="End the run, with a checkpoint, at this cost; needs `prices`. 0: no limit.",
     )
     max_hours: NonNegative = Field(
         default=0.0,
-        description="End the run, with its checkpoint, after so many hours. 0: no limit.",
+        description="End the run, with a checkpoint, after so many hours. 0: no limit.",
     )
 
     @model_validator(mode="after")
     def _cost_needs_prices(self) -> Self:
         if self.max_cost and self.prices is None:
             raise ValueError(
-                f"max_cost = {self.max_cost:g} needs to know what tokens cost: add "
+                f"max_cost = {self.max_cost:g} needs the prices of tokens: add "
                 "prices = {prompt = ..., sampled = ..., trained = ...}, per million tokens"
             )
         return self

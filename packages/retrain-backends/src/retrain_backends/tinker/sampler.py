@@ -12,7 +12,12 @@ import tinker
 from retrain_backends.errors import ConfigError, RunError, describe
 from retrain_backends.randomness import Purpose
 from retrain_backends.tinker.declaration import SAMPLER
-from retrain_backends.tinker.service import GO_ON, SamplingClient, plain_future, told
+from retrain_backends.tinker.service import (
+    RESUME_HINT,
+    SamplingClient,
+    as_retrain_error,
+    plain_future,
+)
 from retrain_backends.tinker.session import Session
 from retrain_backends.types import Completion, Facts, Request, SampledGroups, SamplingParams
 
@@ -123,13 +128,13 @@ class TinkerSampler:
         try:
             group = completions_of(future.result(), len(request.samples))
         except Exception as error:
-            line = told(error, f"{self._session.service.endpoint}: sampling")
+            line = as_retrain_error(error, f"{self._session.service.endpoint}: sampling")
             if isinstance(line, ConfigError):
                 raise line from error
             failures[index] = describe(error)
             return
         sampled = sum(len(row.tokens_T) for row in group)
-        self._session.ledger.add(prompt=len(request.prompt_T), sampled=sampled)
+        self._session.usage_meter.add(prompt=len(request.prompt_T), sampled=sampled)
         yield index, group
 
     def _refuse(self, failures: Sequence[str], requests: Sequence[Request]) -> None:
@@ -142,7 +147,7 @@ class TinkerSampler:
         raise RunError(
             f"{self._session.service.endpoint}: {len(failures)} of {len(requests)} prompts got no"
             f" completions, more than backend.options.max_failed_prompts = {allowed:g} allows:"
-            f" {'; '.join(reasons[:_EXAMPLES])}; {GO_ON}"
+            f" {'; '.join(reasons[:_EXAMPLES])}; {RESUME_HINT}"
         )
 
 

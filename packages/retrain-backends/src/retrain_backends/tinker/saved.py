@@ -1,4 +1,4 @@
-"""What a checkpoint keeps here of a state that the service keeps."""
+"""The local part of a checkpoint whose state the service keeps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from retrain_backends.types import Floats, Tokens, TrainBatch
 
 _FILE = "tinker.json"
-_ROWS, _TOKENS = 4, 256  # how much of a batch is kept to recognise the policy by
+_ROWS, _TOKENS = 4, 256  # the part of a batch that the policy is recognised by
 
 
 class Reference(BaseModel):
@@ -33,7 +33,7 @@ class Reference(BaseModel):
         )
 
     def with_logprobs(self, scores: list[Floats]) -> Self:
-        """The same completions with what the policy gives their tokens now."""
+        """The same completions with the present log-probs of their tokens."""
         return self.model_copy(update={"logprobs": [score.tolist() for score in scores]})
 
     def rows(self) -> tuple[list[Tokens], list[Tokens]]:
@@ -47,9 +47,9 @@ class Reference(BaseModel):
 
 
 class SavedTrainer(BaseModel):
-    """Where the service keeps a trainer, and what it is recognised by.
+    """The path of a trainer on the service, and what it is recognised by.
 
-    `updates`: optimiser steps it has behind it; `ledger`: what the run has used so far.
+    `updates`: optimiser steps taken; `usage`: of the run so far.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,7 +57,7 @@ class SavedTrainer(BaseModel):
     path: str
     updates: int
     reference: Reference
-    ledger: Mapping[str, float]
+    usage: Mapping[str, float]
 
     def write(self, directory: Path) -> None:
         """Write it into the directory of a checkpoint."""

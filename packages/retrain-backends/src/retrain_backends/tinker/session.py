@@ -1,10 +1,10 @@
 """One policy that a service keeps: the clients for it, the turns at the throttle, what it costs."""
 
 from retrain_backends.config import PolicySettings
-from retrain_backends.tinker.ledger import Ledger
 from retrain_backends.tinker.options import TinkerOptions
 from retrain_backends.tinker.service import SamplingClient, Service, TrainingClient
 from retrain_backends.tinker.throttle import open_throttle
+from retrain_backends.tinker.usage import UsageMeter
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import Facts, Usage
 
@@ -23,13 +23,13 @@ class Session:
 
     Attributes:
       throttle: bounds the calls of all processes that share it.
-      ledger: counts tokens, cost and hours.
+      usage_meter: counts tokens, cost and hours.
     """
 
     def __init__(self, service: Service, settings: PolicySettings, options: TinkerOptions) -> None:
         self.service = service
         self.options = options
-        self.ledger = Ledger(options.prices, options.max_cost, options.max_hours)
+        self.usage_meter = UsageMeter(options.prices, options.max_cost, options.max_hours)
         # A call in front may take as long as any call, and is then given up by who made it.
         self.throttle = open_throttle(
             settings.backend.throttle_dir, settings.backend.max_concurrent, 2 * options.timeout_s
@@ -75,7 +75,7 @@ class Session:
 
     def usage(self) -> Usage:
         """Tokens, cost and waiting since the last call."""
-        used = self.ledger.take()
+        used = self.usage_meter.take()
         return Usage({**used.figures, "queue_s": self.throttle.take_waited_s()}, used.stop)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from retrain_backends.tinker.declaration import TRAINER
 from retrain_backends.tinker.download import download_adapter
 from retrain_backends.tinker.fidelity import measure
 from retrain_backends.tinker.saved import Reference, SavedTrainer
-from retrain_backends.tinker.service import GO_ON
+from retrain_backends.tinker.service import RESUME_HINT
 from retrain_backends.tinker.session import Session
 from retrain_backends.tinker.updating import Updater, is_finite, step_result
 from retrain_backends.types import (
@@ -63,7 +63,7 @@ class TinkerTrainer:
             update = self._updater.update(training, batch)
         self._updates += 1
         self._reference = Reference.from_batch(batch)
-        session.ledger.add(trained=update.tokens)
+        session.usage_meter.add(trained=update.tokens)
         published = perf_counter()
         session.publish()
         times_s = {"queue": queue_s, **update.times_s, "publish": perf_counter() - published}
@@ -71,8 +71,7 @@ class TinkerTrainer:
         if not result.is_finite:
             raise RunError(
                 f"step {batch.step}: the loss is {result.loss}, and {session.service.endpoint} has"
-                f" taken the optimiser step all the same; {GO_ON}, and a lower training.lr is the"
-                " first thing to try"
+                f" taken the optimiser step; {RESUME_HINT}; a lower training.lr may help"
             )
         return result
 
@@ -86,7 +85,7 @@ class TinkerTrainer:
         session, training = self._session, self._session.training()
         with session.throttle.slot():
             scores = session.service.score(training, prompts, completions)
-        session.ledger.add(trained=sum(map(len, [*prompts, *completions])))
+        session.usage_meter.add(trained=sum(map(len, [*prompts, *completions])))
         return scores
 
     def save(self, directory: Path) -> CheckpointRef:
@@ -100,7 +99,7 @@ class TinkerTrainer:
             path=path,
             updates=self._updates,
             reference=self._reference.with_logprobs(self.score(prompts, completions, 1.0)),
-            ledger=session.ledger.state(),
+            usage=session.usage_meter.state(),
         )
         saved.write(directory)
         return CheckpointRef(directory, path)
@@ -114,11 +113,11 @@ class TinkerTrainer:
         session, saved = self._session, SavedTrainer.read(ref.directory)
         session.restore(saved.path)
         self._updates, self._reference = saved.updates, saved.reference
-        session.ledger.restore(saved.ledger)
+        session.usage_meter.restore(saved.usage)
         prompts, completions = saved.reference.rows()
         scores = self.score(prompts, completions, 1.0)
         with session.throttle.slot():
-            return measure(session.service, saved, scores, session.ledger)
+            return measure(session.service, saved, scores, session.usage_meter)
 
     def export_adapter(self, directory: Path) -> str:
         """Have the service keep the adapter for sampling, and download it if that was asked for."""
@@ -132,7 +131,7 @@ class TinkerTrainer:
         try:
             download_adapter(urls, directory)
         except RunError as error:
-            raise RunError(f"{session.service.endpoint}: {path}: {error}; {GO_ON}") from error
+            raise RunError(f"{session.service.endpoint}: {path}: {error}; {RESUME_HINT}") from error
         return str(directory)
 
     @property

@@ -1,4 +1,4 @@
-"""One optimiser step on a service, and what it comes to in the units of the local backend."""
+"""One optimiser step on a service, and its result in the units of the local backend."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from retrain_backends.config import PolicySettings
 from retrain_backends.tinker.datums import (
     ServiceLoss,
     datums_to_train,
-    parts,
+    split_by_tokens,
 )
 from retrain_backends.tinker.options import TinkerOptions
 from retrain_backends.tinker.service import Service, TrainingClient
@@ -21,7 +21,7 @@ from retrain_core import LossOptions, policy_loss
 
 @dataclass(frozen=True)
 class Update:
-    """What a step came to.
+    """The outcome of a step.
 
     `logprobs_t`: of the batch's tokens before the step, nats, shape (t,); `tokens`: of the whole
     sequences that were trained on; `times_s`: the parts of the step by name.
@@ -33,10 +33,10 @@ class Update:
 
 
 class Updater:
-    """Takes optimiser steps: AdamW on the policy-gradient loss, as the run is configured.
+    """Takes optimiser steps: AdamW on the configured policy-gradient loss.
 
     Args:
-      service: where the trainer is.
+      service: of the trainer.
       settings: of the policy.
       options: of the backend.
     """
@@ -56,19 +56,18 @@ class Updater:
     def update(self, trainer: TrainingClient, batch: TrainBatch) -> Update:
         """One step on a batch.
 
-        Gradient and step are submitted together and awaited after, so that the service need not
-        wait for us in between, unless the options say otherwise. The service does not look at the
-        loss before it takes the step.
+        Gradient and step are submitted together and then awaited, which saves a round trip, unless
+        the options say otherwise. The service takes the step even if the loss is not finite.
 
         Raises:
-          RunError: the service failed, or sent something else.
+          RunError: the service failed, or sent an invalid output.
         """
         doing = f"training step {batch.step}"
         started = perf_counter()
         datums = datums_to_train(batch)
         gradients = [
             trainer.forward_backward(part, self._loss.name, self._loss.config)
-            for part in parts(datums, self._options.step_tokens)
+            for part in split_by_tokens(datums, self._options.step_tokens)
         ]
         if self._options.wait_for_gradient:
             for gradient in gradients:
@@ -90,7 +89,7 @@ class Updater:
 
 
 def is_finite(batch: TrainBatch) -> bool:
-    """Whether all that is trained on is a number."""
+    """Whether all trained advantages and log-probs are finite."""
     values = (batch.weighted_advantages_t, batch.logprobs_t)
     return all(bool(np.isfinite(value[batch.trained_t]).all()) for value in values)
 
@@ -98,10 +97,10 @@ def is_finite(batch: TrainBatch) -> bool:
 def step_result(
     batch: TrainBatch, new_t: Floats, bounds: LossOptions, times_s: Mapping[str, float]
 ) -> StepResult:
-    """What the local backend would report of the step.
+    """The result of a step as the local backend reports it.
 
     Args:
-      batch: what was trained on.
+      batch: of the step.
       new_t: the trainer's log-probs of its tokens before the step, nats, shape (t,).
       bounds: on the ratio.
       times_s: the parts of the step by name.

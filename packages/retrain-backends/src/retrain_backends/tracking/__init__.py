@@ -1,1 +1,1 @@
-"""What a run leaves behind and shows while it goes: its directory, log files, console and curve."""
+"""The output of a run: its directory, log files, trackers, console and learning curve."""

@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a live view on a terminal, otherwise one line a step."""
+"""The console of a run: a live view on a terminal, otherwise one line a step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,27 +11,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from retrain_backends.tracking.journal import Row
+from retrain_backends.tracking.journal import Reader, Row
 from retrain_backends.tracking.summary import HeldOut, LearningCurve, RunSummary, learning_curve
 from retrain_backends.tracking.terminal_plot import HEIGHT, draw_curve
 
-# The plot with its axis, the progress bar, the figures of step and evaluation, a line to spare.
+# The plot with its axis, the progress bar, the figures of step and evaluation, a spare line.
 PLOT_LINES = HEIGHT + 6
 
 
-class StepView(AbstractContextManager["StepView"], Protocol):
-    """Shows the steps of a run as they are done."""
-
-    def show(self, row: Row) -> None:
-        """Show the metrics row of a step."""
-        ...
-
-    def show_evaluation(self, row: Row) -> None:
-        """Show the row of an evaluation."""
-        ...
+class StepView(Reader, AbstractContextManager["StepView"], Protocol):
+    """Shows the rows of a run as they are written."""
 
     def announce(self, what: str) -> None:
-        """Say what is going on until the next row is shown."""
+        """Show what is being done until the next evaluation is shown."""
         ...
 
 
@@ -51,18 +43,18 @@ class PlainView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Nothing to close: every line is out."""
+        """Do nothing: every line has been printed."""
 
-    def show(self, row: Row) -> None:
+    def step(self, row: Row) -> None:
         """Print the step's line."""
         _print_line(self._console, f"step {_done(row)}/{self._total}  {figures(row)}")
 
-    def show_evaluation(self, row: Row) -> None:
+    def evaluation(self, row: Row) -> None:
         """Print the evaluation's line."""
         _print_line(self._console, f"eval {row['step']}/{self._total}  {evaluation_figures(row)}")
 
     def announce(self, what: str) -> None:
-        """Print nothing: the line of what is done comes soon enough."""
+        """Print nothing: only finished steps and evaluations get a line."""
 
 
 class LiveView:
@@ -99,18 +91,18 @@ class LiveView:
     ) -> None:
         self._live.stop()
 
-    def show(self, row: Row) -> None:
-        """Take the step into the view, which redraws itself a few times a second."""
+    def step(self, row: Row) -> None:
+        """Add the step to the view, which is redrawn twice a second."""
         self._rows.append(row)
         self._progress.update(self._task, completed=_done(row))
 
-    def show_evaluation(self, row: Row) -> None:
-        """Take the evaluation into the view, in place of what was announced."""
+    def evaluation(self, row: Row) -> None:
+        """Add the evaluation to the view, in place of what was announced."""
         self._evaluations.append(row)
         self._announced = ""
 
     def announce(self, what: str) -> None:
-        """Show what is going on, until an evaluation is shown."""
+        """Show what is being done, until an evaluation is shown."""
         self._announced = what
 
     def _render(self) -> RenderableType:
@@ -138,7 +130,7 @@ def step_view(console: Console, total: int) -> StepView:
 
 
 def figures(row: Row) -> str:
-    """The figures of a step that a person follows, on one line; `-` for what is unknown."""
+    """The main figures of a step on one line; `-` for what is unknown."""
     return "  ".join(
         [
             f"correct {_number(row['correct_rate'], '.3f')}",
@@ -153,7 +145,7 @@ def figures(row: Row) -> str:
 
 
 def evaluation_figures(row: Row) -> str:
-    """The figures of an evaluation on one line; pass@1 is the accuracy and is not told twice."""
+    """The figures of an evaluation on one line; pass@1 is the accuracy and is not repeated."""
     passed = {key: row[key] for key in row if key.startswith("pass_at_") and key != "pass_at_1"}
     return "  ".join(
         [
@@ -168,7 +160,7 @@ def evaluation_figures(row: Row) -> str:
 
 
 def _counted(row: Row, names: Mapping[str, str]) -> Iterator[str]:
-    """What should not happen, by its name, where it has."""
+    """The counts of failures that are not 0, by name."""
     return (f"{name} {row[key]}" for key, name in names.items() if row.get(key))
 
 
@@ -179,7 +171,7 @@ def print_lines(console: Console, *lines: str) -> None:
 
 
 def print_summary(console: Console, summary: RunSummary, curve: LearningCurve) -> None:
-    """Print the end of a run: the learning curve and a table of what came out and where it is."""
+    """Print the end of a run: the learning curve and a table of results and files."""
     for plot in _plots(console, curve, summary.steps):
         console.print(plot)
     if not console.is_terminal:
@@ -228,9 +220,9 @@ def _held_out(evaluations: Sequence[HeldOut]) -> str:
 
 
 def _plots(console: Console, curve: LearningCurve, steps: int) -> list[Text]:
-    """The learning curve, if there are two steps to join and the console can show its dots.
+    """The learning curve, if it has two steps and the console can show braille dots.
 
-    The axis ends at the last step; with evaluations after it, since the last one comes then.
+    The axis ends at the last step; with evaluations one later, at the last evaluation.
     """
     if len(curve.steps) < 2 or not console.encoding.startswith("utf"):
         return []

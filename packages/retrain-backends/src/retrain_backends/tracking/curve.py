@@ -1,4 +1,4 @@
-"""`learning_curve.png`. Imports matplotlib, so it is loaded when a run ends, by name."""
+"""Draws `learning_curve.png`. Imports matplotlib, so it is loaded by name when a run ends."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def save_learning_curve(curve: LearningCurve, title: str, path: Path) -> None:
     """Draw the correct rate of each step (faint), its running mean, and the evaluations.
 
     Args:
-      curve: what to draw.
+      curve: the data.
       title: the line above the plot: condition, seed, model.
       path: the PNG to write.
     """

@@ -1,4 +1,4 @@
-"""Taking back the rows that a run logged after the checkpoint it goes on from."""
+"""Removes the rows that a run logged after the checkpoint it is resumed from."""
 
 import json
 import os
@@ -17,8 +17,8 @@ def log_lengths(directory: Path) -> dict[str, int]:
 def problem_with_logs(directory: Path, lengths: Mapping[str, int]) -> str:
     """Why the logs cannot be cut to these lengths, or an empty string.
 
-    A log that is too short has lost rows; one that has no line end there is another log. Those that
-    the run itself reads must have nothing but rows.
+    A log that is too short has lost rows; one without a line end there is another log. Those that
+    the run itself reads must hold rows only.
     """
     for name, length in lengths.items():
         try:
@@ -29,12 +29,12 @@ def problem_with_logs(directory: Path, lengths: Mapping[str, int]) -> str:
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         except ValueError as error:
-            return f"{name} has a line that is no row of a log ({error})"
+            return f"{name} has a line that is not a row of a log ({error})"
     return ""
 
 
 def rows_after(directory: Path, lengths: Mapping[str, int]) -> int:
-    """Rows of `metrics.jsonl` behind its length; a last row that was torn off does not count."""
+    """Rows of `metrics.jsonl` after its length; an incomplete last row does not count."""
     path = directory / METRICS_FILE
     if not path.exists():
         return 0
@@ -44,7 +44,7 @@ def rows_after(directory: Path, lengths: Mapping[str, int]) -> int:
 
 
 def cut_logs(directory: Path, lengths: Mapping[str, int]) -> None:
-    """Cut each log to its length; one that is not among them is emptied."""
+    """Truncate each log to its length; one without a length is emptied."""
     for name in JOURNAL_FILES:
         path = directory / name
         if path.exists():

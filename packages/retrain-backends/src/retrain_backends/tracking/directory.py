@@ -12,21 +12,21 @@ from retrain_backends.errors import ConfigError
 def claim_directory(wanted: Path, config_text: str, *, setting: str) -> Path:
     """Make a directory for a new run and write its `config.toml` there.
 
-    A run never writes among the files of another one: when `wanted` already holds something, the
-    first free of `wanted-2`, `wanted-3`, ... is taken. Of two runs that start at the same moment
-    each gets its own directory.
+    A run never writes among the files of another one: if `wanted` is not empty, the first free of
+    `wanted-2`, `wanted-3`, ... is taken. Two runs that start at the same moment get different
+    directories.
 
     Args:
-      wanted: the directory asked for, e.g. `logs/train`.
+      wanted: the configured directory, e.g. `logs/train`.
       config_text: the resolved configuration as TOML.
       setting: the setting that named the directory, for the error.
 
     Returns:
-      The directory claimed, which holds `config.toml` and nothing else.
+      The claimed directory, which holds `config.toml` only.
 
     Raises:
-      ConfigError: the directory is the current one or above it, or cannot be made (a file is in the
-        way, no permission).
+      ConfigError: the directory is the current one or above it, or cannot be made (a file of that
+        name, no permission).
     """
     if wanted.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise ConfigError(
@@ -55,7 +55,7 @@ def _claim(path: Path, config_text: str) -> bool:
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
         return False
-    # Whoever makes the partial file may go on; a kill leaves it, and never half a config.toml.
+    # The process that creates the partial file continues; a kill never leaves half a config.toml.
     partial = path / f".{CONFIG_FILE}.partial"
     try:
         with partial.open("x", encoding="utf-8") as file:

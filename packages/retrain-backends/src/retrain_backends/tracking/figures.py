@@ -1,4 +1,4 @@
-"""The names under which trackers know a run's figures and settings."""
+"""The names of a run's figures and settings in trackers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from retrain_backends.config import RunConfig
 from retrain_backends.tracking.journal import Row
 
-# From the keys of `metrics.jsonl`; a step that lacks one, or has null there, goes without it.
+# From the keys of `metrics.jsonl`; a key that is missing or null is left out.
 TRAIN_FIGURES: Final = {
     "loss": "train/loss",
     "mean_reward": "train/rewards/mean_reward",
@@ -46,7 +46,7 @@ def evaluation_figures(row: Row) -> dict[str, float | str]:
 
 
 def run_settings(config: RunConfig, condition: str) -> dict[str, float | str]:
-    """The settings by which runs are told apart and compared, under the names trackers show."""
+    """The settings by which runs are compared, under their tracked names."""
     model, training, sepa = config.model, config.training, config.sepa
     return {
         "advantage_mode": config.algorithm.advantage_mode,
@@ -71,7 +71,7 @@ def run_settings(config: RunConfig, condition: str) -> dict[str, float | str]:
 
 
 def _known(figures: Mapping[str, object]) -> dict[str, float | str]:
-    """Without what nobody measured; true and false as 1 and 0, which can be drawn."""
+    """The figures that were measured; true and false as 1 and 0, which can be drawn."""
     return {
         name: int(value) if isinstance(value, bool) else value
         for name, value in figures.items()

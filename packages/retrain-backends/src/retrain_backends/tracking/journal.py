@@ -7,7 +7,7 @@
     eval/step_000020.jsonl        every question of that evaluation, with its completions
 
 Every time is in a key that ends in `_s` or in `tokens_per_second`; all else is the same for the
-same seed. A figure that nobody measured is null, never 0.
+same seed. A figure that was not measured is null, never 0.
 """
 
 import json
@@ -31,25 +31,25 @@ JOURNAL_FILES = (METRICS_FILE, STEPS_FILE, GENERATIONS_FILE, EVALUATIONS_FILE)
 
 
 class Reader(Protocol):
-    """Is shown the rows of a run, once they are in its files."""
+    """Gets the rows of a run once they are in its files: its trackers, its console view."""
 
     def step(self, row: Row) -> None:
-        """Take a row of `metrics.jsonl`."""
+        """Process a row of `metrics.jsonl`."""
         ...
 
     def evaluation(self, row: Row) -> None:
-        """Take a row of `eval.jsonl`."""
+        """Process a row of `eval.jsonl`."""
         ...
 
 
 class Journal:
     """Appends the rows of each step to the files of one run, and flushes them.
 
-    A step's metrics row comes last: where it stands, the other rows of that step stand too.
+    A step's metrics row comes last: if it is there, the other rows of that step are too.
 
     Args:
       directory: of the run.
-      readers: who else is shown the rows.
+      readers: get each row after it has been written.
     """
 
     def __init__(self, directory: Path, readers: Sequence[Reader] = ()) -> None:
@@ -82,8 +82,8 @@ class Journal:
     def write_evaluation(self, step: int, summary: Row, questions: Iterable[Row]) -> None:
         """Add one evaluation: a file of its questions, then its line of `eval.jsonl`.
 
-        Where the line stands, the file is whole; a file without one is of an evaluation that was
-        cut off, and is written anew by the next one of that step.
+        If the line is there, the file is complete; a file without a line belongs to an evaluation
+        that was interrupted, and is overwritten by the next one of that step.
         """
         path = self._directory / "eval" / f"step_{step:06d}.jsonl"
         path.parent.mkdir(exist_ok=True)
@@ -102,17 +102,17 @@ class Journal:
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """All rows of the run's `metrics.jsonl`; none when no step has been written."""
+    """All rows of the run's `metrics.jsonl`; none if no step has been written."""
     return read_rows(directory / METRICS_FILE)
 
 
 def read_evaluations(directory: Path) -> list[dict[str, Any]]:
-    """All rows of the run's `eval.jsonl`; none when nothing has been evaluated."""
+    """All rows of the run's `eval.jsonl`; none if nothing has been evaluated."""
     return read_rows(directory / EVALUATIONS_FILE)
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """All rows of a JSON Lines file; none when there is no file."""
+    """All rows of a JSON Lines file; none if there is no file."""
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]

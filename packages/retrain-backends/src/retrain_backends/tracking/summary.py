@@ -1,4 +1,4 @@
-"""What a run comes to."""
+"""The summary and the learning curve of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class RunSummary:
     """The result of one run.
 
     `first_rate` and `last_rate` are the mean correct rates of the first and the last `window`
-    steps that scored anything, None when no step did. `adapter` is the PEFT directory of the
-    trained adapter (or a service's path), None when nothing had been trained yet. `held_out` are
+    steps that scored anything, None if no step did. `adapter` is the PEFT directory of the
+    trained adapter (or a service's path), None if nothing was trained. `held_out` are
     the evaluations, in order.
     """
 

@@ -1,4 +1,4 @@
-"""The last rows of a log, without reading what is before them."""
+"""Reads the last rows of a log without the rows before them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,17 @@ _BLOCK = 16 * 1024
 def last_rows(path: Path, count: int) -> list[dict[str, Any]]:
     """The last whole rows of a JSON Lines file, in order; fewer where there are fewer.
 
-    A last line that a kill has torn off does not count. Where a line is no object with a `step`,
-    the file is none of a run's, and has no rows.
+    An incomplete last line is ignored. If a line is not an object with a `step`, the file is not a
+    run's log and has no rows.
 
     Args:
-      path: the file; one that is not there has no rows.
+      path: the file; a missing one has no rows.
       count: how many rows, at least 1.
     """
     lines = _last_lines(path, count)
     try:
         rows = [from_json(line) for line in lines]
-    except ValueError:  # a border: somebody else's file, or damage
+    except ValueError:  # a border: a damaged file, or not a run's
         return []
     return rows if all(map(_is_row, rows)) else []
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from retrain_backends.tracking.summary import LearningCurve
 
-HEIGHT = 9  # lines of the plotting area, so that 1.0, 0.5 and 0.0 each stand at a line
+HEIGHT = 9  # lines of the plotting area, so that 1.0, 0.5 and 0.0 each have a line
 HELD_OUT_MARK = "●"
 
 
@@ -17,14 +17,14 @@ def draw_curve(curve: LearningCurve, *, last_step: int, width: int = 60) -> Text
     Evaluations on held-out questions are marked, and named under the axis.
 
     Args:
-      curve: what to draw.
+      curve: the data.
       last_step: the right end of the axis, so that a growing curve keeps its scale.
       width: of the plotting area, in characters.
 
     Returns:
       `HEIGHT + 2` lines.
     """
-    # The canvas leaves its upper limits out; with these the last dots lie on last_step and on 1.
+    # The canvas excludes its upper limits; with these the last dots lie on last_step and on 1.
     x_end = max(1, last_step) * 2 * width / (2 * width - 1)
     y_end = 4 * HEIGHT / (4 * HEIGHT - 1)
     canvas = Canvas(width, HEIGHT, xmin=0, ymin=0, xmax=x_end, ymax=y_end, mode="names")

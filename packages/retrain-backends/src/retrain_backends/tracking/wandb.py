@@ -1,11 +1,11 @@
-"""Weights & Biases. Imports wandb, so it is loaded by name, by a run that is tracked there."""
+"""The tracker for Weights & Biases. Imports wandb, so it is loaded by name and on demand."""
 
 import json
 import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import wandb
 
@@ -13,21 +13,21 @@ from retrain_backends.atomic import write_atomically
 from retrain_backends.errors import RunError
 from retrain_backends.tracking.trackers import TrackedRun
 
-# In the run's directory: which run there is this one.
+# In the run's directory; has the id of the wandb run.
 IDENTITY_FILE: Final = "wandb.json"
 _INIT_TIMEOUT_S = 30
 _FINISH_TIMEOUT_S = 60
-_LONGEST_TAG = 64  # of what wandb accepts
+_LONGEST_TAG = 64  # that wandb accepts
 _LONGEST_NAME = 128
 
 
 class WandbTracker:
     """A run on Weights & Biases, or in its files when `WANDB_MODE=offline`.
 
-    A run keeps its id in its directory, and a resumed one goes on under it. Online, steps that the
-    server has are not sent again. Offline, every start writes a directory that has all steps, and
-    replaces those of earlier starts: what a killed process had not written is not missed, and
-    nothing is there twice.
+    The id is kept in the run's directory, and a resumed run continues under it. Online, steps that
+    the server has are not sent again. Offline, every start writes a directory with all steps and
+    deletes those of earlier starts, so that steps that a killed process had not written are there,
+    and no step is there twice.
 
     Args:
       run: what is tracked.
@@ -37,32 +37,37 @@ class WandbTracker:
       Exception: whatever wandb raises, as when the service cannot be reached.
     """
 
+    @classmethod
+    def from_config(cls, run: TrackedRun) -> Self:
+        """The tracker of a run."""
+        return cls(run)
+
     def __init__(self, run: TrackedRun) -> None:
         identity = _identity(run.directory)
         self._run: Any = _start(run, identity)
         offline = self._run.offline
         self._first = 0 if offline else self._run.step
         if not (offline or self._run.url):
-            run.say("wandb: switched off by WANDB_MODE")
+            run.report("wandb: switched off by WANDB_MODE")
             return
         for superseded in _offline_directories(run.directory, identity, self._run.dir):
             shutil.rmtree(superseded)
         place = Path(self._run.dir).parent
         sync = f"offline; `wandb sync {place}` uploads the run"
-        run.say(f"wandb: {sync if offline else self._run.url}")
+        run.report(f"wandb: {sync if offline else self._run.url}")
 
     def log(self, step: int, figures: Mapping[str, float | str]) -> None:
-        """Add the step to the history, unless it has it."""
+        """Add the step to the history, unless it is there."""
         if step >= self._first:
             self._run.log(dict(figures), step=step, commit=True)
 
     def close(self) -> None:
-        """Wait for the upload, at most a minute; the rest stays in the run's directory."""
+        """Wait for the upload, at most a minute; what is left stays in the run's directory."""
         self._run.finish()
 
 
 def _start(run: TrackedRun, identity: str) -> Any:
-    """Start or continue the run, without a word on the console and without asking for a key."""
+    """Start or resume the run, without console output and without a prompt for a key."""
     quiet = {"silent": True, "console": "off"}
     mode = wandb.setup(wandb.Settings(**quiet)).settings.mode
     if mode == "online" and not wandb.login(prompt=False, verify=False):
@@ -93,7 +98,7 @@ def _start(run: TrackedRun, identity: str) -> Any:
 
 
 def _identity(directory: Path) -> str:
-    """The id of the run there; made up once, and kept in a file."""
+    """The id of the wandb run; drawn once and kept in a file."""
     path = directory / IDENTITY_FILE
     try:
         return json.loads(path.read_text(encoding="utf-8"))["id"]
@@ -104,6 +109,6 @@ def _identity(directory: Path) -> str:
 
 
 def _offline_directories(directory: Path, identity: str, current: str) -> list[Path]:
-    """What earlier starts of the run wrote without a connection."""
+    """The directories that earlier starts of the run wrote offline."""
     found = (directory / "wandb").glob(f"offline-run-*-{identity}")
     return [path for path in found if path.resolve() != Path(current).parent.resolve()]

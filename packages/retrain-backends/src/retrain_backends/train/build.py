@@ -21,7 +21,7 @@ from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
-from retrain_backends.tracking.trackers import TrackedRun, open_tracking
+from retrain_backends.tracking.trackers import TrackedRun, check_trackers, open_tracking
 from retrain_backends.train.evaluate import EvaluationSettings, Evaluator
 from retrain_backends.train.finish import RunIdentity
 from retrain_backends.train.monitoring.health import HealthMonitor
@@ -142,6 +142,7 @@ def _build(
     refuse_clashes(config, declared_capabilities(config.backend.backend))
     if point:
         point.refuse()
+    check_trackers(config.logging)
     rule = build_rule(config.algorithm, config.gtpo, config.hicra)
     detector = build_detector(config.planning, config.logging.strategic_grams)
     task, console = _task(config), Console(highlight=False)
@@ -221,12 +222,8 @@ def _open(
         else stack.enter_context(claim_run_directory(config, begun))
     )
     print_lines(console, *_opening_lines(config, place, point))
-    return _Storage(
-        place=place,
-        restored=_restore(backend.trainer, place, console),
-        journal=stack.enter_context(_journal(config, place, console)),
-        view=stack.enter_context(step_view(console, config.training.max_steps)),
-    )
+    restored = _restore(backend.trainer, place, console)
+    return _Storage(place, restored, *stack.enter_context(_logs(config, place, console)))
 
 
 def _training_samples(config: RunConfig, tokenizer: Tokenizer) -> GroupSampling:
@@ -278,20 +275,26 @@ def _title(config: RunConfig) -> str:
 
 
 @contextmanager
-def _journal(config: RunConfig, place: RunDirectory, console: Console) -> Iterator[Journal]:
-    """The logs of the run, whose rows its trackers get too; those that are there already first."""
+def _logs(
+    config: RunConfig, place: RunDirectory, console: Console
+) -> Iterator[tuple[Journal, StepView]]:
+    """The logs of the run, and the console's view, which reads their rows as its trackers do.
+
+    The trackers of a resumed run first get the rows that are there already.
+    """
     tracked = TrackedRun(
         directory=place.directory,
         name=config.condition,
         logging=config.logging,
         settings=run_settings(config, config.condition),
-        say=lambda line: print_lines(console, line),
+        report=lambda line: print_lines(console, line),
     )
     evaluated = frozenset(config.eval.due_after(config.training.max_steps))
     with open_tracking(tracked, evaluated) as tracking:
         tracking.replay(place.directory)
-        with Journal(place.directory, [tracking]) as journal:
-            yield journal
+        view = step_view(console, config.training.max_steps)
+        with view, Journal(place.directory, [tracking, view]) as journal:
+            yield journal, view
 
 
 def _restore(trainer: Trainer, place: RunDirectory, console: Console) -> Restored | None:

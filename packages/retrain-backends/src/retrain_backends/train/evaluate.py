@@ -122,7 +122,6 @@ class Evaluator:
         with finish_first():
             rows = _question_rows(settings.questions, answers)
             self._journal.write_evaluation(steps_done, summary, rows)
-        self._view.show_evaluation(summary)
         return summary
 
     def _sample(self) -> Scoring:

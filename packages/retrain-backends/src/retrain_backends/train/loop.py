@@ -74,7 +74,7 @@ def run_steps(run: Run) -> Ending:
                 with clock("health"):
                     health = monitor.examine(judged.samples, result, state)
                 record = StepRecord(judged, credit, result, usage, health)
-                run.view.show(log_step(run.journal, record, run.identity.condition, clock))
+                log_step(run.journal, record, run.identity.condition, clock)
                 health.act(run.console)
             if reason := run.reason_to_stop(state, usage):
                 return Ending(state, stopped=reason)

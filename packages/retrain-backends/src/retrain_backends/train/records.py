@@ -33,7 +33,7 @@ class StepRecord:
         return self.credit.batch.step
 
 
-def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepClock) -> Row:
+def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepClock) -> None:
     """Write the step to the logs.
 
     Args:
@@ -41,9 +41,6 @@ def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepCl
       record: what is known about the step.
       condition: the name of the learning rule.
       clock: how long the parts of the step took; read now, at the end of the step.
-
-    Returns:
-      The metrics row.
     """
     metrics = {
         "step": record.step,
@@ -61,7 +58,6 @@ def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepCl
         "condition": condition,
     }
     journal.write(metrics, emergence, _generations(record))
-    return metrics
 
 
 def _figures(record: StepRecord) -> Row:

@@ -86,7 +86,7 @@ def _table(amounts: "tuple[Amount, ...]") -> "RenderableType":
     from rich import box
     from rich.table import Table
 
-    from retrain_backends.tinker.ledger import money
+    from retrain_backends.tinker.usage import money
 
     priced = any(amount.cost is not None for amount in amounts)
     table = Table(title="Tokens that are charged", title_justify="left", box=box.SIMPLE_HEAD)

@@ -10,8 +10,8 @@ from retrain_backends.config.describe import toml_value
 from retrain_backends.declared import declared_capabilities
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import resolve
-from retrain_backends.tinker.ledger import money
 from retrain_backends.tinker.options import TinkerOptions, parse_options
+from retrain_backends.tinker.usage import money
 from retrain_backends.tracking.directory import free_directory
 from retrain_backends.train.checks.forecast import (
     Amount,

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from retrain_backends.config import CONFIG_FILE, RunConfig
 from retrain_backends.errors import ConfigError
-from retrain_backends.tinker.ledger import TOTAL, TokenCount
 from retrain_backends.tinker.options import Prices
+from retrain_backends.tinker.usage import TOTAL, TokenCount
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts

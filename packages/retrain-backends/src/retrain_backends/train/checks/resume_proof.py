@@ -86,7 +86,7 @@ def _copy(point: ResumePoint, target: Path) -> Path:
     target.mkdir()
     (target / "emergence").mkdir()
     backend = point.config.backend.model_copy(update={"adapter_path": ""})
-    logging = point.config.logging.model_copy(update={"wandb_project": ""})
+    logging = point.config.logging.model_copy(update={"trackers": (), "wandb_project": ""})
     config = point.config.model_copy(update={"backend": backend, "logging": logging})
     (target / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
     if point.saved is None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retrain_backends.rewards import RewardService
-from retrain_backends.rewards.service import Ticket
+from retrain_backends.rewards.service import PendingVerdicts
 from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.types import Completion, Prompt, Rollout, Verdict
 
@@ -33,7 +33,7 @@ class Scoring:
         self.prompts = prompts
         self._judge = judge
         self._groups: dict[int, Sequence[Completion]] = {}
-        self._tickets: dict[int, Ticket] = {}
+        self._pending: dict[int, PendingVerdicts] = {}
 
     def begin(self, index: int, completions: Sequence[Completion]) -> None:
         """Begin to judge the completions of prompt `index`."""
@@ -43,7 +43,7 @@ class Scoring:
             for completion in completions
         ]
         self._groups[index] = completions
-        self._tickets[index] = self._judge.reward.submit(rollouts)
+        self._pending[index] = self._judge.reward.submit(rollouts)
 
     def groups(self) -> list[Sequence[Completion]]:
         """The completions of each prompt; none for one that a service failed to answer."""
@@ -51,7 +51,7 @@ class Scoring:
 
     def texts(self) -> list[str]:
         """The text of every completion, in the order of the prompts."""
-        return [item.completion for ticket in self._in_order() for item in ticket.items]
+        return [item.completion for batch in self._in_order() for item in batch.items]
 
     def verdicts(self) -> list[Verdict]:
         """Wait for the verdict on every completion, in the order of the prompts.
@@ -61,8 +61,8 @@ class Scoring:
         """
         return self._judge.reward.collect(self._in_order())
 
-    def _in_order(self) -> list[Ticket]:
-        return [self._tickets[index] for index in sorted(self._tickets)]
+    def _in_order(self) -> list[PendingVerdicts]:
+        return [self._pending[index] for index in sorted(self._pending)]
 
 
 def _rollout(prompt: Prompt, text: str) -> Rollout:

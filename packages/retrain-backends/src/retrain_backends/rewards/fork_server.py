@@ -1,12 +1,12 @@
-"""The program that makes processes which judge: it loads the judging code once, and forks.
+"""A fork server: a program that loads the reward code once and forks worker processes.
 
-It never judges itself, so it always answers: a process that judges is made, or killed and
+It runs no reward code after loading, so it always answers: a worker is forked, or killed and
 replaced, within milliseconds, though loading the code takes seconds. It starts as a new
 interpreter, so neither torch nor a thread of the run is in it.
 
-    asked:    a socket            -> answered: {"pid": 17}, a new process that judges over it
-    asked:    b"end 17"           -> answered: {"status": -9}, having killed it
-    closed:   all processes are killed, and the program ends
+    request: a socket     -> reply: {"pid": 17}, a new worker that serves over it
+    request: b"end 17"    -> reply: {"status": -9}, after killing it
+    closed:  all workers are killed, and the program ends
 """
 
 import json
@@ -20,15 +20,15 @@ from importlib import import_module
 from typing import Any
 
 from retrain_backends.errors import describe
-from retrain_backends.rewards.worker import Judge, Limits, serve
+from retrain_backends.rewards.worker import Judge, ResourceLimits, serve
 
 
 def main() -> None:
-    """Load, say `{"ready": true}` or `{"error": "why not"}`, and answer until the run is gone."""
+    """Load, send `{"ready": true}` or `{"error": ...}`, and answer requests until the run ends."""
     settings = json.loads(sys.argv[2])
     control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)
-    # A border: what is loaded may be the user's own, and may try to leave.
+    # A border: the loaded code may be the user's own, and may call `sys.exit`.
     try:
         module, _, attribute = settings["load"].partition(":")
         judge = getattr(import_module(module), attribute)(**settings["arguments"])
@@ -36,29 +36,29 @@ def main() -> None:
         _send(control, {"error": describe(error)})
         return
     _send(control, {"ready": True})
-    limits = Limits(settings["timeout_s"], settings["memory_mb"])
-    made: set[int] = set()
-    with suppress(OSError):  # nobody is there to be answered
+    limits = ResourceLimits(settings["timeout_s"], settings["memory_mb"])
+    workers: set[int] = set()
+    with suppress(OSError):  # the run has ended
         while (request := socket.recv_fds(control, 64, 1))[0]:
-            asked, channels, _, _ = request
+            message, channels, _, _ = request
             if channels:
-                made.add(pid := _fork(control, channels[0], judge, limits))
+                workers.add(pid := _fork(control, channels[0], judge, limits))
                 _send(control, {"pid": pid})
             else:
-                pid = int(asked.split()[1])
-                made.discard(pid)
+                pid = int(message.split()[1])
+                workers.discard(pid)
                 _send(control, {"status": _end(pid)})
-    for pid in made:
+    for pid in workers:
         _end(pid)
 
 
-def _fork(control: socket.socket, channel: int, judge: Judge, limits: Limits) -> int:
+def _fork(control: socket.socket, channel: int, judge: Judge, limits: ResourceLimits) -> int:
     pid = os.fork()
     if pid:
         os.close(channel)
         return pid
     try:
-        os.setsid()  # what it starts shall die with it
+        os.setsid()  # so that its own children are killed with it
         control.close()
         with socket.socket(fileno=channel) as connection:
             connection.set_inheritable(False)
@@ -68,8 +68,8 @@ def _fork(control: socket.socket, channel: int, judge: Judge, limits: Limits) ->
 
 
 def _end(pid: int) -> int:
-    """Kill a process and all that it started; its exit status, or minus the signal's number."""
-    # One that has ended by itself keeps its status: it was not waited for yet.
+    """Kill a worker and its children; its exit status, or minus the signal's number."""
+    # A worker that has ended by itself keeps its status, since it has not been waited for.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     with suppress(ProcessLookupError):

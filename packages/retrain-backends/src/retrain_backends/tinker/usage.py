@@ -1,4 +1,4 @@
-"""What a run has used of a service: tokens, money and time, and whether a budget is spent."""
+"""The usage of a service by a run: tokens, cost and time, and whether a budget is spent."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Self
 from retrain_backends.tinker.options import Prices
 from retrain_backends.types import Usage
 
-TOTAL = "_total"  # ends the names of the figures that are of the whole run
+TOTAL = "_total"  # suffix of the figures of the whole run
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TokenCount:
         )
 
     def times(self, factor: float) -> "TokenCount":
-        """So many times as much, rounded to whole tokens."""
+        """The counts times a factor, rounded to whole tokens."""
         return TokenCount(
             round(self.prompt * factor), round(self.sampled * factor), round(self.trained * factor)
         )
@@ -56,7 +56,7 @@ class TokenCount:
 
     @classmethod
     def from_figures(cls, figures: Mapping[str, float], suffix: str = "") -> Self:
-        """What `figures` made; KeyError where there is nothing of that kind."""
+        """The inverse of `figures`; KeyError if a figure is missing."""
         kinds = ("prompt", "sampled", "trained")
         return cls(*(int(figures[f"{kind}_tokens_charged{suffix}"]) for kind in kinds))
 
@@ -74,13 +74,13 @@ def money(amount: float) -> str:
     return f"{amount:,.2f}" if amount >= 1 else f"{amount:#.2g}"
 
 
-class Ledger:
-    """Counts what a run uses; any thread may add to it.
+class UsageMeter:
+    """Counts what a run uses; thread-safe.
 
     Args:
-      prices: per million tokens; None when they are not known.
-      max_cost: ends the run when it has cost as much; 0 for no limit. Needs prices.
-      max_hours: ends the run when it has taken as long; 0 for no limit.
+      prices: per million tokens; None if they are not known.
+      max_cost: cost at which the run ends; 0 for no limit. Needs prices.
+      max_hours: hours after which the run ends; 0 for no limit.
       clock: seconds that never go backwards.
     """
 
@@ -95,29 +95,29 @@ class Ledger:
         self._max_cost = max_cost
         self._max_hours = max_hours
         self._clock = clock
-        self._started_s = clock()  # moved back by what an interrupted run had taken
+        self._started_s = clock()  # moved back by the hours of a resumed run
         self._lock = Lock()
         self._totals = TokenCount()
-        self._taken = TokenCount()  # the totals when they were last asked for
+        self._taken = TokenCount()  # the totals at the last call of `take`
 
     def add(self, prompt: int = 0, sampled: int = 0, trained: int = 0) -> None:
-        """Count what a call is charged for."""
+        """Count the tokens of a call."""
         with self._lock:
             self._totals += TokenCount(prompt, sampled, trained)
 
     @property
     def totals(self) -> TokenCount:
-        """Everything that the run has used, before it was resumed too."""
+        """All tokens of the run, those before it was resumed included."""
         return self._totals
 
     @property
     def cost(self) -> float | None:
-        """What all of it costs; None without prices."""
+        """The cost of all tokens; None without prices."""
         return None if self._prices is None else self._totals.cost(self._prices)
 
     @property
     def hours(self) -> float:
-        """How long the run has taken, without the time between being stopped and being resumed."""
+        """Hours of the run, without the time between its end and its resumption."""
         return (self._clock() - self._started_s) / 3600
 
     def take(self) -> Usage:
@@ -135,14 +135,14 @@ class Ledger:
         return Usage(figures, "; ".join(self._spent()))
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps; `restore` reads it."""
+        """The state for a checkpoint; `restore` reads it."""
         return {**self._totals.figures(TOTAL), "hours": self.hours}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Go on counting from a checkpoint.
+        """Continue counting from a checkpoint.
 
-        What was used after it is not known to it, and is counted only if this ledger did so: the
-        larger of the two counts stands. The cost is that of all tokens at today's prices.
+        Usage after the checkpoint is counted only if this meter has counted it: the larger of the
+        two counts is kept. The cost is that of all tokens at the present prices.
         """
         with self._lock:
             counted = self._totals.figures(TOTAL)
@@ -155,11 +155,11 @@ class Ledger:
         if self._max_cost and self.cost is not None and self.cost >= self._max_cost:
             spent.append(
                 f"the run has cost {money(self.cost)}, and "
-                f"backend.options.max_cost = {self._max_cost:g} (raise it to go on)"
+                f"backend.options.max_cost = {self._max_cost:g} (raise it to continue)"
             )
         if self._max_hours and self.hours >= self._max_hours:
             spent.append(
                 f"the run has taken {self.hours:.2f} hours, and "
-                f"backend.options.max_hours = {self._max_hours:g} (raise it to go on)"
+                f"backend.options.max_hours = {self._max_hours:g} (raise it to continue)"
             )
         return spent

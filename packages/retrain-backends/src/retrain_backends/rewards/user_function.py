@@ -1,4 +1,4 @@
-"""The user's own function as a reward, inside a process that judges."""
+"""The user's function as a reward, inside a worker process."""
 
 import asyncio
 import inspect
@@ -14,11 +14,11 @@ _REST = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def load_function(module: str, function: str) -> Callable[[Item], object]:
-    """The function that judges an item by calling the user's.
+    """A function that scores an item by calling the user's.
 
     Raises:
       LookupError: the module has no such function.
-      TypeError: it is no function.
+      TypeError: it is not callable.
     """
     found = getattr(import_module(module), function, None)
     if found is None:
@@ -26,7 +26,7 @@ def load_function(module: str, function: str) -> Callable[[Item], object]:
     if not callable(found):
         raise TypeError(f"`{module}.{function}` is a {type(found).__name__}, not a function")
     signature = _signature(found)
-    runner = asyncio.Runner()  # one loop for all calls: clients that the user keeps belong to one
+    runner = asyncio.Runner()  # one loop for all calls, since the user's clients are bound to it
 
     def judge(item: Item) -> object:
         args, kwargs = arguments(signature, item)
@@ -37,13 +37,13 @@ def load_function(module: str, function: str) -> Callable[[Item], object]:
 
 
 def arguments(signature: Signature | None, item: Item) -> tuple[list[Any], dict[str, Any]]:
-    """What the user's function is called with.
+    """The arguments of a call of the user's function.
 
-    By name, when every parameter without a default is `response`, `reference`, `question`,
-    `metadata` or a key of the metadata; else `(response, reference)`, when it takes two arguments.
+    By name if every parameter without a default is `response`, `reference`, `question`,
+    `metadata` or a key of the metadata; else `(response, reference)`, if it takes two arguments.
 
     Args:
-      signature: of the function; None when it has none, as some built-in functions.
+      signature: of the function; None if it has none, as some built-in functions.
       item: one completion and its example.
 
     Raises:
