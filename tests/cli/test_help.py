@@ -16,7 +16,7 @@ def test_pages_fit_and_are_alike(retrain, monkeypatch, words, width):
     assert max(map(len, lines)) <= min(width, 100)
     usage = ["Usage: retrain", *words]
     assert any(line.startswith(" ".join(usage)) for line in lines)
-    assert not any(mark in page for mark in "╭│[OPTIONS]") or "[OPTIONS]" not in page
+    assert "╭" not in page
 
 
 @pytest.mark.parametrize("words", PAGES, ids=" ".join)

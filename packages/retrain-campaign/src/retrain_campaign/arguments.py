@@ -62,8 +62,7 @@ def read_campaign(read: Arguments) -> Asked:
     Raises:
       ConfigError: holds a line for every mistake in the flags and the file.
     """
-    if problems := [reason for name, reason in _NOT_HERE.items() if name in read.overrides]:
-        raise ConfigError(*problems)
+    refused = [reason for name, reason in _NOT_HERE.items() if name in read.overrides]
     older = _CONFIG in read.own
     paths = [str(read.own[_CONFIG]), *read.paths] if older else [*read.paths]
     overrides = dict(read.overrides)
@@ -81,7 +80,14 @@ def read_campaign(read: Arguments) -> Asked:
         overrides["campaign.max_steps"] = overrides.pop("training.max_steps")
         flags["campaign.max_steps"] = flags.pop("training.max_steps")
     config = load_arguments(
-        replace(read, paths=paths, overrides=overrides, flags=flags, resume_alone=False)
+        replace(
+            read,
+            paths=paths,
+            overrides=overrides,
+            flags=flags,
+            resume_alone=False,
+            problems=[*read.problems, *refused],
+        )
     )
     file = Path(paths[0]) if paths else DEFAULT_FILE
     return Asked(config, file, goes_on, directory, _EXECUTE in read.own or not older)

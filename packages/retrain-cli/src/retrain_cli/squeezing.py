@@ -19,6 +19,8 @@ from retrain_campaign.squeeze import settings_of
 from retrain_squeeze.settings import REMOTE, SqueezeSettings
 
 _ADAPTER = "squeeze.adapter_path"
+# What a key means to an analysis where that differs from a training run.
+_TEXTS = {"wandb_run_name": "Name of the run there. Empty: `squeeze-analysis`."}
 # The tables that an analysis alone has a use for; all others ask for a training run.
 _READ = frozenset({"squeeze", "model", "logging"})
 
@@ -32,7 +34,14 @@ def squeeze_flags() -> Mapping[str, FieldDoc]:
         for path, field in fields_by_path().items()
         if path.startswith(start)
     ]
-    fields = [replace(field, flag=field.key.replace("_", "-")) for field in read]
+    fields = [
+        replace(
+            field,
+            flag=field.key.replace("_", "-"),
+            description=_TEXTS.get(field.key, field.description),
+        )
+        for field in read
+    ]
     short = {field.flag: field for field in fields if field.path != _ADAPTER}
     return {**{f"{field.section}-{flag}": field for flag, field in short.items()}, **short}
 
