@@ -44,7 +44,9 @@ class Command(click.Command):
         if options:
             above.append(("Options", options))
         if fields := self.shown_fields():
-            above.append(("Flags", fields))
+            from retrain_cli.flag_rows import flag_row
+
+            above.append(("Flags", [flag_row(field) for field in fields]))
         return [*above, *found.items()]
 
     def shown_fields(self) -> "list[FieldDoc]":
@@ -120,8 +122,10 @@ class ConfigCommand(Command):
 
     def shown_fields(self) -> "list[FieldDoc]":
         """The keys whose flags are on the page of help."""
+        if not self._shown and not self._keys:
+            return []
         by_path = {field.path: field for field in self._fields().values()}
-        return [by_path[path] for path in self._shown or (by_path if self._keys else ())]
+        return [by_path[path] for path in self._shown or by_path]
 
     def _fields(self) -> "Mapping[str, FieldDoc]":
         from retrain_backends.config.flags import flag_fields

@@ -18,6 +18,6 @@ _SECTIONS = {
 def flags(word: str) -> None:
     """List every key of the file with its flag and default."""
     from retrain_backends.config import sections
-    from retrain_cli.help import print_flags
+    from retrain_cli.flag_rows import print_flags
 
     print_flags(sections(), word)
