@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.text import Text
-
 from retrain_backends.config.describe import FieldDoc, SectionDoc, fields_by_path
 from retrain_backends.errors import ConfigError
-from retrain_cli.help import Row, page_console, titled
+from retrain_cli.help import Row, described, page_console, titled
 
 _EMPTY = ("", "{}", "[]", "false")  # defaults that say nothing
 
@@ -34,8 +32,13 @@ _USUAL = (
 def usual_flags() -> Iterator[Row]:
     """The flags that most runs use, each with the first sentence of its description."""
     for path in _USUAL:
-        field = fields_by_path()[path]
-        yield f"--{field.flag}", _described(field, field.description.split(". ")[0].rstrip("."))
+        flag, text, facts = short_flag(fields_by_path()[path])
+        yield flag, described(text, facts)
+
+
+def short_flag(field: FieldDoc) -> tuple[str, str, str]:
+    """A flag, the first sentence of its description, and its default and built-in names."""
+    return f"--{field.flag}", field.description.split(". ")[0].rstrip("."), _facts(field)
 
 
 def print_flags(sections: Sequence[SectionDoc], word: str) -> None:
@@ -55,17 +58,16 @@ def print_flags(sections: Sequence[SectionDoc], word: str) -> None:
 
 def flag_row(field: FieldDoc) -> Row:
     """A flag with the whole description of its key."""
-    return f"--{field.flag}" if field.flag else field.key, _described(field, field.description)
+    name = f"--{field.flag}" if field.flag else field.key
+    return name, described(field.description, _facts(field))
 
 
-def _described(field: FieldDoc, text: str) -> Text:
-    """The text, then dim the default and the built-in names."""
+def _facts(field: FieldDoc) -> str:
+    """The default and the built-in names."""
     default = "required" if field.default is None else field.default.strip('"')
     names = [name for name in field.names if name != default]
     facts = "" if default in _EMPTY else f" [{default.strip('[]')}]"
-    if names:
-        facts += f" (or {', '.join(names)})"
-    return Text.assemble(text, (facts, "dim"))
+    return f"{facts} (or {', '.join(names)})" if names else facts
 
 
 def _mentioning(section: SectionDoc, word: str) -> tuple[FieldDoc, ...]:

@@ -68,6 +68,11 @@ def command_page(text: str, usage: str, sections: Iterable[tuple[str, Iterable[R
     )
 
 
+def described(text: str, facts: str) -> Text:
+    """The text of a row, then dim what else there is to know."""
+    return Text.assemble(text, (facts, "dim"))
+
+
 def page_console() -> Console:
     """A console as wide as the terminal, but no wider than can be read."""
     console = Console(highlight=False, markup=False)
