@@ -196,7 +196,7 @@ def test_alone_it_works_without_torch(package, tests, install):
         ("retrain-squeeze[tinker,wandb]", {"tinker", "httpx", "wandb"}, {"torch"}),
         ("retrain-backends[local]", {"torch", "peft", "datasets"}, {"typer-slim", "math-verify"}),
         ("retrain-campaign", {"retrain-squeeze"}, {"torch", "peft", "retrain-cli"}),
-        ("retrain-cli", {"torch", "peft", "typer", "math-verify", *PACKAGES}, {"trl"}),
+        ("retrain-cli", {"torch", "peft", "click", "math-verify", *PACKAGES}, {"trl"}),
     ],
 )
 def test_what_an_installation_brings(package, brings, lacks, constraints, tmp_path):

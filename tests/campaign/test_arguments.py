@@ -2,8 +2,9 @@ import contextlib
 
 import pytest
 
+from retrain_backends.config import read_arguments
 from retrain_backends.errors import ConfigError
-from retrain_campaign.arguments import asks_for_campaign, read_campaign_arguments
+from retrain_campaign.arguments import OWN_FLAGS, asks_for_campaign, read_campaign
 from retrain_campaign.plan import campaign_of
 
 
@@ -17,6 +18,10 @@ def here(tmp_path, leave_campaign):
     (tmp_path / "logs/single").mkdir()
     with contextlib.chdir(tmp_path):
         yield tmp_path
+
+
+def read(words):
+    return read_arguments(words.split(), OWN_FLAGS)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def here(tmp_path, leave_campaign):
     ],
 )
 def test_what_means_a_campaign(here, words, answer):
-    assert asks_for_campaign(words.split()) is answer
+    assert asks_for_campaign(read(words)) is answer
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,7 @@ def test_what_means_a_campaign(here, words, answer):
     ],
 )
 def test_what_is_asked_for(here, words, file, goes_on, directory, execute):
-    asked = read_campaign_arguments(words.split())
+    asked = read_campaign(read(words))
     found = (str(asked.file), asked.goes_on, asked.directory and str(asked.directory))
     assert found == (file, goes_on, directory)
     assert asked.execute is execute
@@ -65,14 +70,14 @@ def test_what_is_asked_for(here, words, file, goes_on, directory, execute):
 
 def test_the_older_flags(here):
     words = "--config one.toml --seeds 1,2,3 --max-steps 7 --wandb-project mine --lr 0.5"
-    asked = read_campaign_arguments(words.split())
+    asked = read_campaign(read(words))
     campaign = campaign_of(asked.config, asked.file)
     assert (campaign.seeds, campaign.max_steps, len(campaign.conditions)) == ((1, 2, 3), 7, 5)
     assert (campaign.base.logging.wandb_project, campaign.base.training.lr) == ("mine", 0.5)
 
 
 def test_flags_change_a_campaign_that_is_gone_on_with(here):
-    asked = read_campaign_arguments(["logs/c1", "--seeds=9,10", "--campaign-parallel"])
+    asked = read_campaign(read("logs/c1 --seeds=9,10 --campaign-parallel"))
     assert asked.config.campaign.seeds == (9, 10)
     assert asked.config.campaign.parallel
 
@@ -83,18 +88,18 @@ def test_flags_change_a_campaign_that_is_gone_on_with(here):
         ("c.toml --seed 1", r"--seed: a campaign has several; --seeds 1,2,3 sets them"),
         ("c.toml --advantage-mode grpo", r"--advantage-mode: each condition .* has its own"),
         ("c.toml --adapter-path x", r"--adapter-path: each run of a campaign has its own"),
-        ("c.toml --seeds 1,1", r"--campaign-seeds is `\[1, 1\]`; it must be a list of at least"),
-        ("c.toml --seeds", r"--campaign-seeds: needs a value"),
+        ("c.toml --seeds 1,1", r"--seeds is `\[1, 1\]`; it must be a list of at least"),
+        ("c.toml --seeds", r"--seeds: needs a value"),
         ("c.toml --campaign-max-workers=-1", r"--campaign-max-workers is `-1`; it must be an in"),
         ("c.toml --campaign-executor rya", r'must be one of "process", "ray", "slurm"; did you'),
         ("logs/single", r"logs/single: is no campaign \(it has no manifest.json of one\)"),
         ("c.toml --resume logs/single", r"logs/single: is no campaign"),
-        ("--config", r"--config: needs a file; write --config FILE.toml"),
-        ("--config= --seeds 1", r"--config: needs a file"),
-        ("--config --seeds 1,2", r"--config: needs a file"),
+        ("--config", r"--config: needs a value"),
+        ("--config= --seeds 1", r"--config: needs a value"),
+        ("--config --seeds 1,2", r"--config: needs a value"),
         ("missing.toml", r"missing.toml: no such file"),
     ],
 )
 def test_mistakes(here, words, line):
     with pytest.raises(ConfigError, match=line):
-        read_campaign_arguments(words.split())
+        read_campaign(read(words))

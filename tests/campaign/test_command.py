@@ -41,7 +41,7 @@ def test_the_printed_commands_are_the_runs_of_the_campaign(here, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("c.toml --seeds 1,1", "--campaign-seeds is `[1, 1]`; it must be a list of at least one"),
+        ("c.toml --seeds 1,1", "--seeds is `[1, 1]`; it must be a list of at least one"),
         ("c.toml --campaign-directory=.", "campaign.directory: `.` exists already; name another"),
         ("c.toml --resume", "--resume: there is no campaign of `c` below logs; name its directory"),
         ("c.toml --resume nowhere", "nowhere: is no campaign (it has no manifest.json of one)"),

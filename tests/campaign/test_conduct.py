@@ -8,7 +8,8 @@ from threading import Event, Thread
 
 import pytest
 
-from retrain_campaign.arguments import read_campaign_arguments
+from retrain_backends.config import read_arguments
+from retrain_campaign.arguments import read_campaign
 from retrain_campaign.conduct import conduct
 from retrain_campaign.ledger import Ledger
 from retrain_campaign.manifest import read_manifest
@@ -34,7 +35,7 @@ def done(tmp_path):
     (tmp_path / "c.toml").write_text(FILE)
     (tmp_path / "rule_beside_the_file.py").write_text("def own(rewards):\n    return rewards\n")
     with contextlib.chdir(tmp_path):
-        asked = read_campaign_arguments(["c.toml"])
+        asked = read_campaign(read_arguments(["c.toml"]))
         campaign = campaign_of(asked.config, asked.file)
         with (
             create(campaign, Path("logs/c"), threads=1) as opened,
@@ -47,7 +48,7 @@ def done(tmp_path):
 
 
 def go_on(*words):
-    asked = read_campaign_arguments(words)
+    asked = read_campaign(read_arguments(words))
     return conduct(campaign_of(asked.config, asked.file), asked)
 
 

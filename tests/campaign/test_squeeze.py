@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from retrain_backends.config import RunConfig
+from retrain_backends.config import Origin, RunConfig
 from retrain_backends.errors import ConfigError
 from retrain_campaign.events import Squeezed
-from retrain_campaign.squeeze import analyse_beside, analysis_for, job_after_training
-from retrain_squeeze.problems import Origin
+from retrain_campaign.squeeze import analyse_beside, analysis_for, settings_after_training
 
 PATIENCE_S = 60
 
 
-def job(**squeeze):
+def settings(**squeeze):
     config = RunConfig.model_validate({"model": {"lora_rank": 4}, "squeeze": squeeze})
-    return job_after_training(config, Origin("c.toml"))
+    return settings_after_training(config, Origin("c.toml"))
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def adapter(tmp_path):
 
 def test_an_adapter_is_analysed_shown_and_compressed(tmp_path, adapter):
     small = tmp_path / "small"
-    analyse = analysis_for(job(target_ranks=[1, 2, 4], output_path=str(small)), tmp_path)
+    analyse = analysis_for(settings(target_ranks=[1, 2, 4], output_path=str(small)), tmp_path)
     note, text = analyse("run/final")
     assert note == {
         "recommended_rank": 2,
@@ -66,7 +65,7 @@ def test_an_adapter_is_analysed_shown_and_compressed(tmp_path, adapter):
 )
 def test_what_cannot_be_done_is_told_before_there_is_an_adapter(squeeze, line):
     with pytest.raises(ConfigError) as caught:
-        job(**squeeze)
+        settings(**squeeze)
     (problem,) = caught.value.problems
     assert line in problem
 

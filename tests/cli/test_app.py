@@ -9,14 +9,14 @@ import pytest
 
 from retrain_backends.config import RunConfig, load_config, sections
 from retrain_cli import __version__
-from retrain_cli.app import app
+from retrain_cli.app import retrain as command_line
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from retrain_cli.app import main; main()"]
 
 
 def commands():
-    return [info.callback.__name__.replace("_", "-") for info in app.registered_commands]
+    return list(command_line.commands)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -62,6 +62,7 @@ def test_version(retrain):
     [
         ([], "there is no retrain.toml in this directory; `retrain init` writes one, `retrain"),
         (["--lr", "1"], "there is no retrain.toml in this directory; `retrain init` writes one,"),
+        (["--model", "m"], "there is no retrain.toml in this directory; `retrain init` writes"),
         (["a.toml"], "a.toml: no such file"),
         (["./a"], "a: no such file"),
         (["schem"], "schem: neither a file nor a command; did you mean `retrain schema`?"),
@@ -103,8 +104,39 @@ def test_debug_adds_the_traceback(retrain):
     assert errors.splitlines()[-1] == "error: a.toml: no such file"
 
 
-def test_an_unknown_option_of_a_command_exits_2(retrain):
-    assert retrain("schema", "--lr")[0] == 2
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["schema", "--zzz"], "no such option '--zzz'; `retrain schema --help` lists what it"),
+        (["resume-check"], "missing argument 'DIRECTORY'; `retrain resume-check --help` lists"),
+        (["rewards", "chek"], "no such command 'chek'"),
+        (["status", "--every", "0"], "invalid value for '--every': 0.0 is not in the range"),
+    ],
+)
+def test_a_mistake_that_click_finds_is_one_line_too(retrain, arguments, line):
+    code, output, errors = retrain(*arguments)
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith(f"error: {line}")
+
+
+def test_words_of_other_tools_are_translated(retrain):
+    words = ["training.lr=1e-3", "--num_generations", "8", "--kl-coef", "0.1"]
+    code, _, errors = retrain("--model", "m", "--data-source", "arithmetic", *words)
+    assert code == 2
+    assert errors.splitlines() == [
+        "error: training.lr=1e-3: a key is given as a flag; here it is `--lr 1e-3`",
+        "error: --num_generations: unknown flag; here it is `--group-size 8`",
+        "error: --kl-coef: unknown flag; there is no KL term and no reference model in this "
+        "version",
+    ]
+
+
+def test_flags_alone_are_a_run(here, retrain):
+    words = "--model builtin:tiny-arithmetic --data-source arithmetic --backend fake --seed 1"
+    options = ["--backend-options", '{"vocab_size": 60}', "--max-tokens", "4", "--max-steps", "2"]
+    code, _, errors = retrain(*words.split(), *options)
+    assert code == 0, errors
+    assert len((here / "logs/train/metrics.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")

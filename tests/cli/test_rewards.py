@@ -44,6 +44,15 @@ def test_mistakes_are_those_of_a_run(retrain, here):
     assert (code, len(errors.splitlines())) == (2, 2)
 
 
+def test_mistakes_in_its_own_flag_are_reported_with_the_others(retrain, config):
+    code, _, errors = retrain("rewards", "check", config, "--lrr", "1", "--examples", "0")
+    assert code == 2
+    assert errors.splitlines() == [
+        "error: --lrr: unknown flag; did you mean --lr?",
+        "error: --examples: 0 is not in the range x>=1",
+    ]
+
+
 def test_help_says_what_can_be_given(retrain):
     assert "--examples" in retrain("rewards", "check", "--help")[1]
     assert "check" in retrain("rewards", "--help")[1]

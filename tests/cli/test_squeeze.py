@@ -1,13 +1,12 @@
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from retrain_backends.config import LoggingConfig, ModelConfig, RunConfig, SqueezeConfig, sections
-from retrain_squeeze import config as squeeze_config
-from retrain_squeeze.load import OF_TRAINING
-from retrain_squeeze.problems import allowed
+from retrain_backends.config import LoggingConfig, ModelConfig, RunConfig, SqueezeConfig
+from retrain_squeeze import SqueezeSettings
 
 
 @pytest.fixture
@@ -24,18 +23,15 @@ def adapter(here):
     return "adapter"
 
 
-def test_both_packages_know_the_same_table():
-    ours, theirs = squeeze_config.SqueezeConfig, SqueezeConfig
-    assert ours.model_json_schema() == theirs.model_json_schema()  # keys, defaults, descriptions
-    (section,) = [section for section in sections() if section.name == "squeeze"]
-    words = {field.key: field.allowed for field in section.fields}
-    assert words == {key: allowed("squeeze", key) for key in words}
-
-
-@pytest.mark.parametrize(("name", "theirs"), [("model", ModelConfig), ("logging", LoggingConfig)])
-def test_of_other_tables_no_key_is_unknown(name, theirs):
-    ours = squeeze_config.SqueezeJob.model_fields[name].annotation.model_fields
-    assert {*ours, *OF_TRAINING[name]} == set(theirs.model_fields)
+def test_settings_of_the_library_are_keys_of_the_file():
+    keys = {
+        key: field.get_default()
+        for section in (SqueezeConfig, ModelConfig, LoggingConfig)
+        for key, field in section.model_fields.items()
+    }
+    settings = {field.name: field.default for field in fields(SqueezeSettings)[1:]}
+    assert settings == {name: keys[name] for name in settings}
+    assert SqueezeConfig.model_fields.keys() <= {"adapter_path", *settings}
 
 
 def test_a_file_that_names_an_adapter_trains_nothing(here, adapter, retrain):
@@ -59,16 +55,43 @@ def test_the_command_takes_the_adapter(adapter, retrain):
     assert (code, json.loads(page)["recommended_rank"]) == (0, 1)
 
 
-def test_the_command_has_its_own_help(retrain):
-    code, page, _ = retrain("squeeze", "--help")
-    assert code == 0
-    assert page.startswith("usage: retrain squeeze PATH [--flag value]...")
+def test_the_flags_of_the_command_have_no_table_in_front(adapter, retrain):
+    flags = ["--min-variance-retention", "1", "--target-ranks", "1,2", "--squeeze-source-rank=2"]
+    code, page, _ = retrain("squeeze", *flags, "--json", adapter)
+    assert (code, [row["rank"] for row in json.loads(page)["table"]]) == (0, [1, 2])
+
+
+def test_the_command_takes_a_file(here, adapter, retrain):
+    (here / "squeeze.toml").write_text(f"[squeeze]\nadapter_path = '{adapter}'\n")
+    code, page, _ = retrain("squeeze", "squeeze.toml", "--json", "--min-variance-retention=0.8")
+    assert (code, json.loads(page)["recommended_rank"]) == (0, 1)
+
+
+def test_all_mistakes_of_the_command_at_once(adapter, retrain):
+    wrong = ["--devic", "cpu", "--target-ranks", "2,2", "--source-rank", "x"]
+    assert retrain("squeeze", adapter, *wrong)[2].splitlines() == [
+        "error: --devic: unknown flag; did you mean --device?",
+        "error: --source-rank is `x`; it must be an integer >= 0",
+        "error: --target-ranks is `[2, 2]`; it must be a list of integers >= 1, without repetition",
+    ]
+
+
+def test_the_directory_of_a_run_leads_to_its_adapter(here, adapter, retrain):
+    errors = retrain("squeeze", str(here))[2]
+    assert errors.startswith(f"error: ADAPTER is `{here}`, which holds no adapter itself; did you")
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["squeeze"], "name an adapter's directory or a TOML file; `retrain squeeze --help` has"),
         (["squeeze", "nowhere"], "nowhere: no such directory or file"),
+        (["squeeze", "no.toml"], "no.toml: no such file"),
+        (["squeeze", "adapter", "other"], "one adapter or file at a time: adapter, other"),
+        (["squeeze", "adapter", "--device"], "--device: needs a value, text, not empty"),
+        (["squeeze", "train.toml"], "train.toml: there is no table [squeeze], which says what to"),
+        (["squeeze", "train.toml", "--device=cpu"], "train.toml: [squeeze] adapter_path asks for"),
+        (["squeeze", "adapter", "--compress-to", "4"], "--compress-to is `4`, but nothing is wri"),
         (["squeeze", "adapter", "--target-ranks", "3"], "target_ranks holds `3`, but the rank of"),
         (
             ["squeeze.toml", "--lr", "1"],
@@ -87,7 +110,7 @@ def test_the_command_has_its_own_help(retrain):
             ["train.toml", "--squeeze-output-path", "adapter"],
             "--squeeze-output-path is `adapter`, which is a directory with files in it; name",
         ),
-        (["train.toml", "--json"], "--json: only an analysis is told as JSON"),
+        (["train.toml", "--json"], "--json: only an analysis is reported as JSON"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_begins(here, adapter, retrain, arguments, line):

@@ -19,9 +19,11 @@ def test_public_names():
         "SqueezeAnalysis",
         "SqueezeConfigError",
         "SqueezeError",
+        "SqueezeSettings",
         "__version__",
         "analyze_adapter",
         "compress_adapter",
+        "run_squeeze",
     ]
     assert all(getattr(retrain_squeeze, name) for name in retrain_squeeze.__all__)
 

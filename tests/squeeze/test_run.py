@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from retrain_squeeze import SqueezeConfigError, SqueezeSettings, run_squeeze
 from retrain_squeeze.__main__ import main
 from retrain_squeeze.adapter import read_adapter
 
@@ -117,14 +118,6 @@ def test_it_compresses(squeeze, adapter, tmp_path, flags, ranks):
     assert {module.name: module.rank for module in read_adapter(output).modules} == ranks
 
 
-def test_a_file_says_the_same(squeeze, adapter, tmp_path):
-    file = tmp_path / "squeeze.toml"
-    file.write_text(f"[squeeze]\nadapter_path = '{adapter}'\ntarget_ranks = [3]\n")
-    code, page, _ = squeeze(file)
-    assert code == 0
-    assert "recommended: rank 3 of 4" in page
-
-
 def test_zero_modules_are_told(squeeze, adapter):
     file = adapter / "adapter_model.safetensors"
     names = [f"base_model.model.{V}.lora_{letter}.weight" for letter in "AB"]
@@ -179,6 +172,16 @@ def test_the_directory_of_a_run_leads_to_its_adapter(squeeze, adapter):
     assert errors.endswith(f"which holds no adapter itself; did you mean {adapter}?\n")
 
 
+def test_settings_from_python_are_checked(adapter):
+    with pytest.raises(SqueezeConfigError) as told:
+        run_squeeze(SqueezeSettings(str(adapter), min_variance_retention=2, compress_to=1))
+    assert told.value.problems == (
+        "min_variance_retention is `2`; it must be a number > 0 and <= 1",
+        "compress_to is `1`, but nothing is written; set output_path to a directory, or leave it "
+        "out",
+    )
+
+
 def test_help_loads_nothing_heavy():
     program = """
 import atexit, sys
@@ -192,4 +195,4 @@ runpy.run_module("retrain_squeeze", run_name="__main__")
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "python -m retrain_squeeze squeeze.toml" in done.stdout
+    assert "python -m retrain_squeeze DIR --output-path small" in done.stdout

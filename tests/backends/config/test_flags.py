@@ -106,3 +106,30 @@ def test_an_optional_table_can_be_left_out(tmp_path):
     path.write_text("[campaign]\nseeds = [1]\n[squeeze]\n")
     config = load_command_line([str(path), "--no-campaign", "--no-squeeze"])
     assert (config.campaign, config.squeeze) == (None, None)
+
+
+def test_flags_of_a_command_are_read_among_the_others():
+    own = {"--from": True, "--json": False}
+    read = read_arguments(["--from", "logs", "a.toml", "--json", "--lr=1"], own)
+    assert read.own == {"--from": "logs", "--json": True}
+    assert (read.paths, read.overrides, read.problems) == (["a.toml"], {"training.lr": 1.0}, [])
+    assert read_arguments(["--from=logs"], own).own == {"--from": "logs"}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--from", "--from: needs a value"),
+        ("--from=", "--from: needs a value"),
+        ("--json=1", "--json: takes no value"),
+        ("--fro x", "--fro: unknown flag; did you mean --from?"),
+    ],
+)
+def test_mistakes_in_flags_of_a_command(words, line):
+    assert read_arguments(words.split(), {"--from": True, "--json": False}).problems == [line]
+
+
+@pytest.mark.parametrize("words", ["--resume", "--resume a.toml", "a.toml --resume --lr 1"])
+def test_resume_without_a_directory(words):
+    read = read_arguments(words.split())
+    assert (read.resume_alone, "resume.from" in read.overrides, read.problems) == (True, False, [])

@@ -44,8 +44,30 @@ def test_without_a_path_retrain_toml_is_read(here):
 def test_without_a_path_and_retrain_toml_it_says_how_to_start(here):
     assert problems([]) == [
         "there is no retrain.toml in this directory; `retrain init` writes one, "
-        "`retrain PATH.toml` takes another file"
+        "`retrain PATH.toml` takes another file, and "
+        "`retrain --model NAME --data-source NAME` needs none"
     ]
+
+
+def test_a_model_and_a_source_of_data_need_no_file(here):
+    config = load_command_line(["--model", "m", "--data-source", "arithmetic", "--lr=0.5"])
+    assert config == load_config(
+        None, {"model.model": "m", "data.source": "arithmetic", "training.lr": 0.5}
+    )
+    (here / "retrain.toml").write_text("[training]\nmax_steps = 3\n")
+    assert load_command_line(["--model", "m", "--data-source", "math"]).training.max_steps == 3
+
+
+@pytest.mark.parametrize("words", ["--model m", "--data-source math", "--lr 1 --seed 2"])
+def test_half_of_what_is_needed_is_not_enough(here, words):
+    (problem,) = problems(words.split())
+    assert problem.startswith("there is no retrain.toml in this directory")
+
+
+def test_resume_of_a_run_needs_its_directory(here):
+    (here / "a.toml").touch()
+    (problem,) = problems(["a.toml", "--resume"])
+    assert problem.startswith("--resume: needs the directory of a run")
 
 
 def test_a_missing_file_names_a_similar_one(here):

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from retrain_backends.config import read_arguments
 from retrain_backends.errors import RetrainError
+from retrain_campaign.arguments import OWN_FLAGS
 from retrain_campaign.command import main as campaign
 
 
 def main(arguments: Sequence[str]) -> int:
     """Do the campaign that the arguments ask for, and return the exit code."""
     try:
-        return campaign(arguments)
+        return campaign(read_arguments(arguments, OWN_FLAGS))
     except RetrainError as error:
         errors = Console(stderr=True, highlight=False)
         for problem in str(error).splitlines():

@@ -1,23 +1,26 @@
 """The command line of a campaign.
 
 retrain campaign.toml [--flag value]...                 a file with [campaign]
-retrain campaign.toml --resume [DIR]                    go on with its newest campaign, or DIR
-retrain campaign DIR [--flag value]...                  go on as the file was
+retrain campaign.toml --resume [DIR]                    resume its newest campaign, or DIR
+retrain campaign DIR [--flag value]...                  resume it as its file was
 retrain campaign --config FILE --seeds 1,2 [--execute]  without --execute: print the commands
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retrain_backends.config import DEFAULT_FILE, RunConfig, load_command_line, read_arguments
+from retrain_backends.config import DEFAULT_FILE, Arguments, RunConfig, load_arguments
 from retrain_backends.config.toml import read_toml
 from retrain_backends.errors import ConfigError
 from retrain_campaign.directory import CAMPAIGN_FILE
 from retrain_campaign.manifest import MANIFEST_FILE, is_campaign
 
-# Short names that mean something else in a single run.
-_RENAMED = {"--seeds": "--campaign-seeds", "--max-steps": "--campaign-max-steps"}
+_CONFIG, _EXECUTE = "--config", "--execute"
+OWN_FLAGS: Mapping[str, bool] = {_CONFIG: True, _EXECUTE: False}
+"""The flags of the command beside those of the configuration, and whether they take a value."""
+
+_RESUME = "resume.from"
 # Settings that each run has its own of.
 _NOT_HERE = {
     "training.seed": "--seed: a campaign has several; --seeds 1,2,3 sets them",
@@ -25,7 +28,6 @@ _NOT_HERE = {
     "algorithm.transform_mode": "--transform-mode: each condition of a campaign has its own",
     "backend.adapter_path": "--adapter-path: each run of a campaign has its own",
 }
-_RESUME, _CONFIG, _EXECUTE = "--resume", "--config", "--execute"
 
 
 @dataclass(frozen=True)
@@ -43,76 +45,52 @@ class Asked:
     execute: bool
 
 
-def asks_for_campaign(arguments: Sequence[str]) -> bool:
-    """Whether `retrain ARGUMENTS` means a campaign: by its file, a flag, or the directory."""
-    goes_on, directory, rest = _taken_resume(arguments)
-    read = read_arguments(rest)
+def asks_for_campaign(read: Arguments) -> bool:
+    """Whether a command line means a campaign: by its file, a flag, or the directory."""
     if "campaign" in read.dropped:
         return False
-    if goes_on and directory and not read.paths:
-        return is_campaign(directory)
+    directory = read.overrides.get(_RESUME)
+    if directory and not read.paths:
+        return is_campaign(Path(str(directory)))
     written = any(name.startswith("campaign.") for name in read.overrides)
     return written or any(_is_of_campaign(Path(path)) for path in read.paths or [DEFAULT_FILE])
 
 
-def read_campaign_arguments(arguments: Sequence[str]) -> Asked:
-    """Take the command line of a campaign apart.
+def read_campaign(read: Arguments) -> Asked:
+    """What the command line of a campaign asks for.
 
     Raises:
       ConfigError: holds a line for every mistake in the flags and the file.
     """
-    goes_on, directory, rest = _taken_resume(arguments)
-    older = _names_file(rest)
-    execute = _EXECUTE in rest or not older
-    rest = [_renamed(word) for word in rest if word not in (_EXECUTE, _CONFIG)]
-    read = read_arguments(rest)
-    if problems := [reason for name, reason in _NOT_HERE.items() if name in read.overrides]:
-        raise ConfigError(*problems)
-    paths = read.paths
+    refused = [reason for name, reason in _NOT_HERE.items() if name in read.overrides]
+    older = _CONFIG in read.own
+    paths = [str(read.own[_CONFIG]), *read.paths] if older else [*read.paths]
+    overrides = dict(read.overrides)
+    resumed = overrides.pop(_RESUME, None)
+    directory = Path(str(resumed)) if resumed else None
+    goes_on = read.resume_alone or directory is not None
     if len(paths) == 1 and Path(paths[0]).is_dir():
-        goes_on, directory = True, Path(paths[0])
-        rest.remove(paths.pop())
+        goes_on, directory = True, Path(paths.pop())
     if directory and not is_campaign(directory):
         raise ConfigError(f"{directory}: is no campaign (it has no {MANIFEST_FILE} of one)")
-    file = Path(paths[0]) if paths else DEFAULT_FILE
     if directory and not paths:
-        file = directory / CAMPAIGN_FILE
-        rest = [str(file), *rest]
-    return Asked(load_command_line(rest), file, goes_on, directory, execute)
-
-
-def _taken_resume(arguments: Sequence[str]) -> tuple[bool, Path | None, list[str]]:
-    """Whether to go on, with which directory if one is named, and the rest of the arguments."""
-    rest = list(arguments)
-    for index, word in enumerate(rest):
-        name, _, value = word.partition("=")
-        if name != _RESUME:
-            continue
-        following = rest[index + 1 : index + 2]
-        if not value and following and not following[0].startswith("-"):
-            value = following[0] if not following[0].endswith(".toml") else ""
-        taken = 2 if value and "=" not in word else 1
-        return True, Path(value) if value else None, rest[:index] + rest[index + taken :]
-    return False, None, rest
-
-
-def _names_file(arguments: Sequence[str]) -> bool:
-    """Whether the older command line is used, which names its file by a flag."""
-    for index, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name == _CONFIG:
-            file = value if equals else "".join(arguments[index + 1 : index + 2])
-            if not file or file.startswith("-"):
-                raise ConfigError(f"{_CONFIG}: needs a file; write {_CONFIG} FILE.toml")
-            return True
-    return False
-
-
-def _renamed(word: str) -> str:
-    name, equals, value = word.partition("=")
-    if name == _CONFIG:
-        return value
-    return _RENAMED.get(name, name) + equals + value
+        paths = [str(directory / CAMPAIGN_FILE)]
+    flags = dict(read.flags)
+    if flags.get("training.max_steps") == "--max-steps":  # of all runs
+        overrides["campaign.max_steps"] = overrides.pop("training.max_steps")
+        flags["campaign.max_steps"] = flags.pop("training.max_steps")
+    config = load_arguments(
+        replace(
+            read,
+            paths=paths,
+            overrides=overrides,
+            flags=flags,
+            resume_alone=False,
+            problems=[*read.problems, *refused],
+        )
+    )
+    file = Path(paths[0]) if paths else DEFAULT_FILE
+    return Asked(config, file, goes_on, directory, _EXECUTE in read.own or not older)
 
 
 def _is_of_campaign(path: Path) -> bool:
@@ -120,5 +98,5 @@ def _is_of_campaign(path: Path) -> bool:
         return is_campaign(path)
     try:
         return "campaign" in read_toml(path)
-    except ConfigError:  # told by whoever loads it
+    except ConfigError:  # reported by whoever loads it
         return False

@@ -1,31 +1,30 @@
 """`retrain campaign` and `python -m retrain_campaign`: many runs from one file."""
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Console
 
-from retrain_backends.config import load_config
+from retrain_backends.config import Arguments, load_config
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_lines
-from retrain_campaign.arguments import read_campaign_arguments
+from retrain_campaign.arguments import read_campaign
 from retrain_campaign.capacity import capacity_of, this_machine
 from retrain_campaign.commands import command_line
 from retrain_campaign.directory import new_directory
 from retrain_campaign.plan import campaign_of, plan_runs
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do what the arguments ask for, and return the exit code.
+def main(read: Arguments) -> int:
+    """Do what a command line asks for, and return the exit code.
 
     Raises:
       RetrainError: something is wrong with what was asked for.
     """
-    asked = read_campaign_arguments(arguments)
+    asked = read_campaign(read)
     campaign = campaign_of(asked.config, asked.file)
     if asked.execute:
-        # By name, so that a mistake in the file is told before the slow imports.
+        # By name, so that a mistake in the file is reported before the slow imports.
         return load_object("retrain_campaign.conduct:conduct")(campaign, asked)
     console = Console(highlight=False)
     plan = plan_runs(campaign, new_directory(campaign, datetime.now()))

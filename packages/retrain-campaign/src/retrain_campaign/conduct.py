@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from retrain_backends.config import Origin
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_lines
 from retrain_backends.train.storage.durable_writes import report_full_disk
@@ -32,10 +33,9 @@ from retrain_campaign.orders import Orders
 from retrain_campaign.outcome import OUTPUT_FILE
 from retrain_campaign.plan import Campaign, plan_runs
 from retrain_campaign.preflight import check_plan, check_room, free_at, idle_conditions
-from retrain_campaign.squeeze import analysis_for, job_after_training
+from retrain_campaign.squeeze import analysis_for, settings_after_training
 from retrain_campaign.table import view_for
-from retrain_squeeze.config import SqueezeJob
-from retrain_squeeze.problems import Origin
+from retrain_squeeze.settings import SqueezeSettings
 
 EXECUTORS = {
     "process": "retrain_campaign.executors.process:ProcessExecutor",
@@ -83,15 +83,15 @@ def _conduct(campaign: Campaign, directory: Path, *, goes_on: bool) -> int:
             return _run(opened, orders, executor, console)
 
 
-def _squeeze_to_do(campaign: Campaign, directory: Path, *, goes_on: bool) -> SqueezeJob | None:
+def _squeeze_to_do(campaign: Campaign, directory: Path, *, goes_on: bool) -> SqueezeSettings | None:
     """What `[squeeze]` asks for, unless the campaign that is gone on with has done it."""
     done = goes_on and read_manifest(directory).is_squeezed
     if campaign.squeeze is None or done:
         return None
-    return job_after_training(campaign.config, Origin(str(campaign.path)))
+    return settings_after_training(campaign.config, Origin(str(campaign.path)))
 
 
-def _orders(opened: Opened, capacity: Capacity, squeeze: SqueezeJob | None) -> Orders:
+def _orders(opened: Opened, capacity: Capacity, squeeze: SqueezeSettings | None) -> Orders:
     return Orders(
         plan={run.name: run for run in opened.plan},
         jobs=jobs_of(opened, capacity),

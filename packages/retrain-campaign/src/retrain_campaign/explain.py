@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from retrain_backends.config import label_of
+from retrain_backends.config import Origin, label_of
 from retrain_backends.errors import ConfigError
 from retrain_backends.train.checks.explain import Chapter, Explanation
 from retrain_campaign.capacity import Capacity, capacity_of, this_machine
@@ -16,8 +16,7 @@ from retrain_campaign.forecast import Forecast, Load, forecast
 from retrain_campaign.pilot import PilotRun, measure_pilot
 from retrain_campaign.plan import Campaign, PlannedRun, plan_runs
 from retrain_campaign.preflight import check_plan, idle_conditions
-from retrain_campaign.squeeze import job_after_training
-from retrain_squeeze.problems import Origin
+from retrain_campaign.squeeze import settings_after_training
 
 T = TypeVar("T")
 Rows: TypeAlias = Iterator[tuple[str, str]]
@@ -56,7 +55,7 @@ def _explained(
     _asked(problems, lambda: check_plan(plan))
     if campaign.squeeze and directory is None:
         origin = Origin(str(campaign.path))
-        _asked(problems, lambda: job_after_training(campaign.config, origin))
+        _asked(problems, lambda: settings_after_training(campaign.config, origin))
     directory = directory or _asked(problems, lambda: new_directory(campaign, datetime.now()))
     workers = capacity.workers if capacity else 1
     time = _time_rows(campaign, plan, pilot, workers)

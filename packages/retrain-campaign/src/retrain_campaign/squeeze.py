@@ -2,75 +2,87 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pydantic import JsonValue
 from rich.console import Console
 
-from retrain_backends.config import RunConfig
+from retrain_backends.config import Origin, RunConfig
 from retrain_backends.errors import ConfigError, describe
 from retrain_backends.plugins import load_object
 from retrain_backends.train.refusals import ranks_beyond
 from retrain_campaign.events import Event, Squeezed
-from retrain_squeeze.config import LoggingConfig, ModelConfig, SqueezeJob
-from retrain_squeeze.errors import SqueezeConfigError
-from retrain_squeeze.load import job_of
-from retrain_squeeze.problems import Origin
+from retrain_squeeze.settings import SqueezeSettings
 
 # What to note in the manifest, and a text to show.
 Analysis: TypeAlias = tuple[dict[str, JsonValue], str]
 Analyse: TypeAlias = Callable[[str], Analysis]
 
 _LATER = "the adapter of this run"
+# The settings that are keys of other tables.
+_LOGGING = {"wandb_project", "wandb_run_name", "wandb_entity", "wandb_group", "wandb_tags"}
+_TABLES = {"base_url": "model", **dict.fromkeys(_LOGGING, "logging")}
 _WIDTH = 100  # of the text, in characters
 
 
-def job_after_training(config: RunConfig, origin: Origin) -> SqueezeJob:
-    """The analysis that `[squeeze]` asks for, of an adapter that is yet to be trained.
-
-    The names in `[logging]` are those of the trained run, and a tracker that is not installed costs
-    the analysis no more than it costs the run.
+def settings_of(config: RunConfig, origin: Origin) -> SqueezeSettings:
+    """The analysis that `[squeeze]` asks for, with what it reads of `[model]` and `[logging]`.
 
     Args:
       config: has the table.
       origin: where it was read from, for messages.
 
     Raises:
-      ConfigError: holds a line for every mistake.
+      ConfigError: holds a line for every setting that does not fit the others or the file system.
     """
     assert config.squeeze is not None, "there is a table [squeeze]"
-    logging = config.logging.model_dump(include=set(LoggingConfig.model_fields))
+    logging = config.logging.model_dump(include=_LOGGING)
+    settings = SqueezeSettings(
+        **config.squeeze.model_dump(), **logging, base_url=config.model.base_url
+    )
+    if lines := [
+        f"{origin.place(_TABLES.get(name, 'squeeze'), name)} {text}"
+        for name, text in settings.problems()
+    ]:
+        raise ConfigError(*lines)
+    return settings
+
+
+def settings_after_training(config: RunConfig, origin: Origin) -> SqueezeSettings:
+    """As `settings_of`, for an adapter that is yet to be trained; its path is a placeholder.
+
+    The names in `[logging]` are those of the trained run, and a tracker that is not installed costs
+    the analysis no more than it costs the run.
+    """
+    assert config.squeeze is not None, "there is a table [squeeze]"
+    logging = {"wandb_run_name": ""}
     if find_spec("wandb") is None:
         logging["wandb_project"] = ""
-    tables: dict[str, Any] = {
-        "squeeze": {**config.squeeze.model_dump(), "adapter_path": _LATER},
-        "model": config.model.model_dump(include=set(ModelConfig.model_fields)),
-        "logging": {**logging, "wandb_run_name": ""},
-    }
+    later = config.model_copy(
+        update={
+            "squeeze": config.squeeze.model_copy(update={"adapter_path": _LATER}),
+            "logging": config.logging.model_copy(update=logging),
+        }
+    )
     problems = list(ranks_beyond(config))
     try:
-        job = job_of(tables, origin)
-    except SqueezeConfigError as error:
+        settings = settings_of(later, origin)
+    except ConfigError as error:
         raise ConfigError(*problems, *error.problems) from error
     if problems:
         raise ConfigError(*problems)
-    return job
+    return settings
 
 
-def job_for(job: SqueezeJob, adapter: str) -> SqueezeJob:
-    """The same analysis, of this adapter."""
-    squeeze = job.squeeze.model_copy(update={"adapter_path": adapter})
-    return job.model_copy(update={"squeeze": squeeze})
-
-
-def analysis_for(job: SqueezeJob, directory: Path) -> Analyse:
+def analysis_for(settings: SqueezeSettings, directory: Path) -> Analyse:
     """What does the analysis of an adapter, here or at a service.
 
     Args:
-      job: without the adapter.
+      settings: without the adapter.
       directory: of the campaign, from where an adapter's path is seen, and for the picture.
     """
 
@@ -80,13 +92,13 @@ def analysis_for(job: SqueezeJob, directory: Path) -> Analyse:
         shown = StringIO()
         path = adapter if "://" in adapter else str(directory / adapter)
         console = Console(file=shown, width=_WIDTH)
-        report = run_squeeze(job_for(job, path), console=console, place=directory)
+        report = run_squeeze(replace(settings, adapter_path=path), console=console, place=directory)
         note: dict[str, JsonValue] = {
             "recommended_rank": report.found.analysis.recommended_rank,
             "source_rank": report.found.analysis.source_rank,
             "min_variance_retention": report.found.analysis.min_variance_retention,
             "adapter": adapter,
-            "output": job.squeeze.output_path or None,
+            "output": settings.output_path or None,
         }
         return note, shown.getvalue().rstrip()
 

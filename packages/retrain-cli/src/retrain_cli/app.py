@@ -4,13 +4,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
+import click
 
 from retrain_backends.errors import RetrainError
 from retrain_cli import __version__
+from retrain_cli.command import HELP_NAMES
 from retrain_cli.commands.campaign import campaign
+from retrain_cli.commands.completion import completion
 from retrain_cli.commands.explain import explain
 from retrain_cli.commands.flags import flags
 from retrain_cli.commands.init import init
@@ -20,44 +21,20 @@ from retrain_cli.commands.run import run
 from retrain_cli.commands.schema import schema
 from retrain_cli.commands.squeeze import squeeze
 from retrain_cli.commands.status import status
-from retrain_cli.dispatch import HasItsOwnHelp, RunByDefault, TakesEverything
+from retrain_cli.dispatch import RunByDefault
 from retrain_squeeze.errors import SqueezeError
 
-app = typer.Typer(
-    cls=RunByDefault,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(run)
-app.command(cls=TakesEverything, context_settings=TakesEverything.settings)(campaign)
-app.command()(init)
-app.command()(status)
-app.command(
-    context_settings=TakesEverything.settings,
-    options_metavar="[PATH.toml] [--from DIR] [--flag value]...",
-)(explain)
-app.command()(resume_check)
-app.add_typer(rewards, name="rewards")
-app.command(context_settings=HasItsOwnHelp.settings)(squeeze)
-app.command()(flags)
-app.command()(schema)
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"retrain {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _retrain(
-    version: Annotated[
-        bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
-    ] = False,
-) -> None:
+@click.group(cls=RunByDefault, context_settings={"help_option_names": list(HELP_NAMES)})
+@click.version_option(__version__, message="retrain %(version)s", help="Show the version.")
+def retrain() -> None:
     """Train a language model by reinforcement learning, from one TOML file."""
+
+
+for command in (run, campaign, explain, status, squeeze, resume_check, rewards):
+    retrain.add_command(command)
+for command in (init, flags, schema, completion):
+    retrain.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,18 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    words = [argument for argument in given if argument != "--debug"]
     try:
-        app([argument for argument in given if argument != "--debug"], prog_name="retrain")
+        code = retrain.main(words, prog_name="retrain", standalone_mode=False)
     except (RetrainError, SqueezeError) as error:
         if debug:
             traceback.print_exc()
         _print_problems(str(error))
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        _print_problems(_usage_problem(error))
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _usage_problem(error: click.ClickException) -> str:
+    """What click found, as one line in the words of the other errors."""
+    message = error.format_message().rstrip(".?").replace(". Did you", "; did you")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = f"; `{context.command_path} --help` lists what it takes" if context else ""
+    return f"{message[:1].lower()}{message[1:]}{where}"
 
 
 def _print_problems(text: str) -> None:
     """One `error:` line for each problem, red where the terminal shows colours."""
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    mark = typer.style("error:", fg="red", bold=True) if colours else "error:"
+    mark = click.style("error:", fg="red", bold=True) if colours else "error:"
     for line in text.splitlines():
-        typer.echo(f"{mark} {line}", err=True)
+        click.echo(f"{mark} {line}", err=True)

@@ -2,53 +2,73 @@
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from typer.core import TyperCommand, TyperGroup
+import click
+from click.shell_completion import CompletionItem
 
 from retrain_backends.errors import ConfigError
+from retrain_cli.command import HELP_NAMES, Command
 
-_OWN_FLAGS = ("-h", "--help", "--version")
+_OWN_FLAGS = (*HELP_NAMES, "--version")
 
 
-class RunByDefault(TyperGroup):
+class Group(click.Group):
+    """Commands under one name, with a page of help as theirs."""
+
+    command_class = Command
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The page, drawn by `retrain_cli.help`."""
+        from retrain_cli.help import command_page
+
+        usage = f"{ctx.command_path} COMMAND"
+        return command_page(self.help or "", usage, [("Commands", list(self.summaries().items()))])
+
+    def summaries(self) -> dict[str, str]:
+        """The first paragraph about each command."""
+        texts = {name: command.help or "" for name, command in self.commands.items()}
+        return {name: " ".join(text.partition("\n\n")[0].split()) for name, text in texts.items()}
+
+
+class RunByDefault(Group):
     """The `retrain` command itself. A first word that is no command is a file to train from."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `run` in front of everything that does not begin with a command."""
         first = args[0] if args else ""
-        if first in self.commands or first in _OWN_FLAGS:
+        completed = ctx.resilient_parsing and not args
+        if first in self.commands or first in _OWN_FLAGS or completed:
             return super().parse_args(ctx, args)
         if args and not first.startswith("-") and not _may_be_file(first):
             raise _unknown_word(first, list(self.commands))
         return super().parse_args(ctx, ["run", *args])
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """Show our own page, which teaches, instead of a list of options."""
-        from retrain_cli.help import print_help
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None
 
-        print_help({name: command.help or "" for name, command in self.commands.items()})
+    def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
+        """The page that teaches."""
+        from retrain_cli.flag_rows import usual_flags
+        from retrain_cli.help import first_page
 
+        return first_page(self.summaries(), usual_flags())
 
-class TakesEverything(TyperCommand):
-    """A command whose flags are the fields of the configuration; it reads them itself."""
-
-    settings: ClassVar[dict[str, Any]] = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Show the page of `retrain` itself."""
-        ctx.parent.command.format_help(ctx.parent, formatter)
-
-
-class HasItsOwnHelp:
-    """Settings of a command that reads all its arguments itself, `--help` too."""
-
-    settings: ClassVar[dict[str, Any]] = {**TakesEverything.settings, "help_option_names": []}
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, the options of `run`, or a file."""
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            return [*found, *self.commands["run"].shell_complete(ctx, incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
 def _may_be_file(word: str) -> bool:
     path = Path(word)
-    return path.exists() or bool(path.suffix) or os.sep in word or "/" in word
+    return path.exists() or bool(path.suffix) or os.sep in word or "/" in word or "=" in word
 
 
 def _unknown_word(word: str, commands: list[str]) -> ConfigError:

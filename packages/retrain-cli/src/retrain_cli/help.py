@@ -1,17 +1,17 @@
-"""The pages of `retrain --help` and `retrain flags`, made from the models of the configuration."""
+"""The pages of help: one look for all commands."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from retrain_backends.config.describe import FieldDoc, SectionDoc, fields_by_path
-from retrain_backends.errors import ConfigError
+Row: TypeAlias = tuple[str, str | Text]
 
 _WIDEST = 100
-_EMPTY = ("", "{}", "[]")  # defaults that say nothing
 
 _INTRODUCTION = """\
 Train a language model by reinforcement learning with verifiable rewards,
@@ -26,108 +26,74 @@ _EXAMPLES = (
     ("retrain my.toml", "train as another file says"),
     ("retrain my.toml --lr 1e-4 --seed 1", "the same with two keys changed"),
     ("retrain campaign.toml", "every condition under every seed, if the file has [campaign]"),
-    ("retrain campaign.toml --resume", "go on with the newest campaign of that file"),
+    ("retrain campaign.toml --resume", "resume the newest campaign of that file"),
 )
 
-# The flags that most runs use; `retrain flags` has them all.
-_USUAL = (
-    "model.model",
-    "model.lora_rank",
-    "backend.devices",
-    "data.source",
-    "algorithm.advantage_mode",
-    "algorithm.transform_mode",
-    "training.seed",
-    "training.max_steps",
-    "training.batch_size",
-    "training.group_size",
-    "training.max_tokens",
-    "training.temperature",
-    "training.lr",
-    "logging.log_dir",
-    "logging.wandb_project",
-    "resume.from",
+_MORE = (
+    ("retrain COMMAND --help", "what a command takes, and its exit codes"),
+    ("retrain flags [WORD]", "every flag, or those that mention a word"),
+    ("--debug", "show the traceback of an error"),
+    ("--version", "show the version"),
 )
 
 
-def print_help(commands: Mapping[str, str]) -> None:
-    """The page that teaches: what it is, examples, commands, the usual flags, where to go on."""
-    usual = [fields_by_path()[path] for path in _USUAL]
-    others = [
-        ("retrain flags [WORD]", "every flag, or those that mention a word"),
-        ("--debug", "show the traceback of an error"),
-        ("--version", "show the version"),
-    ]
-    console = _console()
-    console.print(_INTRODUCTION)
-    for title, rows in (
-        ("Examples", _texts(_EXAMPLES)),
-        ("Commands", _texts(commands.items())),
-        ("Usual flags", map(_short_flag_row, usual)),
-        ("More", _texts(others)),
-    ):
-        console.print(_titled(title, rows))
-
-
-def print_flags(sections: Sequence[SectionDoc], word: str) -> None:
-    """Every table with its keys as flags; with a word, those tables and keys that mention it."""
-    chosen = [(section, _mentioning(section, word.lower())) for section in sections]
-    shown = [(section, fields) for section, fields in chosen if fields]
-    if not shown:
-        raise ConfigError(f"{word}: no flag mentions it; `retrain flags` lists them all")
-    console = _console()
-    for section, fields in shown:
-        console.print(_titled(section.header, map(_flag_row, fields), section.description))
-    console.print(
-        "Every flag also works with its table in front: --lr is --training-lr. A flag that is true "
-        "or false may stand alone, or as --no-data-shuffle."
+def first_page(commands: Mapping[str, str], usual_flags: Iterable[Row]) -> str:
+    """The page that teaches: what it is, examples, commands with a line each, the usual flags."""
+    return _drawn(
+        Text(_INTRODUCTION),
+        titled("Examples", _EXAMPLES),
+        titled("Commands", commands.items()),
+        titled("Usual flags", usual_flags),
+        titled("More", _MORE),
     )
 
 
-def _console() -> Console:
+def command_page(text: str, usage: str, sections: Iterable[tuple[str, Iterable[Row]]]) -> str:
+    """The page of a command.
+
+    Args:
+      text: what it does; its first paragraph stands above the usage, all others below.
+      usage: how it is written.
+      sections: titles with their rows.
+    """
+    summary, _, rest = inspect.cleandoc(text).partition("\n\n")
+    usage_line = Table.grid(padding=(0, 1))
+    usage_line.add_row("Usage:", Text(usage))
+    paragraphs = [" ".join(part.split()) for part in rest.split("\n\n") if part]
+    return _drawn(
+        Text(" ".join(summary.split()) + "\n"),
+        usage_line,
+        Text("".join(f"\n{paragraph}\n" for paragraph in paragraphs)),
+        *(titled(title, rows) for title, rows in sections),
+    )
+
+
+def described(text: str, facts: str) -> Text:
+    """The text of a row, then dim what else there is to know."""
+    return Text.assemble(text, (facts, "dim"))
+
+
+def page_console() -> Console:
+    """A console as wide as the terminal, but no wider than can be read."""
     console = Console(highlight=False, markup=False)
     console.width = min(console.width, _WIDEST)
     return console
 
 
-def _texts(rows: Iterable[tuple[str, str]]) -> Iterable[tuple[str, Text]]:
-    return ((left, Text(right)) for left, right in rows)
+def _drawn(*parts: RenderableType) -> str:
+    console = page_console()
+    with console.capture() as captured:
+        console.print(*parts, sep="\n")
+    lines = captured.get().splitlines()
+    return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def _titled(title: str, rows: Iterable[tuple[str, Text]], text: str = "") -> RenderableType:
+def titled(title: str, rows: Iterable[Row], text: str = "") -> RenderableType:
+    """A section of a page: its title, a text beside it, and a table of two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column()
     for left, right in rows:
-        table.add_row(Text(left), right)
+        table.add_row(Text(left), Text(right) if isinstance(right, str) else right)
     heading = Text.assemble((title, "bold"), f"  {text}" if text else "")
     return Group(heading, Padding(table, (0, 0, 1, 2)))
-
-
-def _short_flag_row(field: FieldDoc) -> tuple[str, Text]:
-    """A flag with the first sentence of its description."""
-    return f"--{field.flag}", _described(field, field.description.split(". ")[0].rstrip("."))
-
-
-def _flag_row(field: FieldDoc) -> tuple[str, Text]:
-    return f"--{field.flag}" if field.flag else field.key, _described(field, field.description)
-
-
-def _described(field: FieldDoc, text: str) -> Text:
-    """The text, then dim the default and the built-in names."""
-    default = "required" if field.default is None else field.default.strip('"')
-    names = [name for name in field.names if name != default]
-    facts = "" if default in _EMPTY else f" [{default}]"
-    if names:
-        facts += f" (or {', '.join(names)})"
-    return Text.assemble(text, (facts, "dim"))
-
-
-def _mentioning(section: SectionDoc, word: str) -> tuple[FieldDoc, ...]:
-    if word in section.name:
-        return section.fields
-    return tuple(
-        field
-        for field in section.fields
-        if word in f"{field.flag} {field.key} {field.description}".lower()
-    )

@@ -1,72 +1,104 @@
-"""`[squeeze]` in a file that `retrain` reads: an analysis alone, or after the training."""
+"""An analysis of an adapter that `retrain` is asked for: by a path and flags, or by `[squeeze]`."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
-from retrain_backends.config import RunConfig, SqueezeConfig, read_arguments
+from retrain_backends.config import (
+    Arguments,
+    Origin,
+    RunConfig,
+    load_arguments,
+    load_env_file,
+    load_flags,
+)
+from retrain_backends.config.describe import FieldDoc, fields_by_path
 from retrain_backends.errors import ConfigError
-from retrain_campaign.squeeze import job_after_training, job_for
-from retrain_squeeze.config import LoggingConfig, ModelConfig
-from retrain_squeeze.load import job_of
-from retrain_squeeze.problems import Origin
+from retrain_campaign.squeeze import settings_of
+from retrain_squeeze.settings import REMOTE, SqueezeSettings
 
+_ADAPTER = "squeeze.adapter_path"
+# What a key means to an analysis where that differs from a training run.
+_TEXTS = {"wandb_run_name": "Name of the run there. Empty: `squeeze-analysis`."}
 # The tables that an analysis alone has a use for; all others ask for a training run.
 _READ = frozenset({"squeeze", "model", "logging"})
 
 
-class Squeezing:
-    """What `[squeeze]` asks for; wrong settings are refused here, before anything is trained.
-
-    Args:
-      config: has the table.
-      arguments: the command line that it was read from, for messages.
-
-    Attributes:
-      alone: whether the table names an adapter, and nothing is to be trained.
-    """
-
-    def __init__(self, config: RunConfig, arguments: Sequence[str]) -> None:
-        told = config.squeeze
-        assert told is not None, "there is a table [squeeze]"
-        read = read_arguments(arguments)
-        origin = Origin(read.paths[0] if read.paths else "retrain.toml", read.flags)
-        self.alone = bool(told.adapter_path)
-        if self.alone:
-            if problems := list(_both(config, origin)):
-                raise ConfigError(*problems)
-            self._job = job_of(_tables(config, told), origin)
-        else:
-            self._job = job_after_training(config, origin)
-
-    def run(self, adapter: str = "", *, as_json: bool = False) -> None:
-        """Do the analysis.
-
-        Args:
-          adapter: that the run has trained; empty for the one that the table names.
-          as_json: print one JSON object and nothing else.
-        """
-        from retrain_squeeze.run import run_squeeze
-
-        run_squeeze(job_for(self._job, adapter) if adapter else self._job, as_json=as_json)
-
-
-def _tables(config: RunConfig, told: SqueezeConfig) -> dict[str, Any]:
-    given = {"model": config.model, "logging": config.logging}
-    kinds = {"model": ModelConfig, "logging": LoggingConfig}
-    tables: dict[str, Any] = {
-        name: section.model_dump(include=set(kinds[name].model_fields))
-        for name, section in given.items()
-    }
-    return {**tables, "squeeze": told.model_dump()}
-
-
-def _both(config: RunConfig, origin: Origin) -> Iterator[str]:
-    """A line for a file that asks for an analysis and for a training run."""
-    others = [f"[{name}]" for name in RunConfig.model_fields if name in config.model_fields_set]
-    training = [name for name in others if name[1:-1] not in _READ]
-    if training:
-        yield (
-            f"{origin.place('squeeze', 'adapter_path')} asks for an analysis, which trains "
-            f"nothing, but there is also {', '.join(training)}; leave out adapter_path to analyse "
-            "the adapter that the run trains, or use `retrain squeeze ADAPTER`"
+@cache
+def squeeze_flags() -> Mapping[str, FieldDoc]:
+    """The field behind every flag of `retrain squeeze`; no table stands in front of its keys."""
+    read = [
+        field
+        for start in ("squeeze.", "model.base_url", "logging.wandb_")
+        for path, field in fields_by_path().items()
+        if path.startswith(start)
+    ]
+    fields = [
+        replace(
+            field,
+            flag=field.key.replace("_", "-"),
+            description=_TEXTS.get(field.key, field.description),
         )
+        for field in read
+    ]
+    short = {field.flag: field for field in fields if field.path != _ADAPTER}
+    return {**{f"{field.section}-{flag}": field for flag, field in short.items()}, **short}
+
+
+def read_squeeze(arguments: Arguments) -> SqueezeSettings:
+    """The analysis that `retrain squeeze` asks for.
+
+    Raises:
+      ConfigError: holds a line for every mistake in the flags and the file.
+    """
+    load_env_file(Path(".env"))
+    problems, paths = list(arguments.problems), arguments.paths
+    if len(paths) != 1:
+        problems.append(
+            f"one adapter or file at a time: {', '.join(paths)}"
+            if paths
+            else "name an adapter's directory or a TOML file; `retrain squeeze --help` has more"
+        )
+        return _settings_of_flags("", replace(arguments, problems=problems))
+    (path,) = paths
+    if path.startswith(REMOTE) or Path(path).is_dir():
+        return _settings_of_flags(path, arguments)
+    if Path(path).suffix != ".toml" and not Path(path).exists():
+        problems.append(f"{path}: no such directory or file")
+        return _settings_of_flags(path, replace(arguments, problems=problems))
+    config = load_arguments(arguments)
+    if config.squeeze is None:
+        raise ConfigError(
+            f"{path}: there is no table [squeeze], which says what to analyse; write adapter_path "
+            "under it"
+        )
+    return settings_alone(config, arguments)
+
+
+def settings_alone(config: RunConfig, arguments: Arguments) -> SqueezeSettings:
+    """The analysis that `[squeeze]` asks for where nothing is to be trained.
+
+    Raises:
+      ConfigError: holds a line for every mistake, such as tables of a training run.
+    """
+    origin = Origin.of(arguments)
+    others = [name for name in RunConfig.model_fields if name in config.model_fields_set - _READ]
+    if others:
+        raise ConfigError(
+            f"{origin.place('squeeze', 'adapter_path')} asks for an analysis, which trains "
+            f"nothing, but there is also {', '.join(f'[{name}]' for name in others)}; leave out "
+            "adapter_path to analyse the adapter that the run trains, or use "
+            "`retrain squeeze ADAPTER`"
+        )
+    return settings_of(config, origin)
+
+
+def _settings_of_flags(adapter: str, arguments: Arguments) -> SqueezeSettings:
+    """The analysis of an adapter that the command line names."""
+    given = replace(
+        arguments,
+        overrides={**arguments.overrides, _ADAPTER: adapter},
+        flags={**arguments.flags, _ADAPTER: "ADAPTER"},
+    )
+    return settings_of(load_flags(given), Origin.of(given))

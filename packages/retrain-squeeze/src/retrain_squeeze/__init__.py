@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         SqueezeConfigError,
         SqueezeError,
     )
+    from retrain_squeeze.run import run_squeeze
+    from retrain_squeeze.settings import SqueezeSettings
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,8 @@ _NAMES_BY_MODULE = {
         "SqueezeConfigError",
         "SqueezeError",
     ),
+    "run": ("run_squeeze",),
+    "settings": ("SqueezeSettings",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
@@ -46,9 +50,11 @@ __all__ = [
     "SqueezeAnalysis",
     "SqueezeConfigError",
     "SqueezeError",
+    "SqueezeSettings",
     "__version__",
     "analyze_adapter",
     "compress_adapter",
+    "run_squeeze",
 ]
 
 

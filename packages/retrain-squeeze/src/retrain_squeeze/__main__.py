@@ -1,33 +1,83 @@
-"""`python -m retrain_squeeze PATH [--flag value]...`: an analysis, without `retrain`.
+"""`python -m retrain_squeeze ADAPTER [options]`: an analysis where only this package is installed.
+
+The options are the fields of `SqueezeSettings`, read with argparse, since this package brings no
+library for command lines. `retrain squeeze` also reads TOML files.
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
 """
 
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
 
-from rich.console import Console
-
-from retrain_squeeze.command import read_command_line
-from retrain_squeeze.errors import SqueezeError
+from retrain_squeeze.errors import SqueezeConfigError, SqueezeError
 from retrain_squeeze.extras import load_part
+from retrain_squeeze.settings import SqueezeSettings
+
+_EPILOG = """\
+examples:
+  %(prog)s DIR                      which rank is enough?
+  %(prog)s DIR --output-path small  the adapter at that rank
+  %(prog)s DIR --json               the figures for a program
+
+exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Do the analysis that the arguments ask for, and return the exit code."""
+    given = vars(_parser().parse_args(arguments))
+    as_json = given.pop("json")
+    settings = SqueezeSettings(**given)
     try:
-        request = read_command_line(arguments, "python -m retrain_squeeze")
-        # By name, so that a mistake in the file is told before the slow imports.
-        run_squeeze = load_part("retrain_squeeze.run:run_squeeze", "this command")
-        run_squeeze(request.job, as_json=request.as_json)
+        if lines := [f"{_written(name)} {text}" for name, text in settings.problems()]:
+            raise SqueezeConfigError(*lines)
+        # By name, so that a mistake is reported before the slow imports.
+        load_part("retrain_squeeze.run:run_squeeze", "this command")(settings, as_json=as_json)
     except SqueezeError as error:
-        errors = Console(stderr=True, highlight=False)
         for problem in str(error).splitlines():
-            errors.print(f"error: {problem}", markup=False, soft_wrap=True)
+            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - this is the command
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m retrain_squeeze",
+        usage="%(prog)s ADAPTER [options]",
+        description="LoRA-Squeeze: the rank that a trained adapter needs, and the adapter at it.",
+        epilog=_EPILOG,
+        formatter_class=partial(RawDescriptionHelpFormatter, max_help_position=32),
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "adapter_path", metavar="ADAPTER", help="a PEFT directory or a tinker:// path"
+    )
+    for setting in fields(SqueezeSettings)[1:]:
+        text, default = setting.metadata["help"], setting.default
+        if isinstance(default, bool):
+            parser.add_argument(_written(setting.name), action="store_true", help=text)
+            continue
+        kind = _ranks if isinstance(default, tuple) else type(default)
+        metavar = {_ranks: "N,N", int: "N", float: "SHARE"}.get(kind, "TEXT")
+        shown = f"{text} [{default}]" if default else text
+        parser.add_argument(
+            _written(setting.name), type=kind, default=default, metavar=metavar, help=shown
+        )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    return parser
+
+
+def _ranks(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.strip("[]").split(",")))
+
+
+def _written(setting: str) -> str:
+    return "ADAPTER" if setting == "adapter_path" else f"--{setting.replace('_', '-')}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One analysis from its job to its end: fetch, analyse, show, draw, compress, track."""
+"""One analysis from its settings to its end: fetch, analyse, show, draw, compress, track."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,18 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from retrain_squeeze.adapter import Adapter, read_adapter
 from retrain_squeeze.analysis import SqueezeAnalysis, analyze_adapter
-from retrain_squeeze.command import REMOTE
 from retrain_squeeze.compression import compress_adapter
-from retrain_squeeze.config import SqueezeConfig, SqueezeJob
 from retrain_squeeze.errors import SqueezeConfigError, SqueezeError, describe
 from retrain_squeeze.extras import load_part
 from retrain_squeeze.report import Followed, Found, SqueezeReport, print_followed, print_found
+from retrain_squeeze.settings import REMOTE, SqueezeSettings
 
 PICTURE_FILE = "squeeze.png"
 
 
 def run_squeeze(
-    job: SqueezeJob,
+    settings: SqueezeSettings,
     *,
     as_json: bool = False,
     console: Console | None = None,
@@ -34,39 +33,41 @@ def run_squeeze(
     that fails costs a warning.
 
     Args:
-      job: what to do.
+      settings: what to do.
       as_json: print one JSON object and nothing else.
       console: for all of it instead.
       place: directory of the picture; unless it is given, that beside the adapter, if possible.
 
     Raises:
+      SqueezeConfigError: the settings do not fit each other or the adapter.
       SqueezeError: the adapter cannot be fetched, read or written.
     """
+    settings.check()
     progress, output = console or Console(stderr=True), console or Console(highlight=False)
-    if job.logging.wandb_project:  # an extra that is missing is told before, not after the work
-        load_part("retrain_squeeze.tracking:track", "logging.wandb_project")
-    with _local(job, progress) as directory:
+    if settings.wandb_project:  # an extra that is missing is told before, not after the work
+        load_part("retrain_squeeze.tracking:track", "wandb_project")
+    with _local(settings, progress) as directory:
         adapter = read_adapter(directory)
-        _check_rank(job.squeeze, adapter)
+        _check_rank(settings, adapter)
         with _bar(progress, "analysing") as on_module:
-            analysis = _analyse(job, directory, on_module)
-        found = Found(job.squeeze.adapter_path, analysis, _lora_bytes(adapter))
+            analysis = _analyse(settings, directory, on_module)
+        found = Found(settings.adapter_path, analysis, _lora_bytes(adapter))
         if not as_json:
             print_found(output, found)
-        ranks = _output_ranks(job, analysis)
+        ranks = _output_ranks(settings, analysis)
         if ranks is not None:
             try:
                 with _bar(progress, "compressing") as on_module:
-                    _compress(job, directory, ranks, on_module)
+                    _compress(settings, directory, ranks, on_module)
             except (SqueezeError, KeyboardInterrupt):
                 if as_json:
                     _print_json(SqueezeReport(found, Followed()))
                 raise
     followed = Followed(
-        output=Path(job.squeeze.output_path) if ranks else None,
+        output=Path(settings.output_path) if ranks else None,
         ranks=ranks,
-        picture=_draw(analysis, job.squeeze, [place] if place else _folders(job), progress),
-        wandb=_track(job, analysis, progress),
+        picture=_draw(analysis, settings, [place] if place else _folders(settings), progress),
+        wandb=_track(settings, analysis, progress),
     )
     report = SqueezeReport(found, followed)
     if as_json:
@@ -81,16 +82,16 @@ def _print_json(report: SqueezeReport) -> None:
 
 
 @contextmanager
-def _local(job: SqueezeJob, progress: Console) -> Iterator[Path]:
+def _local(settings: SqueezeSettings, progress: Console) -> Iterator[Path]:
     """The adapter's directory; one of a service is there only as long as the block lasts."""
-    path = job.squeeze.adapter_path
+    path = settings.adapter_path
     if not path.startswith(REMOTE):
         yield Path(path)
         return
-    fetch = load_part("retrain_squeeze.remote:fetch_adapter", f"squeeze.adapter_path: {path}")
+    fetch = load_part("retrain_squeeze.remote:fetch_adapter", f"adapter_path: {path}")
     with TemporaryDirectory(prefix="retrain_squeeze_") as directory:
         with progress.status(f"downloading {path}") if progress.is_terminal else nullcontext():
-            found = fetch(path, job.model.base_url, Path(directory))
+            found = fetch(path, settings.base_url, Path(directory))
         yield found
 
 
@@ -111,25 +112,24 @@ def _bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _check_rank(told: SqueezeConfig, adapter: Adapter) -> None:
-    """Tell before the analysis what its output cannot be."""
-    if told.compress_to > adapter.rank:
+def _check_rank(settings: SqueezeSettings, adapter: Adapter) -> None:
+    """Refuse before the analysis what cannot be written after it."""
+    if settings.compress_to > adapter.rank:
         raise SqueezeConfigError(
-            f"compress_to is `{told.compress_to}`, but the rank of {told.adapter_path} is "
+            f"compress_to is `{settings.compress_to}`, but the rank of {settings.adapter_path} is "
             f"{adapter.rank}; name a rank up to that"
         )
 
 
 def _analyse(
-    job: SqueezeJob, directory: Path, on_module: Callable[[int, int], None]
+    settings: SqueezeSettings, directory: Path, on_module: Callable[[int, int], None]
 ) -> SqueezeAnalysis:
-    told = job.squeeze
     return analyze_adapter(
         directory,
-        told.min_variance_retention,
-        told.target_ranks,
-        told.source_rank,
-        told.device,
+        settings.min_variance_retention,
+        settings.target_ranks,
+        settings.source_rank,
+        settings.device,
         on_module=on_module,
     )
 
@@ -138,37 +138,35 @@ def _lora_bytes(adapter: Adapter) -> int:
     return sum(module.a.size + module.b.size for module in adapter.modules)
 
 
-def _output_ranks(job: SqueezeJob, analysis: SqueezeAnalysis) -> dict[str, int] | None:
+def _output_ranks(settings: SqueezeSettings, analysis: SqueezeAnalysis) -> dict[str, int] | None:
     """The rank of each module of the compressed adapter; None when none is asked for."""
-    told = job.squeeze
-    if not told.output_path:
+    if not settings.output_path:
         return None
-    if told.per_module:
+    if settings.per_module:
         return analysis.module_ranks()
-    rank = told.compress_to or analysis.recommended_rank
+    rank = settings.compress_to or analysis.recommended_rank
     return {module.name: min(rank, module.rank) for module in analysis.modules}
 
 
 def _compress(
-    job: SqueezeJob,
+    settings: SqueezeSettings,
     directory: Path,
     ranks: dict[str, int],
     on_module: Callable[[int, int], object],
 ) -> None:
-    told = job.squeeze
     highest = max(ranks.values())
     compress_adapter(
         directory,
-        told.output_path,
+        settings.output_path,
         highest,
-        module_ranks=ranks if told.per_module else None,
-        device=told.device,
+        module_ranks=ranks if settings.per_module else None,
+        device=settings.device,
         on_module=on_module,
     )
 
 
 def _draw(
-    analysis: SqueezeAnalysis, told: SqueezeConfig, folders: Iterable[Path], progress: Console
+    analysis: SqueezeAnalysis, settings: SqueezeSettings, folders: Iterable[Path], progress: Console
 ) -> Path | None:
     draw = load_part("retrain_squeeze.picture:save_picture", PICTURE_FILE)
     # A border: the file system, where other people's adapters may be read-only.
@@ -176,7 +174,7 @@ def _draw(
     for folder in folders:
         path = folder / PICTURE_FILE
         try:
-            draw(analysis, told.adapter_path, path)
+            draw(analysis, settings.adapter_path, path)
         except OSError as error:
             problem = problem or f"{path}: the picture cannot be written ({error.strerror})"
         else:
@@ -185,24 +183,23 @@ def _draw(
     return None
 
 
-def _folders(job: SqueezeJob) -> Iterator[Path]:
+def _folders(settings: SqueezeSettings) -> Iterator[Path]:
     """Where the picture may go: beside the adapter, beside what is written, here."""
-    told = job.squeeze
-    if not told.adapter_path.startswith(REMOTE):
-        yield Path(told.adapter_path).parent
-    if told.output_path:
-        yield Path(told.output_path).parent
+    if not settings.adapter_path.startswith(REMOTE):
+        yield Path(settings.adapter_path).parent
+    if settings.output_path:
+        yield Path(settings.output_path).parent
     yield Path()
 
 
-def _track(job: SqueezeJob, analysis: SqueezeAnalysis, progress: Console) -> str:
-    if not job.logging.wandb_project:
+def _track(settings: SqueezeSettings, analysis: SqueezeAnalysis, progress: Console) -> str:
+    if not settings.wandb_project:
         return ""
-    track = load_part("retrain_squeeze.tracking:track", "logging.wandb_project")
+    track = load_part("retrain_squeeze.tracking:track", "wandb_project")
     # A border: somebody else's library and service; the analysis is worth more than its copy.
     # KeyboardInterrupt is also what comes of wandb's question for a key when nobody answers it.
     try:
-        return track(analysis, job.squeeze.adapter_path, job.logging)
+        return track(analysis, settings)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
         _warn(progress, f"Weights & Biases has no copy of the analysis ({describe(error)})")
         return ""

@@ -3,20 +3,20 @@
 import wandb
 
 from retrain_squeeze.analysis import SqueezeAnalysis
-from retrain_squeeze.config import LoggingConfig
+from retrain_squeeze.settings import SqueezeSettings
 
 RUN_NAME = "squeeze-analysis"
 _COLUMNS = ["rank", "mean", "min", "max", "recommended"]
 _TIMEOUT_S = 60.0  # for the service to answer; the analysis has been shown by then
 
 
-def track(analysis: SqueezeAnalysis, adapter: str, told: LoggingConfig) -> str:
+def track(analysis: SqueezeAnalysis, settings: SqueezeSettings) -> str:
     """Record an analysis as a run of its own.
 
     Args:
       analysis: what was found.
-      adapter: where the adapter is, as the user wrote it.
-      told: project, entity, group, tags and name of the run.
+      settings: have the adapter's path as the user wrote it, and project, entity, group, tags and
+        name of the run.
 
     Returns:
       Where the run can be seen: its address, or offline the directory to `wandb sync`.
@@ -24,16 +24,16 @@ def track(analysis: SqueezeAnalysis, adapter: str, told: LoggingConfig) -> str:
     Raises:
       Exception: whatever wandb and the network raise; nothing here needs them.
     """
-    own_tags = [tag.strip() for tag in told.wandb_tags.split(",") if tag.strip()]
+    own_tags = [tag.strip() for tag in settings.wandb_tags.split(",") if tag.strip()]
     run = wandb.init(
-        project=told.wandb_project,
-        entity=told.wandb_entity or None,
-        group=told.wandb_group or None,
-        name=told.wandb_run_name or RUN_NAME,
+        project=settings.wandb_project,
+        entity=settings.wandb_entity or None,
+        group=settings.wandb_group or None,
+        name=settings.wandb_run_name or RUN_NAME,
         tags=list(dict.fromkeys(["squeeze", f"rank-{analysis.recommended_rank}", *own_tags])),
         job_type="squeeze",
         config={
-            "adapter_path": adapter,
+            "adapter_path": settings.adapter_path,
             "source_rank": analysis.source_rank,
             "min_variance_retention": analysis.min_variance_retention,
             "target_ranks": [row.rank for row in analysis.table],

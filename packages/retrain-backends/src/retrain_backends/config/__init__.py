@@ -11,19 +11,22 @@ from retrain_backends.config.compute import BackendConfig, InferenceConfig
 from retrain_backends.config.conditions import label_of, with_condition
 from retrain_backends.config.describe import FieldDoc, SectionDoc, json_schema, sections
 from retrain_backends.config.evaluation import EvalConfig
-from retrain_backends.config.flags import read_arguments
+from retrain_backends.config.flags import Arguments, read_arguments
 from retrain_backends.config.health import HealthConfig
 from retrain_backends.config.load import (
     CONFIG_FILE,
     DEFAULT_FILE,
+    load_arguments,
     load_command_line,
     load_config,
     load_env_file,
+    load_flags,
 )
 from retrain_backends.config.model import LoraConfig, ModelConfig
 from retrain_backends.config.nearest import did_you_mean
 from retrain_backends.config.options import read_backend_options, read_options
 from retrain_backends.config.policy import PolicySettings
+from retrain_backends.config.problems import Origin
 from retrain_backends.config.run import RunConfig, with_drawn_seed
 from retrain_backends.config.study import (
     CampaignConfig,
@@ -44,6 +47,7 @@ __all__ = [
     "CONFIG_FILE",
     "DEFAULT_FILE",
     "AlgorithmConfig",
+    "Arguments",
     "BackendConfig",
     "BackpressureConfig",
     "CampaignConfig",
@@ -60,6 +64,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "Origin",
     "PlanningConfig",
     "PolicySettings",
     "ResumeConfig",
@@ -73,9 +78,11 @@ __all__ = [
     "dump_config",
     "json_schema",
     "label_of",
+    "load_arguments",
     "load_command_line",
     "load_config",
     "load_env_file",
+    "load_flags",
     "read_arguments",
     "read_backend_options",
     "read_options",

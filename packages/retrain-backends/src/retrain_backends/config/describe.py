@@ -1,30 +1,42 @@
 """The configuration, described from its own models: for tables, flags, help and error messages."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from retrain_backends.config.run import RunConfig
-from retrain_backends.config.section import Allowed, Section
+from retrain_backends.config.section import Allowed, NameOrPlugin, Section
 
 # The fields of these sections say by themselves what they are, so their flags need no section in
 # front. The names within these sections are unique (tested).
 SHORT_FLAG_SECTIONS = ("model", "backend", "algorithm", "training", "inference", "logging")
 
+# Keys of other sections whose flag is short all the same.
+_OWN_FLAGS = {"resume.from": "resume", "campaign.seeds": "seeds"}
+
+_KIND_OF = {
+    int: "integer",
+    float: "number",
+    str: "string",
+    bool: "boolean",
+    tuple: "array",
+    Literal: "string",
+}
 _KINDS = {
     "integer": "an integer",
     "number": "a number",
     "string": "text",
     "boolean": "true or false",
     "array": "a list",
-    "object": "a table",
 }
+_BOUNDS = ((Ge, "ge", ">="), (Gt, "gt", ">"), (Le, "le", "<="), (Lt, "lt", "<"))
 
 
 @dataclass(frozen=True)
@@ -146,27 +158,25 @@ def _section_in(annotation: Any) -> type[Section] | None:
 
 
 def _section_doc(name: str, model: type[Section], *, repeated: bool = False) -> SectionDoc:
-    properties = model.model_json_schema(schema_generator=_TomlSchema)["properties"]
     fields = []
     for attribute, info in model.model_fields.items():
         key = info.validation_alias or attribute
         assert isinstance(key, str)
-        fields.append(_field_doc(name, key, info, properties[key], repeated=repeated))
+        fields.append(_field_doc(name, key, info, repeated=repeated))
     return SectionDoc(name, model.__doc__ or "", tuple(fields), repeated)
 
 
-def _field_doc(
-    section: str, key: str, info: FieldInfo, schema: Mapping[str, Any], *, repeated: bool
-) -> FieldDoc:
+def _field_doc(section: str, key: str, info: FieldInfo, *, repeated: bool) -> FieldDoc:
     written = [mark.text for mark in info.metadata if isinstance(mark, Allowed)]
+    kind, names = _kind(info), _names(info)
     return FieldDoc(
         section=section,
         key=key,
         flag="" if repeated else _flag(section, key),
-        kind=schema.get("type", ""),
+        kind=kind,
         default=None if info.is_required() else _default(info),
-        allowed=written[0] if written else _allowed(schema),
-        names=tuple(_names(schema)),
+        allowed=written[0] if written else _allowed(info, kind, names),
+        names=tuple(name for name in names if name),
         description=info.description or "",
     )
 
@@ -177,33 +187,55 @@ def _default(info: FieldInfo) -> str:
 
 
 def _flag(section: str, key: str) -> str:
-    if (section, key) == ("resume", "from"):
-        return "resume"
+    if own := _OWN_FLAGS.get(f"{section}.{key}"):
+        return own
     if section in SHORT_FLAG_SECTIONS:
         return key.replace("_", "-")
     return f"{section}-{key}".replace("_", "-")
 
 
-def _names(schema: Mapping[str, Any]) -> list[str]:
-    schema = schema.get("items", schema)
-    for choice in schema.get("anyOf", [schema]):
-        if "enum" in choice:
-            return [name for name in choice["enum"] if name]
-    return []
+def _kind(info: FieldInfo) -> str:
+    """The JSON type of a field, from its annotation, so that no validator is built for it."""
+    if _plugin_names(info) is not None:
+        return ""
+    found = get_origin(info.annotation) or info.annotation
+    return _KIND_OF.get(found, "")
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
-    if "enum" in schema:
-        return "one of " + ", ".join(map(toml_value, schema["enum"]))
-    if "anyOf" in schema:
-        names = [toml_value(name) for name in schema["anyOf"][0]["enum"]]
-        return ", ".join([*names, "or a plugin (my_module.my_object)"])
-    if schema.get("minLength") == 1:
+def _plugin_names(info: FieldInfo) -> tuple[str, ...] | None:
+    return next((mark.names for mark in info.metadata if isinstance(mark, NameOrPlugin)), None)
+
+
+def _names(info: FieldInfo) -> tuple[str, ...]:
+    """The built-in names of a field that has such, the empty one included."""
+    if get_origin(info.annotation) is Literal:
+        return get_args(info.annotation)
+    return _plugin_names(info) or tuple(_item_names(info))
+
+
+def _item_names(info: FieldInfo) -> Iterator[str]:
+    """The built-in names of the items of a list."""
+    for item in get_args(info.annotation):
+        marks = getattr(item, "__metadata__", ())
+        yield from (name for mark in marks if isinstance(mark, NameOrPlugin) for name in mark.names)
+
+
+def _allowed(info: FieldInfo, kind: str, names: Sequence[str]) -> str:
+    shown = [toml_value(name) for name in names]
+    if _plugin_names(info) is not None:
+        return ", ".join([*shown, "or a plugin (my_module.my_object)"])
+    if names:
+        return "one of " + ", ".join(shown)
+    if any(isinstance(mark, MinLen) for mark in info.metadata):
         return "text, not empty"
-    return _KINDS[schema["type"]] + _bounds(schema)
+    return _KINDS.get(kind, "a table") + _bounds(info)
 
 
-def _bounds(schema: Mapping[str, Any]) -> str:
-    words = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]:g}" for key, sign in words.items() if key in schema]
+def _bounds(info: FieldInfo) -> str:
+    limits = [
+        f"{sign} {getattr(mark, name):g}"
+        for kind, name, sign in _BOUNDS
+        for mark in info.metadata
+        if isinstance(mark, kind)
+    ]
     return " " + " and ".join(limits) if limits else ""

@@ -1,35 +1,51 @@
 """Command-line flags, made from the fields of the models.
 
-Every field is the flag `--section-key`; those of `SHORT_FLAG_SECTIONS` and `[resume] from` are
-also flags by their own name (`--lr`, `--resume`). A flag takes its value from the next argument or
-after `=`; a flag of a true-or-false field may stand alone, and has a `--no-` form. So has a table
-that need not be there: `--no-campaign` does a single run from the file of a campaign.
+Every field is the flag `--section-key`; those of `SHORT_FLAG_SECTIONS`, `[resume] from` and
+`[campaign] seeds` are also flags by their own name (`--lr`, `--resume`, `--seeds`). A flag takes
+its value from the next argument or after `=`; a flag of a true-or-false field may stand alone, and
+has a `--no-` form. So has a table that need not be there: `--no-campaign` does a single run from
+the file of a campaign.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from retrain_backends.config.describe import FieldDoc, sections
 from retrain_backends.config.nearest import nearest
+from retrain_backends.config.other_tools import known_key, note_on, why_absent
 
 _BOOLEANS = {"true": True, "false": False}
 _OPTIONAL = {f"--no-{name}": name for name in ("campaign", "squeeze")}
+_RESUME = "resume.from"
+_ALL_FLAGS = "; `retrain flags` lists them all"
+# `training.lr=1e-3`, as Hydra and OmegaConf have it.
+_ASSIGNMENT = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@-]*=.*", re.DOTALL)
 
 
 @dataclass
 class Arguments:
     """A command line taken apart.
 
-    `overrides` is keyed `section.key`, `flags` names the flag that was typed for each, `dropped`
-    are tables to leave out, and `problems` holds one line for each mistake.
+    Attributes:
+      paths: what is no flag and no value of one.
+      overrides: values by `section.key`.
+      flags: the flag that was typed for each override.
+      own: the values of the flags that the command added, by the flag; True without a value.
+      dropped: tables to leave out.
+      resume_alone: whether `--resume` was given without a directory.
+      problems: a line for each mistake.
     """
 
     paths: list[str] = field(default_factory=list)
     overrides: dict[str, object] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
+    own: dict[str, str | bool] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
+    resume_alone: bool = False
     problems: list[str] = field(default_factory=list)
 
 
@@ -41,18 +57,145 @@ def flag_fields() -> Mapping[str, FieldDoc]:
     return {**long_names, **{doc.flag: doc for doc in fields}}
 
 
-def read_arguments(arguments: Sequence[str]) -> Arguments:
-    """Take a command line apart into paths and overrides; mistakes are collected, not raised."""
-    result = Arguments()
-    rest = iter(_with_next(arguments))
-    for argument, following in rest:
-        if not argument.startswith("-"):
-            result.paths.append(argument)
-        elif argument in _OPTIONAL:
-            result.dropped.add(_OPTIONAL[argument])
-        elif _read_flag(result, argument, following):
-            next(rest)
-    return result
+def read_arguments(
+    arguments: Sequence[str],
+    own: Mapping[str, bool] | None = None,
+    fields: Mapping[str, FieldDoc] | None = None,
+) -> Arguments:
+    """Take a command line apart into paths and overrides; mistakes are collected, not raised.
+
+    Args:
+      arguments: the words after the name of the command.
+      own: flags that the command has beside those of the configuration, with their dashes, and
+        whether each takes a value.
+      fields: the field behind every flag, instead of `flag_fields`.
+    """
+    return _Reader(own or {}, flag_fields() if fields is None else fields).read(arguments)
+
+
+class _Reader:
+    """Reads one command line; see `read_arguments`."""
+
+    def __init__(self, own: Mapping[str, bool], fields: Mapping[str, FieldDoc]) -> None:
+        self._own, self._fields = own, fields
+        self._result = Arguments()
+
+    def read(self, arguments: Sequence[str]) -> Arguments:
+        rest = iter(_with_next(arguments))
+        for argument, following in rest:
+            if not argument.startswith("-"):
+                self._read_word(argument)
+            elif argument in _OPTIONAL:
+                self._result.dropped.add(_OPTIONAL[argument])
+            elif self._read_flag(argument, following):
+                next(rest)
+        return self._result
+
+    def _read_word(self, word: str) -> None:
+        if not _ASSIGNMENT.fullmatch(word) or word.endswith(".toml") or Path(word).exists():
+            self._result.paths.append(word)
+            return
+        name, _, value = word.partition("=")
+        hint = self._translated(name, value) or self._similar(name) or _ALL_FLAGS
+        self._result.problems.append(f"{word}: a key is given as a flag{hint}")
+
+    def _read_flag(self, argument: str, following: str | None) -> bool:
+        """Record one flag; True if it used up the following argument."""
+        flag, equals, value = argument.partition("=")
+        given = value if equals else None
+        name = flag.removeprefix("--")
+        if flag in self._own:
+            return self._read_own(flag, given, following)
+        if flag.startswith("--") and (doc := self._fields.get(name)):
+            return self._read_key(doc, flag, given, following)
+        if doc := self._fields.get(name.removeprefix("no-")):
+            return self._read_negation(doc, argument)
+        used = given is None and following is not None and not following.endswith(".toml")
+        self._report_unknown(flag, following if used else given)
+        return used
+
+    def _read_key(self, doc: FieldDoc, flag: str, given: str | None, following: str | None) -> bool:
+        if given is not None:
+            self._record(doc, flag, given)
+        elif doc.kind == "boolean" and following not in _BOOLEANS:
+            self._set(doc, flag, True)
+        elif doc.path == _RESUME and (following is None or following.endswith(".toml")):
+            self._result.resume_alone = True
+        elif following is None:
+            self._result.problems.append(f"{flag}: needs a value, {doc.allowed}")
+        else:
+            self._record(doc, flag, following)
+            return True
+        return False
+
+    def _read_own(self, flag: str, value: str | None, following: str | None) -> bool:
+        if not self._own[flag]:
+            self._result.own[flag] = True
+            if value is not None:
+                self._result.problems.append(f"{flag}: takes no value")
+            return False
+        given = following if value is None else value
+        if not given:
+            self._result.problems.append(f"{flag}: needs a value")
+            return False
+        self._result.own[flag] = given
+        return value is None
+
+    def _read_negation(self, doc: FieldDoc, argument: str) -> bool:
+        if doc.kind == "boolean" and "=" not in argument:
+            self._set(doc, argument, False)
+        else:
+            self._result.problems.append(
+                f"{argument}: unknown flag; --{doc.flag} takes {doc.allowed}"
+            )
+        return False
+
+    def _record(self, doc: FieldDoc, flag: str, text: str) -> None:
+        self._set(doc, flag, _value(doc, text))
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            self._result.problems.append(f"{flag}: the value is not UTF-8 text")
+
+    def _set(self, doc: FieldDoc, flag: str, value: object) -> None:
+        self._result.overrides[doc.path] = value
+        self._result.flags[doc.path] = flag
+
+    def _report_unknown(self, flag: str, value: str | None) -> None:
+        name = _normal(flag)
+        if name in self._fields:
+            hint = f"; did you mean --{name}?"
+        else:
+            hint = self._translated(flag, value) or self._similar(flag) or _ALL_FLAGS
+        self._result.problems.append(f"{flag}: unknown flag{hint}")
+
+    def _translated(self, word: str, value: str | None) -> str:
+        """The hint for a key with dots, or for the name that another tool has; or nothing."""
+        by_path = {doc.path: doc for doc in self._fields.values()}
+        doc = self._fields.get(_normal(word)) or by_path.get(known_key(word) or "")
+        if doc is not None:
+            return f"; here it is `--{doc.flag} {_example(doc, value)}`{note_on(doc.path)}"
+        if reason := why_absent(word):
+            return "; ".join(
+                ["", reason, *(f"did you mean --{name}?" for name in self._ending(word)[:1])]
+            )
+        return ""
+
+    def _similar(self, word: str) -> str:
+        """The hint with at most three flags: the most similar one, and those that end in a word."""
+        similar = nearest(_normal(word), [*self._fields, *(name[2:] for name in self._own)])
+        found = list(dict.fromkeys([*([similar] if similar else []), *self._ending(word)]))[:3]
+        return f"; did you mean {' or '.join(f'--{name}' for name in found)}?" if found else ""
+
+    def _ending(self, word: str) -> list[str]:
+        """The flags that end in a word, the shortest first."""
+        flags = sorted(
+            {doc.flag for doc in self._fields.values()}, key=lambda flag: (len(flag), flag)
+        )
+        return [flag for flag in flags if flag.endswith(f"-{_normal(word)}")]
+
+
+def _normal(word: str) -> str:
+    """What was typed as the name of a flag."""
+    return word.lstrip("-+~").replace("_", "-").replace(".", "-").lower()
 
 
 def _with_next(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -61,46 +204,6 @@ def _with_next(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     for argument, following in zip(arguments, following_ones, strict=True):
         usable = following is not None and not following.startswith("--")
         yield argument, following if usable else None
-
-
-def _read_flag(result: Arguments, argument: str, following: str | None) -> bool:
-    """Record one flag; True if it used up the following argument."""
-    flag, equals, value = argument.partition("=")
-    name = flag.removeprefix("--")
-    doc = flag_fields().get(name)
-    if doc is None and (doc := flag_fields().get(name.removeprefix("no-"))):
-        return _read_negation(result, doc, argument)
-    if doc is None or not flag.startswith("--"):
-        result.problems.append(f"{flag}: unknown flag{_suggestion(flag)}")
-        return not equals and following is not None and not following.endswith(".toml")
-    if equals:
-        _record(result, doc, flag, value)
-        return False
-    if doc.kind == "boolean" and following not in _BOOLEANS:
-        result.overrides[doc.path] = True
-        result.flags[doc.path] = flag
-        return False
-    if following is None:
-        result.problems.append(f"{flag}: needs a value, {doc.allowed}")
-        return False
-    _record(result, doc, flag, following)
-    return True
-
-
-def _read_negation(result: Arguments, doc: FieldDoc, argument: str) -> bool:
-    if doc.kind == "boolean" and "=" not in argument:
-        result.overrides[doc.path] = False
-        result.flags[doc.path] = argument
-    else:
-        result.problems.append(f"{argument}: unknown flag; --{doc.flag} takes {doc.allowed}")
-    return False
-
-
-def _record(result: Arguments, doc: FieldDoc, flag: str, text: str) -> None:
-    result.overrides[doc.path] = _value(doc, text)
-    result.flags[doc.path] = flag
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        result.problems.append(f"{flag}: the value is not UTF-8 text")
 
 
 def _value(doc: FieldDoc, text: str) -> object:
@@ -122,15 +225,11 @@ def _value(doc: FieldDoc, text: str) -> object:
         return text
 
 
-def _suggestion(flag: str) -> str:
-    """At most three flags: the most similar one, and those that end in what was typed."""
-    wanted = flag.lstrip("-").replace("_", "-").replace(".", "-").lower()
-    if wanted in flag_fields():
-        return f"; did you mean --{wanted}?"
-    shown = sorted((doc.flag for doc in set(flag_fields().values())), key=len)
-    endings = [name for name in shown if name.endswith(f"-{wanted}")]
-    similar = nearest(wanted, list(flag_fields()))
-    found = list(dict.fromkeys([*([similar] if similar else []), *endings]))[:3]
-    if not found:
-        return "; `retrain flags` lists them all"
-    return f"; did you mean {' or '.join(f'--{name}' for name in found)}?"
+def _example(doc: FieldDoc, value: str | None) -> str:
+    """What to write after the flag: the value that was given if it may fit, else one that does."""
+    numeric = doc.kind in ("integer", "number")
+    fits = not (numeric and isinstance(_value(doc, value or ""), str))
+    if value and fits and (not doc.names or value in doc.names):
+        return value
+    default = (doc.default or "").strip('"')
+    return default or {"integer": "N", "number": "X"}.get(doc.kind, "VALUE")

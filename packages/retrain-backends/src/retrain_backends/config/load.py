@@ -1,6 +1,7 @@
 """From a TOML file and flags to one frozen configuration: default < TOML < flag."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from retrain_backends.config.toml import read_toml
 from retrain_backends.errors import ConfigError
 
 DEFAULT_FILE = Path("retrain.toml")
+# What the defaults cannot choose for somebody who has no file.
+_ENOUGH = frozenset({"model.model", "data.source"})
 CONFIG_FILE = "config.toml"  # the resolved configuration, in the directory of a run
 
 
@@ -39,24 +42,46 @@ def load_command_line(arguments: Sequence[str]) -> RunConfig:
     """The configuration that a command line asks for: `[PATH.toml] [--flag value]...`.
 
     Without a path it is `retrain.toml` of the working directory, or after `--resume DIR` the file
-    that the run wrote there. Also loads the working directory's
-    `.env` into the environment; variables that are set already keep their values.
+    that the run wrote there. Where there is none, flags alone are enough if they name a model and
+    a source of data. Also loads the working directory's `.env` into the environment; variables that
+    are set already keep their values.
 
     Raises:
       ConfigError: holds a line for every mistake found in the flags and the file.
     """
+    return load_arguments(read_arguments(arguments))
+
+
+def load_arguments(read: Arguments) -> RunConfig:
+    """As `load_command_line`, for a command line that has been taken apart."""
     load_env_file(Path(".env"))
-    read = read_arguments(arguments)
+    problems = list(read.problems)
+    if read.resume_alone:
+        problems.append(
+            "--resume: needs the directory of a run; without one it goes on with the newest "
+            "campaign of a file"
+        )
     if len(read.paths) > 1:
-        read.problems.append(f"one file at a time: {', '.join(read.paths)}")
+        problems.append(f"one file at a time: {', '.join(read.paths)}")
     path = Path(read.paths[0]) if read.paths else _file_without_a_path(read)
     if path == DEFAULT_FILE and not path.exists():
-        read.problems.append(
-            f"there is no {path} in this directory; `retrain init` writes one, "
-            "`retrain PATH.toml` takes another file"
-        )
-        return _load(None, read)
-    return _load(path, read)
+        path = None
+        if not read.overrides.keys() >= _ENOUGH:
+            problems.append(
+                f"there is no {DEFAULT_FILE} in this directory; `retrain init` writes one, "
+                "`retrain PATH.toml` takes another file, and "
+                "`retrain --model NAME --data-source NAME` needs none"
+            )
+    return _load(path, replace(read, problems=problems))
+
+
+def load_flags(read: Arguments) -> RunConfig:
+    """The configuration of the flags alone, whatever paths there are.
+
+    Raises:
+      ConfigError: holds a line for every mistake found in the flags.
+    """
+    return _load(None, read)
 
 
 def _file_without_a_path(arguments: Arguments) -> Path:
@@ -86,12 +111,13 @@ def _load(path: Path | None, arguments: Arguments) -> RunConfig:
     given = _merged(tables, arguments.overrides)
     for table in arguments.dropped:
         given.pop(table, None)
+    file = str(path or "the command line")
     try:
         config = RunConfig.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems += problems_of(error, Origin(str(path or "override"), arguments.flags), given)
+        problems += problems_of(error, Origin(file, arguments.flags), given)
     else:
-        problems += problems_of_conditions(config, str(path or "override"))
+        problems += problems_of_conditions(config, file)
         if not problems:
             return config
     raise ConfigError(*problems)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -15,7 +15,9 @@ from retrain_backends.config.describe import (
     sections,
     toml_value,
 )
+from retrain_backends.config.flags import Arguments
 from retrain_backends.config.nearest import did_you_mean, nearest
+from retrain_backends.config.other_tools import known_key, note_on, why_absent
 from retrain_backends.config.section import Section, without_password
 
 _LONGEST_SHOWN = 80
@@ -27,6 +29,15 @@ class Origin:
 
     file: str
     flags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, arguments: Arguments) -> Self:
+        """Where the values of a command line come from."""
+        return cls(arguments.paths[0] if arguments.paths else "retrain.toml", arguments.flags)
+
+    def place(self, section: str, key: str) -> str:
+        """How a message names one key."""
+        return self.flags.get(f"{section}.{key}") or f"{self.file}: [{section}] {key}"
 
 
 def problems_of(error: ValidationError, origin: Origin, given: Mapping[str, Any]) -> list[str]:
@@ -100,7 +111,7 @@ def _table_problem(problem: ErrorDetails, origin: Origin, table: str) -> str:
         names = [section.name for section in sections() if not section.repeated]
         hint = did_you_mean(table, names, "[{}]") or f"; the tables are {', '.join(names)}"
         return f"{origin.file}: [{table}] is an unknown table{hint}"
-    hint = "".join(_elsewhere(table)) or "; `retrain flags` lists all keys"
+    hint = _translated(table) or "".join(_elsewhere(table)) or "; `retrain flags` lists all keys"
     return f"{origin.file}: {table} stands outside of any table{hint}"
 
 
@@ -120,8 +131,17 @@ def _key_problem(
 
 def _known_keys(section: SectionDoc, key: str) -> str:
     keys = [doc.key for doc in section.fields]
-    hint = did_you_mean(key, keys) or "".join(_elsewhere(key))
+    hint = _translated(key) or did_you_mean(key, keys) or "".join(_elsewhere(key))
     return hint or f"; the keys of {section.header} are {', '.join(keys)}"
+
+
+def _translated(key: str) -> str:
+    """The hint for the name that another tool has for a key of ours, or nothing."""
+    if path := known_key(key):
+        table, _, name = path.partition(".")
+        return f"; here it is {name} in [{table}]{note_on(path)}"
+    reason = why_absent(key)
+    return f"; {reason}" if reason else ""
 
 
 def _elsewhere(key: str) -> Iterator[str]:

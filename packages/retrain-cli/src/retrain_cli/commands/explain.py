@@ -1,35 +1,62 @@
 """`retrain explain [PATH.toml] [--from DIR] [--flag value]...`: what a run would do and cost."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
+
+from retrain_cli.command import ConfigCommand
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from retrain_backends.config import Arguments
     from retrain_backends.train.checks.explain import Chapter, Explanation
     from retrain_backends.train.checks.forecast import Amount
 
 _WIDEST = 100
 
 
-def explain(
-    ctx: typer.Context,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option("--from", help="Directory of earlier runs, to judge by."),
-    ] = None,
-) -> None:
-    """Say what a run or a campaign would do and cost, without doing it."""
+_SECTIONS = {
+    "Arguments": (("PATH.toml", "the file of a run or a campaign; without it, retrain.toml here"),),
+    "Examples": (
+        ("retrain explain my.toml --lr 1e-4", "what that run would do"),
+        ("retrain explain campaign.toml", "what a campaign would do, and the room it needs"),
+        ("retrain explain my.toml --from logs/a", "how long it takes, judged by an earlier run"),
+    ),
+    "Exit codes": (
+        ("0", "it would run"),
+        ("2", "it would be refused, for the reasons at the end of the page"),
+    ),
+}
+
+
+@click.command(cls=ConfigCommand, sections=_SECTIONS)
+@click.argument("path", metavar="[PATH.toml]", type=click.Path(), required=False)
+@click.option(
+    "--from",
+    "run_dir",
+    default=None,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Directory of earlier runs, to judge time and cost by; with PATH.toml left out, of the "
+    "run that is explained.",
+)
+def explain(arguments: "Arguments", run_dir: Path | None) -> int:
+    """Say what a run or a campaign would do and cost, without doing it.
+
+    Nothing is written, and no model is loaded. Every key of the file is a flag too (`--lr 1e-4`):
+    `retrain flags` lists them.
+    """
     from rich.console import Console
 
-    from retrain_backends.config import CONFIG_FILE, read_arguments
+    from retrain_backends.config import CONFIG_FILE
     from retrain_campaign.manifest import is_campaign
 
-    arguments = list(ctx.args)
-    if run_dir and not read_arguments(arguments).paths:
-        arguments.insert(0, str(run_dir if is_campaign(run_dir) else run_dir / CONFIG_FILE))
+    if run_dir and not arguments.paths:
+        path = run_dir if is_campaign(run_dir) else run_dir / CONFIG_FILE
+        arguments = replace(arguments, paths=[str(path)])
     told = _explanation(arguments, run_dir)
     console = Console(highlight=False, markup=False)
     console.width = min(console.width, _WIDEST)
@@ -43,25 +70,26 @@ def explain(
         console.print("\nThis run would be refused:", style="bold red")
         for problem in told.problems:
             console.print(f"  {problem}")
-        raise typer.Exit(2)
+        return 2
+    return 0
 
 
-def _explanation(arguments: list[str], run_dir: Path | None) -> "Explanation":
+def _explanation(arguments: "Arguments", run_dir: Path | None) -> "Explanation":
     from rich.console import Console
 
-    from retrain_backends.config import load_command_line
-    from retrain_campaign.arguments import asks_for_campaign, read_campaign_arguments
+    from retrain_backends.config import load_arguments
+    from retrain_campaign.arguments import asks_for_campaign, read_campaign
     from retrain_campaign.plan import campaign_of
 
     waiting = Console(stderr=True).status("reading the data")
     if asks_for_campaign(arguments):
-        asked = read_campaign_arguments(arguments)
+        asked = read_campaign(arguments)
         campaign = campaign_of(asked.config, asked.file)
         with waiting:
             from retrain_campaign.explain import explain_campaign
 
             return explain_campaign(campaign, run_dir, asked.directory)
-    config = load_command_line(arguments)
+    config = load_arguments(arguments)
     with waiting:
         from retrain_backends.train.checks.explain import explain as explain_run
 

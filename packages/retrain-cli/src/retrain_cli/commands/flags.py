@@ -1,17 +1,23 @@
 """`retrain flags`: every key of the configuration file, and its flag."""
 
-from typing import Annotated
+import click
 
-import typer
+from retrain_cli.command import Command
+
+_SECTIONS = {
+    "Arguments": (("WORD", "show only the tables and keys that mention this word"),),
+    "Examples": (
+        ("retrain flags", "all of them"),
+        ("retrain flags wandb", "those about Weights & Biases"),
+    ),
+}
 
 
-def flags(
-    word: Annotated[
-        str, typer.Argument(help="Show only the tables and keys that mention this word.")
-    ] = "",
-) -> None:
+@click.command(cls=Command, sections=_SECTIONS)
+@click.argument("word", default="")
+def flags(word: str) -> None:
     """List every key of the file with its flag and default."""
     from retrain_backends.config import sections
-    from retrain_cli.help import print_flags
+    from retrain_cli.flag_rows import print_flags
 
     print_flags(sections(), word)

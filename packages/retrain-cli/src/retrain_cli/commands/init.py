@@ -1,9 +1,10 @@
 """`retrain init`: write a first configuration file."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
+
+from retrain_cli.command import Command
 
 STARTER = """\
 # Teaches the small model that comes with retrain to do arithmetic, on any CPU.
@@ -42,9 +43,15 @@ log_dir = "logs/first"
 """
 
 
-def init(
-    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("retrain.toml"),
-) -> None:
+_SECTIONS = {
+    "Arguments": (("PATH", "the file to write; without it, retrain.toml"),),
+    "Exit codes": (("0", "written"), ("2", "there is such a file, or it cannot be written")),
+}
+
+
+@click.command(cls=Command, sections=_SECTIONS)
+@click.argument("path", type=click.Path(path_type=Path), default=Path("retrain.toml"))
+def init(path: Path) -> None:
     """Write a first retrain.toml to start from."""
     from retrain_backends.config import DEFAULT_FILE
     from retrain_backends.errors import ConfigError
@@ -57,4 +64,4 @@ def init(
         raise ConfigError(f"{path}: exists already; `{command}` runs it") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
-    typer.echo(f"Wrote {path}. Start training with: {command}")
+    click.echo(f"Wrote {path}. Start training with: {command}")

@@ -2,31 +2,43 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
+
+from retrain_cli.command import Command
+
+_SECTIONS = {
+    "Arguments": (("DIRECTORY", "of the run, as for --resume"),),
+    "Exit codes": (
+        ("0", "the run would be resumed exactly"),
+        ("2", "it cannot be resumed, or not exactly"),
+    ),
+}
 
 
-def resume_check(
-    directory: Annotated[Path, typer.Argument(help="Directory of the run, as in --resume.")],
-    prove: Annotated[
-        int, typer.Option(help="Also do N steps twice, once killed and resumed, and compare.")
-    ] = 0,
-) -> None:
+@click.command(cls=Command, sections=_SECTIONS)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--prove",
+    metavar="N",
+    type=int,
+    default=0,
+    help="Also do N steps twice, once killed and resumed, and compare.",
+)
+def resume_check(directory: Path, prove: int) -> int:
     """Say what would be resumed and whether it is exact."""
     from retrain_backends.train.checks.resume_check import check_resume
 
     report = check_resume(directory)
     _print_table(report.facts)
     proven = not prove or _prove(directory, prove)
-    if not (report.exact and proven):
-        raise typer.Exit(2)
+    return 0 if report.exact and proven else 2
 
 
 def _prove(directory: Path, steps: int) -> bool:
     from retrain_backends.train.checks.resume_proof import prove_resume
 
-    proof = prove_resume(directory, steps, typer.echo)
+    proof = prove_resume(directory, steps, click.echo)
     names = sorted({*proof.undisturbed, *proof.killed})
     pairs = [
         (name, proof.undisturbed.get(name, "-"), proof.killed.get(name, "-")) for name in names
@@ -35,7 +47,7 @@ def _prove(directory: Path, steps: int) -> bool:
         (name, f"{one[:16]}  {two[:16]}  {'same' if one == two else 'DIFFERENT'}")
         for name, one, two in pairs
     )
-    typer.echo(f"proven: {'yes' if proof.holds else 'no'}")
+    click.echo(f"proven: {'yes' if proof.holds else 'no'}")
     return proof.holds
 
 
@@ -47,7 +59,7 @@ def _print_table(rows: Iterable[tuple[str, str]]) -> None:
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         for label, text in rows:
-            typer.echo(f"{label}: {text}")
+            click.echo(f"{label}: {text}")
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")

@@ -1,14 +1,16 @@
 """`retrain rewards check [PATH.toml] [--flag value]...`: try the reward before training."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from retrain_cli.dispatch import TakesEverything
+from retrain_cli.command import ConfigCommand
+from retrain_cli.dispatch import Group
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from retrain_backends.config import Arguments
     from retrain_backends.train.checks.reward_check import RewardCheck, Tried
     from retrain_backends.types import Verdict
 
@@ -16,26 +18,39 @@ _MOST_SHOWN = 20
 _MOST_OF_A_FORM = 3
 _WIDEST = 40
 
-rewards = typer.Typer(help="Try the reward before training.", no_args_is_help=True)
+_SECTIONS = {
+    "Arguments": (("PATH.toml", "the file of a run; without it, retrain.toml here"),),
+    "Examples": (
+        ("retrain rewards check my.toml", "try the reward of that file"),
+        ("retrain rewards check --reward-type math", "another one on the same data"),
+    ),
+    "Exit codes": (
+        ("0", "every answer was judged as it should be"),
+        ("1", "there were surprises"),
+        ("2", "a mistake in the file or the flags"),
+    ),
+}
 
 
-@rewards.callback()
-def _rewards() -> None:
+@click.group(cls=Group, no_args_is_help=True)
+def rewards() -> None:
     """Try the reward before training."""
 
 
-@rewards.command(
-    context_settings=TakesEverything.settings,
-    options_metavar="[PATH.toml] [--examples N] [--flag value]...",
+@rewards.command(cls=ConfigCommand, sections=_SECTIONS)
+@click.argument("path", metavar="[PATH.toml]", type=click.Path(), required=False)
+@click.option(
+    "--examples",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=50,
+    help="How many examples of the data. [50]",
 )
-def check(
-    ctx: typer.Context,
-    examples: Annotated[int, typer.Option(min=1, help="How many examples of the data.")] = 50,
-) -> None:
+def check(arguments: "Arguments", examples: int) -> int:
     """Judge answers known to be right and wrong, and show where `match` and `math` differ."""
-    from retrain_backends.config import load_command_line
+    from retrain_backends.config import load_arguments
 
-    config = load_command_line(ctx.args)
+    config = load_arguments(arguments)
     from rich.console import Console
 
     from retrain_backends.train.checks.reward_check import check_reward
@@ -46,8 +61,7 @@ def check(
     if found.surprises:
         console.print(_surprises(found.surprises))
     console.print(_disagreements(found))
-    if found.surprises:
-        raise typer.Exit(1)
+    return 1 if found.surprises else 0
 
 
 def _outcome(name: str, found: "RewardCheck") -> "Table":

@@ -1,39 +1,64 @@
 """`retrain [run] [PATH.toml] [--flag value]...`: train, or do what `[squeeze]` asks for."""
 
-import typer
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from retrain_cli.command import ConfigCommand
+
+if TYPE_CHECKING:
+    from retrain_backends.config import Arguments
+    from retrain_squeeze import SqueezeSettings
 
 
-def run(ctx: typer.Context) -> None:
+class _Run(ConfigCommand):
+    def get_help(self, ctx: click.Context) -> str:
+        """The page of `retrain` itself, since the word `run` may be left out."""
+        assert ctx.parent is not None, "it is a command of `retrain`"
+        return ctx.parent.get_help()
+
+
+@click.command(cls=_Run)
+@click.argument("path", metavar="[PATH.toml]", type=click.Path(), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print an analysis as JSON.")
+def run(arguments: "Arguments", as_json: bool) -> int | None:
     """Train; the word `run` may be left out. A file with [campaign] does many runs."""
     from rich.console import Console
 
-    from retrain_backends.config import load_command_line
+    from retrain_backends.config import Origin, load_arguments
     from retrain_backends.errors import ConfigError, InterruptedRunError
     from retrain_campaign.arguments import asks_for_campaign
 
-    if asks_for_campaign(ctx.args):
+    many = asks_for_campaign(arguments)
+    if many and not as_json:
         from retrain_campaign.command import main
 
-        raise typer.Exit(main(ctx.args))
-    arguments = [argument for argument in ctx.args if argument != "--json"]
-    as_json = len(arguments) < len(ctx.args)
-    config = load_command_line(arguments)
-    squeezing = None
-    if config.squeeze is not None:
-        from retrain_cli.squeezing import Squeezing
+        return main(arguments)
+    config = load_arguments(arguments)
+    squeeze = None
+    if config.squeeze is not None and not many:
+        from retrain_campaign.squeeze import settings_after_training
+        from retrain_cli.squeezing import settings_alone
 
-        squeezing = Squeezing(config, arguments)
-        if squeezing.alone:
-            squeezing.run(as_json=as_json)
-            return
+        if config.squeeze.adapter_path:
+            return _squeeze(settings_alone(config, arguments), as_json=as_json)
+        squeeze = settings_after_training(config, Origin.of(arguments))
     if as_json:
-        raise ConfigError("--json: only an analysis is told as JSON ([squeeze] adapter_path)")
+        raise ConfigError("--json: only an analysis is reported as JSON ([squeeze] adapter_path)")
     try:
-        # Only now, so that a mistake in the file is told at once, before slow imports.
+        # Only now, so that a mistake in the file is reported at once, before slow imports.
         with Console(stderr=True).status("loading PyTorch and transformers"):
             from retrain_backends.train import train
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
     summary = train(config)
-    if squeezing is not None and summary.adapter is not None:
-        squeezing.run(summary.adapter)
+    if squeeze is not None and summary.adapter is not None:
+        _squeeze(replace(squeeze, adapter_path=summary.adapter))
+    return None
+
+
+def _squeeze(settings: "SqueezeSettings", *, as_json: bool = False) -> None:
+    from retrain_squeeze.run import run_squeeze
+
+    run_squeeze(settings, as_json=as_json)

@@ -2,11 +2,16 @@
 
 import json
 
-import typer
+import click
+
+from retrain_cli.command import Command
+
+_SECTIONS = {"Examples": (("retrain schema > retrain.schema.json", "a file for your editor"),)}
 
 
+@click.command(cls=Command, sections=_SECTIONS)
 def schema() -> None:
     """Print JSON Schema of the file, for editors."""
     from retrain_backends.config import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -1,18 +1,33 @@
 """`retrain status [DIR]`: how far the runs and campaigns below a directory are."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
+
+from retrain_cli.command import Command
+
+_SECTIONS = {
+    "Arguments": (("DIRECTORY", "where to look, and below; without it, here"),),
+    "Examples": (
+        ("retrain status logs --watch", "a table that follows the runs"),
+        ("retrain status logs/campaign_... --all", "every run of a campaign"),
+    ),
+}
 
 
-def status(
-    directory: Annotated[Path, typer.Argument(help="Where to look, and below.")] = Path(),
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again.")] = False,
-    every_run: Annotated[bool, typer.Option("--all", help="Show every run of a campaign.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
-) -> None:
+@click.command(cls=Command, sections=_SECTIONS)
+@click.argument("directory", type=click.Path(path_type=Path), default=Path())
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--all", "every_run", is_flag=True, help="Show every run of a campaign.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    help="Time between two looks of --watch. [2]",
+)
+def status(directory: Path, watch: bool, every_run: bool, as_json: bool, every: float) -> None:
     """Show how far the runs and campaigns below a directory are."""
     import json
     from contextlib import suppress
@@ -25,7 +40,7 @@ def status(
     from retrain_campaign.status_view import render
 
     if as_json:
-        typer.echo(json.dumps(as_plain(scan(directory)), indent=1))
+        click.echo(json.dumps(as_plain(scan(directory)), indent=1))
         return
     console = Console(highlight=False, markup=False)
     first = render(scan(directory), every_run)

@@ -1,0 +1,80 @@
+"""Keys of the configuration as rows of the pages of help, made from its models."""
+
+from collections.abc import Iterator, Sequence
+
+from retrain_backends.config.describe import FieldDoc, SectionDoc, fields_by_path
+from retrain_backends.errors import ConfigError
+from retrain_cli.help import Row, described, page_console, titled
+
+_EMPTY = ("", "{}", "[]", "false")  # defaults that say nothing
+
+# The flags that most runs use; `retrain flags` has them all.
+_USUAL = (
+    "model.model",
+    "model.lora_rank",
+    "backend.devices",
+    "data.source",
+    "algorithm.advantage_mode",
+    "algorithm.transform_mode",
+    "training.seed",
+    "training.max_steps",
+    "training.batch_size",
+    "training.group_size",
+    "training.max_tokens",
+    "training.temperature",
+    "training.lr",
+    "logging.log_dir",
+    "logging.wandb_project",
+    "resume.from",
+)
+
+
+def usual_flags() -> Iterator[Row]:
+    """The flags that most runs use, each with the first sentence of its description."""
+    for path in _USUAL:
+        flag, text, facts = short_flag(fields_by_path()[path])
+        yield flag, described(text, facts)
+
+
+def short_flag(field: FieldDoc) -> tuple[str, str, str]:
+    """A flag, the first sentence of its description, and its default and built-in names."""
+    return f"--{field.flag}", field.description.split(". ")[0].rstrip("."), _facts(field)
+
+
+def print_flags(sections: Sequence[SectionDoc], word: str) -> None:
+    """Every table with its keys as flags; with a word, those tables and keys that mention it."""
+    chosen = [(section, _mentioning(section, word.lower())) for section in sections]
+    shown = [(section, fields) for section, fields in chosen if fields]
+    if not shown:
+        raise ConfigError(f"{word}: no flag mentions it; `retrain flags` lists them all")
+    console = page_console()
+    for section, fields in shown:
+        console.print(titled(section.header, map(flag_row, fields), section.description))
+    console.print(
+        "Every flag also works with its table in front: --lr is --training-lr. A flag that is true "
+        "or false may stand alone, or as --no-data-shuffle."
+    )
+
+
+def flag_row(field: FieldDoc) -> Row:
+    """A flag with the whole description of its key."""
+    name = f"--{field.flag}" if field.flag else field.key
+    return name, described(field.description, _facts(field))
+
+
+def _facts(field: FieldDoc) -> str:
+    """The default and the built-in names."""
+    default = "required" if field.default is None else field.default.strip('"')
+    names = [name for name in field.names if name != default]
+    facts = "" if default in _EMPTY else f" [{default.strip('[]')}]"
+    return f"{facts} (or {', '.join(names)})" if names else facts
+
+
+def _mentioning(section: SectionDoc, word: str) -> tuple[FieldDoc, ...]:
+    if word in section.name:
+        return section.fields
+    return tuple(
+        field
+        for field in section.fields
+        if word in f"{field.flag} {field.key} {field.description}".lower()
+    )

@@ -1,0 +1,124 @@
+"""What one analysis is asked to do, as plain values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retrain_squeeze.errors import SqueezeConfigError
+
+REMOTE = "tinker://"
+_CONFIG = "adapter_config.json"
+
+
+class Problem(NamedTuple):
+    """What is wrong with one setting; `text` follows the name of the setting in a message."""
+
+    setting: str
+    text: str
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class SqueezeSettings:
+    """The settings of `run_squeeze`; the fields have the names of the keys in `[squeeze]`.
+
+    Attributes:
+      adapter_path: the adapter, a PEFT directory or a `tinker://` path.
+    """
+
+    adapter_path: str
+    min_variance_retention: float = _setting(
+        0.95, "share of the update's variance that the rank must keep"
+    )
+    source_rank: int = _setting(0, "rank that the adapter must have; 0: any")
+    target_ranks: tuple[int, ...] = _setting(
+        (), "ranks to look at; the powers of two below the source rank without it"
+    )
+    output_path: str = _setting("", "directory for the compressed adapter")
+    compress_to: int = _setting(0, "rank to compress to; 0: the recommended one")
+    per_module: bool = _setting(False, "compress each module to a rank of its own")
+    device: str = _setting("cpu", "device that computes, such as cuda:0")
+    base_url: str = _setting("", "address of a Tinker-compatible service")
+    wandb_project: str = _setting("", "Weights & Biases project to record the analysis in")
+    wandb_run_name: str = _setting("", "name of the run there")
+    wandb_entity: str = _setting("", "team or user there")
+    wandb_group: str = _setting("", "group of the run there")
+    wandb_tags: str = _setting("", "tags of the run there, comma-separated")
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything that is wrong with the settings, as far as the adapter is not needed for it.
+
+        Values out of range come first, then settings that exclude each other or do not fit the
+        file system.
+        """
+        yield from self._out_of_range()
+        if self.adapter_path and (nearby := _adapter_inside(Path(self.adapter_path))):
+            yield Problem(
+                "adapter_path",
+                f"is `{self.adapter_path}`, which holds no adapter itself; did you mean {nearby}?",
+            )
+        if not self.output_path:
+            for name in ("compress_to", "per_module"):
+                if value := getattr(self, name):
+                    shown = str(value).lower()
+                    yield Problem(
+                        name,
+                        f"is `{shown}`, but nothing is written; set output_path to a directory, or "
+                        "leave it out",
+                    )
+        elif occupied := _not_free(Path(self.output_path)):
+            yield Problem("output_path", f"is `{self.output_path}`, which {occupied}")
+        if self.per_module and self.compress_to:
+            yield Problem(
+                "compress_to",
+                f"is `{self.compress_to}`, but per_module chooses the ranks; leave out one of the "
+                "two",
+            )
+
+    def check(self) -> None:
+        """Raise an error with a line for every problem.
+
+        Raises:
+          SqueezeConfigError: there is one.
+        """
+        if lines := [f"{setting} {text}" for setting, text in self.problems()]:
+            raise SqueezeConfigError(*lines)
+
+    def _out_of_range(self) -> Iterator[Problem]:
+        if not self.adapter_path:
+            yield Problem(
+                "adapter_path", "is missing; name a PEFT adapter's directory or a tinker:// path"
+            )
+        if not 0 < self.min_variance_retention <= 1:
+            yield Problem(
+                "min_variance_retention",
+                f"is `{self.min_variance_retention:g}`; it must be a number > 0 and <= 1",
+            )
+        for name in ("source_rank", "compress_to"):
+            if getattr(self, name) < 0:
+                yield Problem(name, f"is `{getattr(self, name)}`; it must be an integer >= 0")
+        ranks = self.target_ranks
+        if min(ranks, default=1) < 1 or len(set(ranks)) < len(ranks):
+            yield Problem(
+                "target_ranks",
+                f"is `{list(ranks)}`; it must be a list of integers >= 1, without repetition",
+            )
+
+
+def _adapter_inside(path: Path) -> Path | None:
+    """The adapter below a directory that holds none itself, such as `final` of a run."""
+    if (path / _CONFIG).exists():
+        return None
+    found = (file.parent for file in path.glob(f"*/{_CONFIG}"))
+    return min(found, key=lambda folder: (folder.name != "final", folder.name), default=None)
+
+
+def _not_free(path: Path) -> str:
+    if path.is_dir():
+        full = next(path.iterdir(), None)
+        return "is a directory with files in it; name a new or an empty one" if full else ""
+    return "is a file; name a directory" if path.exists() else ""
