@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrain_campaign.manifest import Manifest, RunEntry, write_manifest
+from retrain_campaign.storage.manifest import Manifest, RunEntry, write_manifest
 
 
 def _rows(rates: Sequence[float | None]) -> str:

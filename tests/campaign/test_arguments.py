@@ -4,7 +4,7 @@ import pytest
 
 from retrain_backends.errors import ConfigError
 from retrain_campaign.arguments import asks_for_campaign, read_campaign_arguments
-from retrain_campaign.plan import campaign_of
+from retrain_campaign.plan.campaign import campaign_of
 
 
 @pytest.fixture

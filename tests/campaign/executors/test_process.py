@@ -13,8 +13,8 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError, RunError
 from retrain_campaign.executors.process import ProcessExecutor
 from retrain_campaign.executors.protocol import Ended, Job
-from retrain_campaign.manifest import RunEntry
-from retrain_campaign.plan import campaign_of
+from retrain_campaign.plan.campaign import campaign_of
+from retrain_campaign.storage.manifest import RunEntry
 
 PATIENCE_S = 60
 WAITING = "import sys, time; print('here', flush=True); time.sleep(300)"
@@ -28,7 +28,7 @@ def ended():
 @pytest.fixture
 def make_job(tmp_path):
     def make(*command, **environment):
-        return Job("a_s1", command, tmp_path, environment, tmp_path / "output.log", 0, 1)
+        return Job("a_s1", command, tmp_path, environment, tmp_path / "output.log")
 
     return make
 

@@ -10,10 +10,10 @@ from retrain_backends.config import load_config
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_lines
 from retrain_campaign.arguments import read_campaign_arguments
-from retrain_campaign.capacity import capacity_of, this_machine
 from retrain_campaign.commands import command_line
-from retrain_campaign.directory import new_directory
-from retrain_campaign.plan import campaign_of, plan_runs
+from retrain_campaign.plan.campaign import campaign_of, plan_runs
+from retrain_campaign.plan.capacity import capacity_of, this_machine
+from retrain_campaign.storage.find_directory import new_directory
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str]) -> int:
     campaign = campaign_of(asked.config, asked.file)
     if asked.execute:
         # By name, so that a mistake in the file is told before the slow imports.
-        return load_object("retrain_campaign.conduct:conduct")(campaign, asked)
+        return load_object("retrain_campaign.control.run_campaign:run_campaign")(
+            campaign, resume=asked.goes_on, directory=asked.directory
+        )
     console = Console(highlight=False)
     plan = plan_runs(campaign, new_directory(campaign, datetime.now()))
     threads = capacity_of(campaign, this_machine(os.environ), len(plan)).threads

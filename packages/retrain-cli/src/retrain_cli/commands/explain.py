@@ -25,7 +25,7 @@ def explain(
     from rich.console import Console
 
     from retrain_backends.config import CONFIG_FILE, read_arguments
-    from retrain_campaign.manifest import is_campaign
+    from retrain_campaign.storage.manifest import is_campaign
 
     arguments = list(ctx.args)
     if run_dir and not read_arguments(arguments).paths:
@@ -51,7 +51,7 @@ def _explanation(arguments: list[str], run_dir: Path | None) -> "Explanation":
 
     from retrain_backends.config import load_command_line
     from retrain_campaign.arguments import asks_for_campaign, read_campaign_arguments
-    from retrain_campaign.plan import campaign_of
+    from retrain_campaign.plan.campaign import campaign_of
 
     waiting = Console(stderr=True).status("reading the data")
     if asks_for_campaign(arguments):
