@@ -110,7 +110,7 @@ def test_ctrl_c_and_resume(place, start_campaign):
     assert {len(found) for found in rows(place / "c").values()} == {20}
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(place, start_campaign):
+def test_a_run_that_fails_is_reported_and_the_others_continue(place, start_campaign):
     process = start_campaign("c.toml", "--campaign-directory=c", BROKEN="1")
     said = said_by(process)
     assert process.returncode == 1

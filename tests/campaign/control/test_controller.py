@@ -230,7 +230,7 @@ def test_a_run_that_stops_by_itself_is_not_retried(conduct):
 RUNNING = {"status": "running", "pid": 7, "pid_started": 1.0, "attempts": 1}
 
 
-def test_a_worker_that_still_lives_is_not_started_twice(conduct):
+def test_a_worker_that_is_still_running_is_not_started_twice(conduct):
     executor = Scripted(adopts=["a_s1"])
     finished, _, display, _ = conduct(executor, before=[("a_s1", RUNNING)])
     assert finished

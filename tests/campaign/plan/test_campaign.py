@@ -109,7 +109,7 @@ def test_plugins_by_their_dotted_names():
         ([RULE], {"algorithm": {"algorithm_mode": "my.rule"}}, "conditions would not differ"),
     ],
 )
-def test_conditions_that_cannot_be_told_apart(conditions, tables, line):
+def test_conditions_that_do_not_differ(conditions, tables, line):
     with pytest.raises(ConfigError, match=line):
         campaign(conditions, tables)
 

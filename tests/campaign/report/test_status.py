@@ -60,7 +60,7 @@ def test_of_other_machines_the_manifest_is_believed(tmp_path, leave_campaign, wh
     assert scan(directory).campaigns[0].runs[0].state == "running"
 
 
-def test_a_process_that_lives(tmp_path, leave_campaign):
+def test_a_process_that_is_running(tmp_path, leave_campaign):
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     directory = leave_campaign(tmp_path / "c", {("a", 1): ("running", [0.5])}, **here)
     assert scan(directory).campaigns[0].runs[0].state == "running"

@@ -40,7 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """RunSize a public name from its module the first time it is asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module `retrain_campaign` has no attribute `{name}`")
     value: object = getattr(import_module(f"retrain_campaign.{_MODULE_OF[name]}"), name)

@@ -102,7 +102,7 @@ def _run_in(campaign: Campaign, directory: Path, *, resume: bool) -> int:
 
 
 def _pending_squeeze(campaign: Campaign, directory: Path, *, resume: bool) -> SqueezeJob | None:
-    """The analysis that `[squeeze]` asks for; None if a resumed campaign has already done it."""
+    """The analysis of `[squeeze]`; None if it is not in the file, or is already done."""
     done = resume and read_manifest(directory).is_squeezed
     if campaign.squeeze is None or done:
         return None
