@@ -25,7 +25,7 @@ RULES = [
 
 
 class Scripted:
-    """Each start of a run ends at once as its script says: an exit code, None if unseen."""
+    """Each start of a run ends as its script says: an exit code, None if not observed."""
 
     def __init__(
         self, script=None, adopts=(), retries=False, leaves_adapter=False, adopted_end=None
@@ -235,7 +235,7 @@ def test_a_worker_that_is_still_running_is_not_started_twice(conduct):
     finished, _, display, _ = conduct(executor, before=[("a_s1", RUNNING)])
     assert finished
     assert "a_s1: still running, process 7" in display.lines
-    # It ended with nobody to see how, and is not complete: it is resumed.
+    # Its exit code is unknown and its files are incomplete, so it is resumed.
     assert [name for name, _ in executor.started] == ["a_s1", "b_s1"]
 
 

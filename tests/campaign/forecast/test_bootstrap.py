@@ -51,7 +51,7 @@ def test_a_condition_is_judged_by_runs_of_its_own():
 
 
 def test_nine_of_ten_campaigns_are_within_the_interval():
-    """Pilots and campaigns from one distribution: the interval is as good as it says."""
+    """With pilots and campaigns of one distribution, the interval has its nominal coverage."""
     rng = np.random.default_rng(5)
     hits = 0
     for trial in range(200):

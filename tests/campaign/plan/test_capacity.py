@@ -46,16 +46,16 @@ def with_devices(*devices):
         ({"max_workers": 1}, TWO_GPUS, Capacity(1, 8, ("0", "1"), 1)),
         ({"max_workers": 4}, TWO_GPUS, Capacity(4, 2, ("0", "1"), 1)),
         ({"devices": "gpu:0,gpu:1"}, TWO_GPUS, Capacity(1, 8, ("0", "1"), 2)),
-        # On the CPU one thread each, however many there are.
+        # On the CPU one thread each, whatever the number of runs.
         ({}, NO_GPU, Capacity(8, 1)),
         ({"devices": "cpu"}, TWO_GPUS, Capacity(8, 1)),
         ({"max_workers": 2}, NO_GPU, Capacity(2, 1)),
         ({"backend": "fake"}, TWO_GPUS, Capacity(8, 1)),
         ({"runs": 3}, NO_GPU, Capacity(3, 1)),
-        # A service takes all at once.
+        # A service takes all runs at once.
         ({"backend": "tinker"}, TWO_GPUS, Capacity(15, 1)),
         ({"backend": "tinker", "max_workers": 3}, NO_GPU, Capacity(3, 1)),
-        # Clusters see to their GPUs themselves.
+        # Clusters assign GPUs themselves.
         ({"executor": "ray"}, TWO_GPUS, Capacity(15, 1)),
         ({"executor": "slurm", "max_workers": 4}, TWO_GPUS, Capacity(4, 1)),
     ],

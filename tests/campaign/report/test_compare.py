@@ -25,7 +25,7 @@ def text_of(table) -> str:
 
 @pytest.fixture
 def campaign(tmp_path, leave_campaign):
-    """One condition done under three seeds, one under one, one not at all."""
+    """One condition is done with three seeds, one with one seed, one with none."""
     runs = {
         ("grpo+none", 1): ("done", flat(0.2), [(0, 0.1), (10, 0.3)]),
         ("grpo+none", 2): ("done", flat(0.4), [(0, 0.1), (10, 0.4)]),

@@ -26,7 +26,7 @@ def store(directory):
 
 @pytest.fixture
 def lazy(directory):
-    """Replaces the manifest once in a hundred years."""
+    """A store that does not replace `manifest.json` again."""
     with closing(ManifestStore(directory, read_manifest(directory), share=1e-12)) as store:
         yield store
 

@@ -37,7 +37,7 @@ def campaign(conditions=(RULE,), tables=None, name="c.toml", **settings):
 
 
 def leave(made, directory=Path("logs/c"), **done):
-    """A campaign of which nothing has been run; `done` has values of entries by name."""
+    """Create a campaign without running it; `done` has values of entries by name."""
     with (
         create_campaign(made, directory, threads=1) as opened,
         contextlib.closing(ManifestStore(directory, opened.manifest)) as store,
