@@ -20,17 +20,16 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from retrain_campaign.capacity import Capacity
-from retrain_campaign.conduct import jobs_of
-from retrain_campaign.console import PlainView
-from retrain_campaign.controller import Controller
+from retrain_campaign.control.controller import Controller
+from retrain_campaign.control.workload import workload_of
+from retrain_campaign.display.lines import LineDisplay
 from retrain_campaign.executors.process import ProcessExecutor
-from retrain_campaign.ledger import Ledger
-from retrain_campaign.manifest import RunEntry, read_manifest
-from retrain_campaign.opening import create
-from retrain_campaign.orders import Orders
-from retrain_campaign.plan import load_campaign
-from retrain_campaign.status import scan
+from retrain_campaign.plan.campaign import load_campaign
+from retrain_campaign.plan.capacity import Capacity
+from retrain_campaign.report.status import scan
+from retrain_campaign.storage.manifest import RunEntry, read_manifest
+from retrain_campaign.storage.manifest_store import ManifestStore
+from retrain_campaign.storage.open_directory import create_campaign
 
 FILE = """\
 [backend]
@@ -45,11 +44,11 @@ max_workers = {workers}
 CONDITIONS = 5  # of the default ablation
 
 
-class Watching(PlainView):
-    """Prints into nothing, and notes the memory of this process after so many runs."""
+class MemoryLog(LineDisplay):
+    """Records the memory of this process after each run."""
 
-    def __init__(self, console: Console, ledger: Ledger) -> None:
-        super().__init__(console, ledger)
+    def __init__(self, console: Console, store: ManifestStore) -> None:
+        super().__init__(console, store)
         self.memory: list[float] = []
 
     def changed(self, entry: RunEntry) -> None:
@@ -77,23 +76,19 @@ def measure(runs: int, workers: int) -> None:
     began = time.perf_counter()
     campaign = load_campaign(file)
     directory = Path("campaign")
-    with create(campaign, directory, threads=1) as opened, Path(os.devnull).open("w") as nothing:
-        ledger = Ledger(directory, opened.manifest)
+    with (
+        create_campaign(campaign, directory, threads=1) as opened,
+        Path(os.devnull).open("w") as nothing,
+    ):
+        store = ManifestStore(directory, opened.manifest)
         opened_s = time.perf_counter() - began
         capacity = Capacity(workers=workers, threads=1)
-        idle = {
-            name: replace(job, command=("true",)) for name, job in jobs_of(opened, capacity).items()
-        }
-        orders = Orders(
-            plan={run.name: run for run in opened.plan},
-            jobs=idle,
-            settings=campaign.settings,
-            capacity=capacity,
-            analyse=None,
-        )
+        workload = workload_of(opened, capacity)
+        jobs = {name: replace(job, command=("true",)) for name, job in workload.jobs.items()}
+        workload = replace(workload, jobs=jobs)
         began, cpu = time.perf_counter(), time.process_time()
-        view = Watching(Console(file=nothing), ledger)
-        Controller(ledger, orders, ProcessExecutor(), view).run()
+        display = MemoryLog(Console(file=nothing), store)
+        Controller(store, workload, ProcessExecutor(), display).run()
         run_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     assert all(entry.status == "done" for entry in read_manifest(directory).runs)
     count = len(opened.plan)
@@ -102,8 +97,9 @@ def measure(runs: int, workers: int) -> None:
     print(f"runs                       {run_s:7.2f} s, {1e3 * run_s / count:.2f} ms each")
     print(f"CPU of the controller      {cpu_s:7.2f} s, {1e3 * cpu_s / count:.2f} ms each")
     print(f"starting `true` alone      {bare_ms(min(count, 200)):22.2f} ms each")
-    tenth = len(view.memory) // 10
-    print(f"memory after {tenth:,} and all  {view.memory[tenth]:.1f} and {view.memory[-1]:.1f} MiB")
+    tenth = len(display.memory) // 10
+    first, last = display.memory[tenth], display.memory[-1]
+    print(f"memory after {tenth:,} and all  {first:.1f} and {last:.1f} MiB")
     size = (directory / "manifest.json").stat().st_size
     began = time.perf_counter()
     found = scan(Path()).campaigns[0].runs

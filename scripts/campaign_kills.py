@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 from kill_harness import outcome_of
 
-from retrain_campaign.manifest import is_campaign, read_manifest
+from retrain_campaign.storage.manifest import is_campaign, read_manifest
 
 FILE = """\
 [model]

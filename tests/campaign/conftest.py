@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrain_campaign.manifest import Manifest, RunEntry, write_manifest
+from retrain_campaign.storage.manifest import Manifest, RunEntry, write_manifest
 
 
 def _rows(rates: Sequence[float | None]) -> str:
@@ -26,7 +26,7 @@ def _rows(rates: Sequence[float | None]) -> str:
 
 @pytest.fixture
 def leave_run() -> Callable[..., Path]:
-    """What a run leaves behind: correct rates by step, accuracies by number of steps done."""
+    """Write the files of a run; `rates` by step, `held_out` as (steps done, accuracy)."""
 
     def leave(directory: Path, rates: Sequence[float | None], held_out=(), max_steps=10) -> Path:
         directory.mkdir(parents=True)
@@ -47,7 +47,7 @@ def leave_run() -> Callable[..., Path]:
 
 @pytest.fixture
 def leave_campaign(leave_run) -> Callable[..., Path]:
-    """What a campaign leaves behind; `runs` has status, rates and evaluations by (label, seed)."""
+    """Write the files of a campaign; `runs` has status, rates and evaluations by (label, seed)."""
 
     def leave(directory: Path, runs: dict, max_steps: int = 10, **entry: object) -> Path:
         entries = []
@@ -91,7 +91,7 @@ def leave_campaign(leave_run) -> Callable[..., Path]:
 
 @pytest.fixture
 def training_tables() -> str:
-    """What a run on the fake backend is told, with a reward `rewards.parity` of the test's own."""
+    """Configuration of a run on the fake backend, with the test's plugin `rewards.parity`."""
     return """\
 [model]
 model = "builtin:tiny-arithmetic"

@@ -5,7 +5,7 @@ import pytest
 from retrain_backends.config import read_arguments
 from retrain_backends.errors import ConfigError
 from retrain_campaign.arguments import OWN_FLAGS, asks_for_campaign, read_campaign
-from retrain_campaign.plan import campaign_of
+from retrain_campaign.plan.campaign import campaign_of
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from retrain_backends.tracking.journal import read_metrics, without_times
-from retrain_campaign.manifest import is_campaign, read_manifest
+from retrain_campaign.storage.manifest import is_campaign, read_manifest
 
 PATIENCE_S = 300
 CAMPAIGN = """\
@@ -102,7 +102,7 @@ def test_ctrl_c_and_resume(place, start_campaign):
     said = said_by(process)
     assert process.returncode == 130
     assert "waiting for 2 runs to save a checkpoint" in said
-    assert "`retrain campaign c` goes on" in said
+    assert "to resume: `retrain campaign c`" in said
     assert {entry.status for entry in read_manifest(place / "c").runs} == {"stopped"}
     again = start_campaign("c")
     assert "2 done; c" in said_by(again)
@@ -110,7 +110,7 @@ def test_ctrl_c_and_resume(place, start_campaign):
     assert {len(found) for found in rows(place / "c").values()} == {20}
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(place, start_campaign):
+def test_a_run_that_fails_is_reported_and_the_others_continue(place, start_campaign):
     process = start_campaign("c.toml", "--campaign-directory=c", BROKEN="1")
     said = said_by(process)
     assert process.returncode == 1
@@ -118,7 +118,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(place, start_campaign):
     assert "failed: mine_s1: exit code 1: " in said
     assert "this reward is broken" in said
     assert "1 done, 1 failed; c" in said
-    assert "1 of 2 runs are done and counted; missing:" in said
+    assert "1 of 2 runs are done and compared; missing:" in said
     assert is_campaign(place / "c")
     repaired = start_campaign("c.toml", "--resume=c")
     assert "2 done; c" in said_by(repaired)

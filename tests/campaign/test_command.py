@@ -6,7 +6,7 @@ import pytest
 
 from retrain_backends.config import load_command_line
 from retrain_campaign.__main__ import main
-from retrain_campaign.plan import campaign_of, plan_runs
+from retrain_campaign.plan.campaign import campaign_of, plan_runs
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def test_the_printed_commands_are_the_runs_of_the_campaign(here, capsys):
     [
         ("c.toml --seeds 1,1", "--seeds is `[1, 1]`; it must be a list of at least one"),
         ("c.toml --campaign-directory=.", "campaign.directory: `.` exists already; name another"),
-        ("c.toml --resume", "--resume: there is no campaign of `c` below logs; name its directory"),
+        ("c.toml --resume", "--resume: there is no campaign of `c` in logs; name its directory"),
         ("c.toml --resume nowhere", "nowhere: is no campaign (it has no manifest.json of one)"),
         ("c.toml --data-source=no.such", "data.source: `no.such`: there is no module `no`"),
-        ("c.toml --log-dir=c.toml/x/y", "cannot make the directory of the campaign, `c.toml/x/ca"),
+        ("c.toml --log-dir=c.toml/x/y", "cannot create the campaign directory `c.toml/x/ca"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_begun(here, capsys, words, line):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from retrain_backends.config import RunConfig, dump_config, load_command_line, load_config
 from retrain_campaign.commands import command_line, flags_between, run_all_script
-from retrain_campaign.plan import campaign_of, plan_runs
+from retrain_campaign.plan.campaign import campaign_of, plan_runs
 
 CONDITIONS = [
     {"advantage_mode": "grpo", "transform_mode": "none", "training": {"lr": 1e-05}},

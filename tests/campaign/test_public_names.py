@@ -31,5 +31,5 @@ def test_a_name_loads_from_the_module_that_type_checkers_see(name, module):
 
 
 def test_other_names_are_not_there():
-    with pytest.raises(AttributeError, match="has no attribute `conduct_`"):
-        retrain_campaign.conduct_  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute `run_`"):
+        retrain_campaign.run_  # noqa: B018

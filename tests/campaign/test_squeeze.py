@@ -1,55 +1,15 @@
-import json
 from pathlib import Path
-from queue import SimpleQueue
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from retrain_backends.config import Origin, RunConfig
 from retrain_backends.errors import ConfigError
-from retrain_campaign.events import Squeezed
-from retrain_campaign.squeeze import analyse_beside, analysis_for, settings_after_training
-
-PATIENCE_S = 60
+from retrain_campaign.squeeze import settings_after_training
 
 
 def settings(**squeeze):
     config = RunConfig.model_validate({"model": {"lora_rank": 4}, "squeeze": squeeze})
     return settings_after_training(config, Origin("c.toml"))
-
-
-@pytest.fixture
-def adapter(tmp_path):
-    """A PEFT adapter of rank 4 whose update has rank 2, as `final` in a run's directory."""
-    path = tmp_path / "run/final"
-    path.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    a, b = generator.normal(size=(4, 8)), generator.normal(size=(8, 4))
-    a[2:] = 0
-    name = "base_model.model.layers.0.self_attn.q_proj.lora_{}.weight"
-    tensors = {name.format("A"): a.astype("f4"), name.format("B"): b.astype("f4")}
-    save_file(tensors, path / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
-    (path / "adapter_config.json").write_text(json.dumps(config))
-    return path
-
-
-def test_an_adapter_is_analysed_shown_and_compressed(tmp_path, adapter):
-    small = tmp_path / "small"
-    analyse = analysis_for(settings(target_ranks=[1, 2, 4], output_path=str(small)), tmp_path)
-    note, text = analyse("run/final")
-    assert note == {
-        "recommended_rank": 2,
-        "source_rank": 4,
-        "min_variance_retention": 0.95,
-        "adapter": "run/final",
-        "output": str(small),
-    }
-    assert "Max Var%" in text
-    assert "recommended: rank 2 of 4" in text
-    assert json.loads((small / "adapter_config.json").read_text())["r"] == 2
-    assert (tmp_path / "squeeze.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -63,16 +23,8 @@ def test_an_adapter_is_analysed_shown_and_compressed(tmp_path, adapter):
         ({"output_path": str(Path(__file__).parent)}, "which is a directory with files in it"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_there_is_an_adapter(squeeze, line):
+def test_what_cannot_be_done_is_refused_before_training(squeeze, line):
     with pytest.raises(ConfigError) as caught:
         settings(**squeeze)
     (problem,) = caught.value.problems
     assert line in problem
-
-
-def test_what_comes_of_it_is_put_and_so_is_what_goes_wrong():
-    events = SimpleQueue()
-    analyse_beside(lambda: ({"recommended_rank": 2}, "text"), "a_s1", events.put)
-    assert events.get(timeout=PATIENCE_S) == Squeezed("a_s1", {"recommended_rank": 2}, "text")
-    analyse_beside(lambda: {}["missing"], "a_s1", events.put)
-    assert events.get(timeout=PATIENCE_S) == Squeezed("a_s1", {}, "", "KeyError: 'missing'")

@@ -29,11 +29,11 @@ def test_for_other_programs(retrain, run_dir):
 
 
 def test_nothing_there(retrain):
-    assert retrain("status") == (0, "neither runs nor campaigns here\n", "")
+    assert retrain("status") == (0, "no runs and no campaigns found\n", "")
     code, _, errors = retrain("status", "missing")
     assert (code, errors.splitlines()) == (
         2,
-        ["error: missing: is no directory; name one that holds runs or campaigns"],
+        ["error: missing: is not a directory; name one that contains runs or campaigns"],
     )
 
 
@@ -49,4 +49,4 @@ def test_a_campaign_is_explained(retrain, here):
     assert not (here / "logs").exists()
     code, _, errors = retrain("explain", "rules.toml", "--from", "logs")
     assert code == 2
-    assert "logs: is no directory" in errors
+    assert "logs: is not a directory" in errors

@@ -11,9 +11,9 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.journal import read_metrics
-from retrain_campaign.conduct import EXECUTORS
-from retrain_campaign.manifest import read_manifest
-from retrain_campaign.plan import campaign_of
+from retrain_campaign.control.run_campaign import EXECUTORS
+from retrain_campaign.plan.campaign import campaign_of
+from retrain_campaign.storage.manifest import read_manifest
 
 PATIENCE_S = 300
 CAMPAIGN = """\
@@ -133,5 +133,5 @@ def test_wrong_options(tmp_path, executor, options, line):
 @pytest.mark.skipif(bool(shutil.which("sbatch")), reason="there is a Slurm here")
 def test_a_machine_without_slurm(tmp_path):
     campaign = campaign_of(RunConfig.model_validate({"campaign": {}}), tmp_path)
-    with pytest.raises(ConfigError, match="needs the command sbatch, which this machine has not"):
+    with pytest.raises(ConfigError, match="needs the command sbatch, which is not on this machine"):
         load_object(EXECUTORS["slurm"]).from_campaign(campaign)

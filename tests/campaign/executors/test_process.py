@@ -13,8 +13,8 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError, RunError
 from retrain_campaign.executors.process import ProcessExecutor
 from retrain_campaign.executors.protocol import Ended, Job
-from retrain_campaign.manifest import RunEntry
-from retrain_campaign.plan import campaign_of
+from retrain_campaign.plan.campaign import campaign_of
+from retrain_campaign.storage.manifest import RunEntry
 
 PATIENCE_S = 60
 WAITING = "import sys, time; print('here', flush=True); time.sleep(300)"
@@ -28,7 +28,7 @@ def ended():
 @pytest.fixture
 def make_job(tmp_path):
     def make(*command, **environment):
-        return Job("a_s1", command, tmp_path, environment, tmp_path / "output.log", 0, 1)
+        return Job("a_s1", command, tmp_path, environment, tmp_path / "output.log")
 
     return make
 
@@ -62,7 +62,7 @@ def wait_for_output(job):
 
 
 @pytest.mark.parametrize("code", [0, 1, 130])
-def test_the_exit_code_is_told(ended, make_job, code):
+def test_the_exit_code_is_reported(ended, make_job, code):
     worker = ProcessExecutor().start(make_job("sh", "-c", f"exit {code}"), ended.put)
     assert ended.get(timeout=PATIENCE_S) == Ended("a_s1", code)
     assert (worker.host, worker.pid is not None) == (socket.gethostname(), True)
@@ -96,7 +96,7 @@ def test_interrupting_is_ctrl_c_and_killing_is_not(ended, make_job):
 
 
 @pytest.mark.parametrize("noted", [True, False])
-def test_a_stranger_is_adopted_by_number_or_by_command(ended, make_job, noted):
+def test_a_foreign_process_is_adopted_by_pid_or_by_command(ended, make_job, noted):
     """As after a campaign was killed; the second one was killed before it noted the number."""
     job = make_job(sys.executable, "-c", WAITING)
     with started(job) as stranger:

@@ -26,7 +26,7 @@ def make_job(tmp_path):
     def make(program, **environment):
         # The interpreter of the machine that asked, which the other machine may not have.
         command = ("no-such-python", "-c", program)
-        return Job("a", command, tmp_path, environment, tmp_path / "output.log", 0, 1)
+        return Job("a", command, tmp_path, environment, tmp_path / "output.log")
 
     return make
 

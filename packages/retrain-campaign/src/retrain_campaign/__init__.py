@@ -1,24 +1,24 @@
-"""Campaigns: every learning rule under every seed, planned, run and compared.
+"""Campaigns: every condition with every seed, planned, run and compared.
 
-Names are loaded on first use, so `import retrain_campaign` costs no more than the interpreter.
+Names are imported on first use, so that `import retrain_campaign` is fast.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retrain_campaign.compare import Comparison, draw_campaign
-    from retrain_campaign.manifest import Manifest, RunEntry, read_manifest, write_manifest
-    from retrain_campaign.plan import Campaign, PlannedRun, load_campaign, plan_runs
-    from retrain_campaign.status import scan
+    from retrain_campaign.plan.campaign import Campaign, PlannedRun, load_campaign, plan_runs
+    from retrain_campaign.report.compare import Comparison, compare, draw_campaign
+    from retrain_campaign.report.status import scan
+    from retrain_campaign.storage.manifest import Manifest, RunEntry, read_manifest, write_manifest
 
 __version__ = "0.1.0"
 
 _NAMES_BY_MODULE = {
-    "compare": ("Comparison", "draw_campaign"),
-    "manifest": ("Manifest", "RunEntry", "read_manifest", "write_manifest"),
-    "plan": ("Campaign", "PlannedRun", "load_campaign", "plan_runs"),
-    "status": ("scan",),
+    "plan.campaign": ("Campaign", "PlannedRun", "load_campaign", "plan_runs"),
+    "report.compare": ("Comparison", "compare", "draw_campaign"),
+    "report.status": ("scan",),
+    "storage.manifest": ("Manifest", "RunEntry", "read_manifest", "write_manifest"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
@@ -29,6 +29,7 @@ __all__ = [
     "PlannedRun",
     "RunEntry",
     "__version__",
+    "compare",
     "draw_campaign",
     "load_campaign",
     "plan_runs",
@@ -39,11 +40,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module the first time it is asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module `retrain_campaign` has no attribute `{name}`")
     value: object = getattr(import_module(f"retrain_campaign.{_MODULE_OF[name]}"), name)
-    globals()[name] = value  # the next use finds it without coming here
+    globals()[name] = value  # later uses do not call this function
     return value
 
 

@@ -9,10 +9,10 @@ from retrain_backends.config import Arguments, load_config
 from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_lines
 from retrain_campaign.arguments import read_campaign
-from retrain_campaign.capacity import capacity_of, this_machine
 from retrain_campaign.commands import command_line
-from retrain_campaign.directory import new_directory
-from retrain_campaign.plan import campaign_of, plan_runs
+from retrain_campaign.plan.campaign import campaign_of, plan_runs
+from retrain_campaign.plan.capacity import capacity_of, this_machine
+from retrain_campaign.storage.find_directory import new_directory
 
 
 def main(read: Arguments) -> int:
@@ -25,7 +25,9 @@ def main(read: Arguments) -> int:
     campaign = campaign_of(asked.config, asked.file)
     if asked.execute:
         # By name, so that a mistake in the file is reported before the slow imports.
-        return load_object("retrain_campaign.conduct:conduct")(campaign, asked)
+        return load_object("retrain_campaign.control.run_campaign:run_campaign")(
+            campaign, resume=asked.goes_on, directory=asked.directory
+        )
     console = Console(highlight=False)
     plan = plan_runs(campaign, new_directory(campaign, datetime.now()))
     threads = capacity_of(campaign, this_machine(os.environ), len(plan)).threads

@@ -8,7 +8,7 @@ from pathlib import Path
 from retrain_backends.config import RunConfig, dump_config
 from retrain_backends.config.describe import fields_by_path
 from retrain_backends.config.section import Section
-from retrain_campaign.plan import RUNS, Campaign, PlannedRun
+from retrain_campaign.plan.campaign import RUNS, Campaign, PlannedRun
 
 SCRIPT_FILE = "run_all.sh"
 RUN = ("python", "-m", "retrain_backends")

@@ -1,4 +1,4 @@
-"""What a campaign would do, in words: nothing is started and nothing is written."""
+"""`retrain explain` for a campaign: its runs, workers, disk space and time, without starting it."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -9,40 +9,40 @@ from typing import TypeAlias, TypeVar
 from retrain_backends.config import Origin, label_of
 from retrain_backends.errors import ConfigError
 from retrain_backends.train.checks.explain import Chapter, Explanation
-from retrain_campaign.capacity import Capacity, capacity_of, this_machine
-from retrain_campaign.directory import new_directory, where_its_runs_work
-from retrain_campaign.disk import Room, room_of, size
-from retrain_campaign.forecast import Forecast, Load, forecast
-from retrain_campaign.pilot import PilotRun, measure_pilot
-from retrain_campaign.plan import Campaign, PlannedRun, plan_runs
-from retrain_campaign.preflight import check_plan, idle_conditions
+from retrain_campaign.forecast.bootstrap import Forecast, RunSize, forecast
+from retrain_campaign.forecast.pilot import PilotRun, mean_log_bytes, measure_pilot
+from retrain_campaign.plan.campaign import Campaign, PlannedRun, plan_runs
+from retrain_campaign.plan.capacity import Capacity, capacity_of, this_machine
+from retrain_campaign.plan.checks import check_plan, idle_conditions
+from retrain_campaign.plan.disk_space import DiskSpace, disk_space_of, format_bytes
 from retrain_campaign.squeeze import settings_after_training
+from retrain_campaign.storage.find_directory import in_working_directory, new_directory
 
 T = TypeVar("T")
 Rows: TypeAlias = Iterator[tuple[str, str]]
 
-_SHOWN = 8  # seeds, or overrides, that are named one by one
+_MOST_NAMES = 8  # seeds or settings in one row
 _PILOT_STEPS = 20
 
 
 def explain_campaign(
     campaign: Campaign, pilot_dir: Path | None = None, directory: Path | None = None
 ) -> Explanation:
-    """Say what a campaign would do, and how long all of it takes.
+    """Describe what a campaign would do, what it needs and how long it takes.
 
     Args:
       campaign: what to explain.
-      pilot_dir: earlier runs, below this directory, to judge by; None for the formulas only.
-      directory: of the campaign, if it is gone on with; None for a new one.
+      pilot_dir: directory of earlier runs to estimate from; None for formulas only.
+      directory: of the campaign, if it is resumed; None for a new one.
 
     Raises:
-      ConfigError: no run there has finished a step.
+      ConfigError: no run in `pilot_dir` has finished a step.
     """
     pilot = measure_pilot(pilot_dir) if pilot_dir else ()
-    title = f"Time, judged by {pilot_dir}" if pilot else "Time"
+    title = f"Time, estimated from {pilot_dir}" if pilot else "Time"
     if directory is None:
         return _explained(campaign, pilot, title, None)
-    with where_its_runs_work(directory) as seen:
+    with in_working_directory(directory) as seen:
         return _explained(campaign, pilot, title, seen)
 
 
@@ -51,39 +51,38 @@ def _explained(
 ) -> Explanation:
     plan = plan_runs(campaign)
     problems: list[str] = []
-    capacity = _asked(problems, lambda: capacity_of(campaign, this_machine(os.environ), len(plan)))
-    _asked(problems, lambda: check_plan(plan))
+    capacity = _tried(problems, lambda: capacity_of(campaign, this_machine(os.environ), len(plan)))
+    _tried(problems, lambda: check_plan(plan))
     if campaign.squeeze and directory is None:
         origin = Origin(str(campaign.path))
-        _asked(problems, lambda: settings_after_training(campaign.config, origin))
-    directory = directory or _asked(problems, lambda: new_directory(campaign, datetime.now()))
+        _tried(problems, lambda: settings_after_training(campaign.config, origin))
+    directory = directory or _tried(problems, lambda: new_directory(campaign, datetime.now()))
     workers = capacity.workers if capacity else 1
-    time = _time_rows(campaign, plan, pilot, workers)
+    log_bytes = mean_log_bytes(pilot)
+    spaces = [disk_space_of(run.config, log_bytes) for run in plan]
     chapters = (
         Chapter("The campaign", tuple(_campaign_rows(campaign, plan, directory))),
         Chapter("The runs", tuple(_run_rows(campaign, plan))),
         Chapter("Workers", tuple(_worker_rows(campaign, capacity))),
-        Chapter(
-            "Room on the disk", tuple(_disk_rows([room_of(run.config, pilot) for run in plan]))
-        ),
-        Chapter(title, tuple(time)),
+        Chapter("Disk space", tuple(_disk_rows(spaces))),
+        Chapter(title, tuple(_time_rows(campaign, plan, pilot, workers))),
     )
     return Explanation(chapters, (), tuple(_notes(plan, pilot)), tuple(dict.fromkeys(problems)))
 
 
-def _asked(problems: list[str], question: Callable[[], T]) -> T | None:
-    """The answer; None, and its problems noted, when there is none."""
-    # A border: what is asked may need a package or a file that is not there.
+def _tried(problems: list[str], function: Callable[[], T]) -> T | None:
+    """The result of the function; None if it raises, and its problems are added to the list."""
+    # A border: a package or a file may be missing.
     try:
-        return question()
+        return function()
     except ConfigError as error:
         problems += error.problems
     return None
 
 
-def _loads(plan: Sequence[PlannedRun]) -> list[Load]:
+def _sizes(plan: Sequence[PlannedRun]) -> list[RunSize]:
     return [
-        Load(run.label, steps, len(run.config.eval.due_after(steps)))
+        RunSize(run.label, steps, len(run.config.eval.due_after(steps)))
         for run in plan
         for steps in (run.config.training.max_steps,)
     ]
@@ -94,15 +93,15 @@ def _campaign_rows(campaign: Campaign, plan: Sequence[PlannedRun], directory: Pa
     yield "file", str(campaign.path)
     yield "runs", f"{len(plan):,}: {_count(conditions, 'condition')} x {_count(seeds, 'seed')}"
     steps = sum(run.config.training.max_steps for run in plan)
-    yield "steps", f"{steps:,} in all"
+    yield "steps", f"{steps:,} in total"
     yield "seeds", _listed([str(seed) for seed in campaign.seeds])
-    yield "order", "seed by seed, so that conditions can be compared early"
+    yield "order", "by seed, so that conditions can be compared early"
     if directory:
         yield "directory", f"{directory}, with the runs in runs/"
     if project := campaign.base.logging.wandb_project:
         yield "wandb", f"project {project}; a group for each condition"
     if campaign.squeeze:
-        yield "squeeze", "the adapter of the first run that is done is analysed beside the others"
+        yield "squeeze", "the adapter of the first finished run is analysed while the others run"
 
 
 def _run_rows(campaign: Campaign, plan: Sequence[PlannedRun]) -> Rows:
@@ -121,12 +120,12 @@ def _worker_rows(campaign: Campaign, capacity: Capacity | None) -> Rows:
     settings = campaign.settings
     yield "executor", settings.executor
     if capacity is None:
-        yield "at once", "not known here; see the problems below"
+        yield "at once", "unknown; see the problems below"
         return
     if settings.parallel:
         yield "at once", f"{_count(capacity.workers, 'run')}"
     else:
-        yield "at once", "1 run; parallel = true starts more"
+        yield "at once", "1 run; set parallel = true for more"
     if capacity.gpus:
         each = _count(capacity.gpus_each, "GPU")
         yield "GPUs", f"{each} each, of {', '.join(capacity.gpus)}"
@@ -137,48 +136,48 @@ def _worker_rows(campaign: Campaign, capacity: Capacity | None) -> Rows:
     yield "retries", f"{settings.retries}, each from the last checkpoint"
 
 
-def _disk_rows(rooms: Sequence[Room]) -> Rows:
-    logs = sum(room.logs for room in rooms)
-    measured = "as in the earlier runs" if rooms[0].logs_measured else "at most"
-    yield "logs", f"{size(logs)} {measured}, without the questions of evaluations"
-    if not any(room.checkpoints for room in rooms):
-        yield "adapters", "kept by the service, unless they are downloaded"
+def _disk_rows(spaces: Sequence[DiskSpace]) -> Rows:
+    logs = sum(space.logs for space in spaces)
+    measured = "as in the earlier runs" if spaces[0].logs_measured else "at most"
+    yield "logs", f"{format_bytes(logs)} {measured}, without the questions of evaluations"
+    if not any(space.checkpoints for space in spaces):
+        yield "adapters", "stored by the service, unless they are downloaded"
         return
-    totals = [room.total for room in rooms if room.total is not None]
-    if len(totals) < len(rooms):
+    totals = [space.total for space in spaces if space.total is not None]
+    if len(totals) < len(spaces):
         yield (
             "checkpoints",
-            "4 adapters each: its weights, and for the optimiser weights and moments",
+            "4 adapters each: the weights and, for the optimiser, weights and moments",
         )
-        yield "adapter", "4 bytes x rank x (inputs + outputs of every projection that it changes)"
-        yield "", "not counted: the model's config.json is not on this machine"
+        yield "adapter", "4 bytes x rank x (inputs + outputs of each projection that it adapts)"
+        yield "", "not computed: the model's config.json is not on this machine"
         return
-    largest = max(rooms, key=lambda room: room.total or 0)
+    largest = max(spaces, key=lambda space: space.total or 0)
     assert largest.adapter is not None
-    yield "adapter", size(largest.adapter)
+    yield "adapter", format_bytes(largest.adapter)
     kept = _count(largest.checkpoints, "checkpoint")
     yield (
         "checkpoints",
-        f"{size(4 * largest.adapter)} each; {kept} of a run at most, one half written",
+        f"{format_bytes(4 * largest.adapter)} each; {kept} per run at most, one being written",
     )
-    yield "all runs", size(sum(totals))
+    yield "all runs", format_bytes(sum(totals))
 
 
 def _forecast_rows(found: Forecast, workers: int) -> Rows:
     measured = f"{_count(found.steps_measured, 'step')} of {_count(found.runs_measured, 'run')}"
     yield "measured", measured
-    yield "a step", f"{span(found.step_s)} (median)"
+    yield "a step", f"{format_seconds(found.step_s)} (median)"
     if found.overhead_s is not None:
-        yield "starting, ending", f"{span(found.overhead_s)} a run (median)"
+        yield "start and end", f"{format_seconds(found.overhead_s)} per run (median)"
     wall, tokens = found.wall_s, found.tokens
-    low, high = span(wall.low), span(wall.high)
-    within = f"{_count(workers, 'run')} at once"
-    yield "wall time", f"{span(wall.median)} with {within}; 90 %: {low} to {high}"
+    low, high = format_seconds(wall.low), format_seconds(wall.high)
+    at_once = f"{_count(workers, 'run')} at once"
+    yield "wall time", f"{format_seconds(wall.median)} with {at_once}; 90 %: {low} to {high}"
     yield "tokens", f"{tokens.median:,.0f} sampled; 90 %: {tokens.low:,.0f} to {tokens.high:,.0f}"
     if found.overhead_s is None:
-        yield "not in it", "starting and ending each run, which only a campaign measures"
+        yield "not included", "start and end of each run, which only campaigns measure"
     if not found.evaluations_known:
-        yield "not in it", "evaluations, which the earlier runs did not have"
+        yield "not included", "evaluations, which the earlier runs did not have"
 
 
 def _time_rows(
@@ -186,7 +185,7 @@ def _time_rows(
 ) -> Rows:
     if not pilot:
         return _formula_rows(campaign, plan, workers)
-    found = forecast(pilot, _loads(plan), workers, campaign.settings.stagger_seconds)
+    found = forecast(pilot, _sizes(plan), workers, campaign.settings.stagger_seconds)
     return _forecast_rows(found, workers)
 
 
@@ -196,9 +195,9 @@ def _formula_rows(campaign: Campaign, plan: Sequence[PlannedRun], workers: int) 
     steps = sum(run.config.training.max_steps for run in plan)
     evaluations = sum(len(run.config.eval.due_after(run.config.training.max_steps)) for run in plan)
     yield "a run", "start + steps x seconds a step + evaluations x seconds an evaluation"
-    asked = f" + {evaluations:,} x an evaluation" if evaluations else ""
+    evaluating = f" + {evaluations:,} x an evaluation" if evaluations else ""
     share = f", divided by {workers:,} at once" if workers > 1 else ""
-    yield "wall time", f"about {len(plan):,} x start + {steps:,} x a step{asked}{share}"
+    yield "wall time", f"about {len(plan):,} x start + {steps:,} x a step{evaluating}{share}"
     yield "tokens", f"{steps * completions * training.max_tokens:,} sampled at most"
     own = [
         f"{training['max_steps']} of `{label_of(condition)}`"
@@ -206,7 +205,7 @@ def _formula_rows(campaign: Campaign, plan: Sequence[PlannedRun], workers: int) 
         if "max_steps" in (training := condition.overrides.get("training", {}))
     ]
     but = f" (but {_listed(own)}, by its own training.max_steps)" if own else ""
-    yield "a pilot", f"measures what is not known: {_PILOT_STEPS} steps under one seed{but},"
+    yield "a pilot", f"measures these times: {_PILOT_STEPS} steps with one seed{but},"
     pilot = f"--campaign-max-steps {_PILOT_STEPS} --campaign-seeds {campaign.seeds[0]}"
     yield "", f"retrain {campaign.path} {pilot} --campaign-directory logs/pilot"
     yield "", f"retrain explain {campaign.path} --from logs/pilot"
@@ -218,15 +217,15 @@ def _notes(plan: Sequence[PlannedRun], pilot: Sequence[PilotRun]) -> Iterator[st
         return
     unmeasured = sorted({run.label for run in plan} - {run.label for run in pilot})
     if unmeasured and len({run.label for run in plan}) > 1:
-        yield f"Judged by all earlier runs, having none of their own: {_listed(unmeasured)}."
+        yield f"Estimated from all earlier runs, having none of their own: {_listed(unmeasured)}."
     yield (
-        "The forecast holds for as many runs at once as there were in the earlier ones, and for "
-        "completions that get no longer."
+        "The forecast assumes as many runs at once as in the earlier ones, and completions of the "
+        "same length."
     )
 
 
-def span(seconds: float) -> str:
-    """A time as a person says it."""
+def format_seconds(seconds: float) -> str:
+    """A duration with three digits and a unit."""
     if seconds < 100:
         return f"{seconds:.3g} s"
     if seconds < 100 * 60:
@@ -240,6 +239,6 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def _listed(names: Sequence[str], most: int = _SHOWN) -> str:
+def _listed(names: Sequence[str], most: int = _MOST_NAMES) -> str:
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

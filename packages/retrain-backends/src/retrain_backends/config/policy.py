@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+import retrain_core
 from retrain_backends.config.compute import BackendConfig, InferenceConfig
 from retrain_backends.config.model import LoraConfig, ModelConfig
 from retrain_backends.config.training import OptimizerConfig
-from retrain_core import LossOptions
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PolicySettings:
     optimizer: OptimizerConfig
     backend: BackendConfig
     inference: InferenceConfig
-    loss: LossOptions
+    loss: "retrain_core.LossOptions"
     lr: float
     weight_decay: float
     seed: int

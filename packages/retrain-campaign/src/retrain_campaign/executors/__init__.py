@@ -1,1 +1,1 @@
-"""What starts the runs of a campaign: processes of this machine, Ray, or Slurm."""
+"""The systems that execute the runs of a campaign: local processes, Ray, or Slurm."""

@@ -1,8 +1,8 @@
-"""Become a command that dies with a process, and that Ctrl-C reaches.
+"""Replaces this process by a command that ends with its parent and that SIGINT reaches.
 
     python -m retrain_campaign.executors.launch PARENT COMMAND...
 
-A cluster may kill its own process without a chance to pass anything on, and starts it with signals
+A cluster may kill its own process before that can stop the command, and may start it with signals
 blocked that a run needs.
 """
 
@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-_PR_SET_PDEATHSIG = 1  # of Linux
+_PR_SET_PDEATHSIG = 1  # from <sys/prctl.h> of Linux
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     parent, *command = arguments
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it has died already
+    if os.getppid() != int(parent):  # it is gone already
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -1,4 +1,4 @@
-"""What can be set in `[campaign.executor_options]`, for each executor."""
+"""The options of each executor, `[campaign.executor_options]`."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from retrain_backends.config.section import CountOrZero, FreeTable, NonNegative,
 
 
 class NoOptions(Section):
-    """`[campaign.executor_options]` of processes: there is nothing to set."""
+    """`[campaign.executor_options]` of `executor = "process"`, which has no options."""
 
 
 class RayOptions(Section):
@@ -16,14 +16,14 @@ class RayOptions(Section):
 
     address: str = Field(
         default="",
-        description="Address of the cluster, as for `ray.init`. Empty: a cluster of this machine "
-        "alone, for the time of the campaign.",
+        description="Address of the cluster, as for `ray.init`. Empty: start a cluster on this "
+        "machine for the duration of the campaign.",
     )
-    cpus: NonNegative = Field(default=1.0, description="CPU cores that a run asks for.")
+    cpus: NonNegative = Field(default=1.0, description="CPU cores that a run requests.")
     gpus: float = Field(
         default=-1.0,
         ge=-1,
-        description="GPUs that a run asks for, a fraction to share them. -1: as many as "
+        description="GPUs that a run requests; a fraction shares a GPU. -1: as many as "
         "`backend.devices` names, if the cluster has any.",
     )
 
@@ -32,16 +32,18 @@ class SlurmOptions(Section):
     """`[campaign.executor_options]` of `executor = "slurm"`."""
 
     cluster: Literal["slurm", "local"] = Field(
-        default="slurm", description="`local` starts the jobs on this machine, to try things out."
+        default="slurm",
+        description="`local` starts the jobs on this machine, for tests without Slurm.",
     )
     hours: float = Field(default=24.0, gt=0, description="Time limit of a job.")
-    partition: str = Field(default="", description="Partition. Empty: the cluster's own choice.")
-    account: str = Field(default="", description="Account that pays. Empty: the user's own.")
+    partition: str = Field(default="", description="Partition. Empty: the cluster's default.")
+    account: str = Field(default="", description="Account to charge. Empty: the user's default.")
     cpus: int = Field(default=1, ge=1, description="CPU cores of a run.")
     gpus: int = Field(
         default=-1, ge=-1, description="GPUs of a run. -1: as many as `backend.devices` names."
     )
-    memory_gb: CountOrZero = Field(default=0, description="Memory. 0: the cluster's own choice.")
+    memory_gb: CountOrZero = Field(default=0, description="Memory in GB. 0: the cluster's default.")
     parameters: FreeTable = Field(
-        default_factory=dict, description="More of `sbatch`, such as `constraint`, `qos`, `time`."
+        default_factory=dict,
+        description="Further parameters of `sbatch`, such as `constraint` or `qos`.",
     )

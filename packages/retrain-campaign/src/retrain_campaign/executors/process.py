@@ -1,7 +1,7 @@
-"""Runs as processes of this machine.
+"""Executes runs as processes of this machine.
 
-Each has a session of its own: Ctrl-C in the terminal reaches the campaign alone, which passes it
-on, and when the campaign is killed its runs go on, to be adopted by the next one.
+Each process has its own session: Ctrl-C in the terminal reaches only the campaign, which interrupts
+the runs itself. If the campaign is killed, its runs continue, and a resumed campaign adopts them.
 """
 
 import os
@@ -17,16 +17,16 @@ import psutil
 from retrain_backends.config import read_options
 from retrain_backends.errors import RunError
 from retrain_campaign.executors.options import NoOptions
-from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
-from retrain_campaign.manifest import RunEntry
-from retrain_campaign.plan import Campaign
+from retrain_campaign.executors.protocol import Ended, Job, Notify, Worker
+from retrain_campaign.plan.campaign import Campaign
+from retrain_campaign.storage.manifest import RunEntry
 
-_SAME_START_S = 1.0  # two answers to when a process started differ by rounding only
-_LOOKED_AT = ["cmdline", "cwd", "status"]  # of a process, to tell which job it does
+_START_TOLERANCE_S = 1.0  # the reported start times of one process differ by rounding
+_ATTRIBUTES = ["cmdline", "cwd", "status"]  # of a process, to find out which job it does
 
 
 class ProcessExecutor:
-    """Starts processes and waits for each in a thread."""
+    """Starts processes, and waits for each in a thread."""
 
     retries = False
 
@@ -35,17 +35,17 @@ class ProcessExecutor:
 
     @classmethod
     def from_campaign(cls, campaign: Campaign) -> Self:
-        """Make one; it has no settings.
+        """Create an executor, which has no options.
 
         Raises:
-          ConfigError: there are some.
+          ConfigError: options are set.
         """
         options = campaign.settings.executor_options
         read_options("campaign.executor_options", NoOptions, options)
         return cls()
 
-    def start(self, job: Job, tell: Tell) -> Worker:
-        """Start a process; what it says is appended to the job's output."""
+    def start(self, job: Job, notify: Notify) -> Worker:
+        """Start a process; its output is appended to the job's file."""
         try:
             with job.output.open("ab") as output:
                 child = subprocess.Popen(
@@ -57,19 +57,19 @@ class ProcessExecutor:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-        # A border: there may be no room for a process, or no such program.
+        # A border: the program may not exist, or the system may be out of resources.
         except OSError as error:
             raise RunError(f"cannot start `{job.command[0]}` ({error.strerror})") from error
-        return self._watch(job.name, psutil.Process(child.pid), child.wait, tell)
+        return self._watch(job.name, psutil.Process(child.pid), child.wait, notify)
 
-    def adopt(self, entry: RunEntry, job: Job, tell: Tell) -> Worker | None:
-        """Find the process by number and start, or by its command if that was not noted in time."""
+    def adopt(self, entry: RunEntry, job: Job, notify: Notify) -> Worker | None:
+        """Find the process by pid and start time, or by its command if these were not recorded."""
         if entry.host not in ("", socket.gethostname()):
             return None
         found = _process_of(entry, job) or _process_by_command(job)
         if found is None:
             return None
-        return self._watch(entry.name, found, lambda: _wait_for_stranger(found), tell)
+        return self._watch(entry.name, found, lambda: _wait_for_foreign(found), notify)
 
     def interrupt(self, name: str) -> None:
         """Send SIGINT."""
@@ -80,21 +80,21 @@ class ProcessExecutor:
         self._signal(name, signal.SIGKILL)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
     def _watch(
         self,
         name: str,
         process: psutil.Process,
         wait: Callable[[], int | None],
-        tell: Tell,
+        notify: Notify,
     ) -> Worker:
         self._processes[name] = process
 
         def watch() -> None:
             exit_code = wait()
             self._processes.pop(name, None)
-            tell(Ended(name, exit_code))
+            notify(Ended(name, exit_code))
 
         started = _started(process)
         threading.Thread(target=watch, name=f"waits for {name}", daemon=True).start()
@@ -105,7 +105,7 @@ class ProcessExecutor:
         try:
             if process:
                 process.send_signal(number)
-        except psutil.NoSuchProcess:  # it has ended just now
+        except psutil.NoSuchProcess:  # it has just ended
             return
 
 
@@ -116,33 +116,33 @@ def _started(process: psutil.Process) -> float | None:
         return None
 
 
-def _wait_for_stranger(process: psutil.Process) -> None:
-    """Wait for a process that is no child of ours; its exit code is nobody's to know."""
+def _wait_for_foreign(process: psutil.Process) -> None:
+    """Wait for a process that is not a child of this one; its exit code is not available."""
     process.wait()
 
 
 def _process_of(entry: RunEntry, job: Job) -> psutil.Process | None:
-    """The noted process, if it does this job: a copy of a campaign notes the original's."""
+    """The recorded process, if it does this job: a copied campaign records the original's."""
     if entry.pid is None or entry.pid_started is None:
         return None
     try:
         process = psutil.Process(entry.pid)
-        same = abs(process.create_time() - entry.pid_started) < _SAME_START_S
-        return process if same and _is_of(process.as_dict(_LOOKED_AT), job) else None
+        same = abs(process.create_time() - entry.pid_started) < _START_TOLERANCE_S
+        return process if same and _is_of(process.as_dict(_ATTRIBUTES), job) else None
     except psutil.NoSuchProcess:
         return None
 
 
 def _process_by_command(job: Job) -> psutil.Process | None:
-    """A process that was started a moment before the campaign was killed, its number not noted."""
-    found = psutil.process_iter(_LOOKED_AT)
+    """A process that was started just before the campaign was killed, so was not recorded."""
+    found = psutil.process_iter(_ATTRIBUTES)
     return next((process for process in found if _is_of(process.info, job)), None)
 
 
 def _is_of(info: dict[str, Iterable[str] | str | None], job: Job) -> bool:
     command = tuple(info["cmdline"] or ())
     return (
-        command[1:] == job.command[1:]  # whichever Python it is
+        command[1:] == job.command[1:]  # without the path of the interpreter
         and info["cwd"] == str(job.directory.resolve())
         and info["status"] != psutil.STATUS_ZOMBIE
     )

@@ -1,20 +1,24 @@
-"""What a campaign asks of whatever carries its runs out."""
+"""The interface between a campaign and the system that executes its runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
 
-from retrain_campaign.manifest import RunEntry
-from retrain_campaign.plan import Campaign
+from retrain_campaign.plan.campaign import Campaign
+from retrain_campaign.storage.manifest import RunEntry
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to start: a command, in a directory, with variables on top of the environment.
+    """What to start for a run.
 
-    `output` is the file that what it says is appended to; `gpus` are those it needs, `threads` the
-    CPU cores.
+    Args:
+      name: of the run.
+      command: with its arguments.
+      directory: to start it in.
+      environment: variables that are added to the executor's own.
+      output: file that stdout and stderr are appended to, in the run's directory.
     """
 
     name: str
@@ -22,13 +26,14 @@ class Job:
     directory: Path
     environment: Mapping[str, str]
     output: Path
-    gpus: int
-    threads: int
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What was started, as the manifest has it; None and empty for what is not known (yet)."""
+    """The process of a run, as in the manifest; None and empty values are not known (yet).
+
+    `job` is the cluster's id of the job that the process belongs to.
+    """
 
     host: str = ""
     pid: int | None = None
@@ -38,9 +43,10 @@ class Worker:
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker that has ended; the exit code is None when nobody could see it.
+    """A worker has ended.
 
-    `reason` is why the executor itself could not carry the job out; empty otherwise.
+    `exit_code` is None if it could not be observed. `reason` is why the executor could not execute
+    the job; empty otherwise.
     """
 
     name: str
@@ -49,25 +55,25 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A cluster has started the worker, or started it again, on one of its machines."""
+class Started:
+    """A cluster has started the worker, or restarted it, on one of its machines."""
 
     name: str
     worker: Worker
 
 
-Tell: TypeAlias = Callable[[Ended | Placed], None]
+Notify: TypeAlias = Callable[[Ended | Started], None]
 
 
 class Executor(Protocol):
-    """Starts workers and tells when they end, from any thread."""
+    """Starts workers and reports when they end; `notify` may be called from any thread."""
 
     retries: bool
-    """Whether it starts workers that died again by itself, as often as the campaign says."""
+    """Whether it restarts workers that died by itself, as often as `campaign.retries` says."""
 
     @classmethod
     def from_campaign(cls, campaign: Campaign) -> Self:
-        """Make one as `[campaign] executor_options` says.
+        """Create an executor from `campaign.executor_options`.
 
         Raises:
           ConfigError: a wrong option.
@@ -75,7 +81,7 @@ class Executor(Protocol):
         """
         ...
 
-    def start(self, job: Job, tell: Tell) -> Worker:
+    def start(self, job: Job, notify: Notify) -> Worker:
         """Start a worker.
 
         Raises:
@@ -83,12 +89,12 @@ class Executor(Protocol):
         """
         ...
 
-    def adopt(self, entry: RunEntry, job: Job, tell: Tell) -> Worker | None:
-        """Take over a worker of an earlier controller; None if it is gone."""
+    def adopt(self, entry: RunEntry, job: Job, notify: Notify) -> Worker | None:
+        """Take over a worker that an earlier controller started; None if it is gone."""
         ...
 
     def interrupt(self, name: str) -> None:
-        """Have a worker end after its checkpoint, as Ctrl-C would."""
+        """Have a worker save a checkpoint and end, as Ctrl-C would."""
         ...
 
     def kill(self, name: str) -> None:
@@ -96,5 +102,5 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of whatever is held; workers that still run go on."""
+        """Release all resources; workers that are still running are not stopped."""
         ...

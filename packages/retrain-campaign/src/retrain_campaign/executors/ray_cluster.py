@@ -1,4 +1,4 @@
-"""Runs as tasks of a Ray cluster, which places them, gives them their GPUs and tries them again."""
+"""Executes runs as tasks of a Ray cluster, which places them, assigns GPUs and retries them."""
 
 from dataclasses import replace
 from typing import Any, Self
@@ -8,20 +8,20 @@ import ray.exceptions
 
 from retrain_backends.config import read_options
 from retrain_backends.errors import ConfigError, describe
-from retrain_campaign.capacity import gpus_of_runs
+from retrain_campaign.executors.job_poller import JobPoller, PolledJob
 from retrain_campaign.executors.options import RayOptions
-from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
+from retrain_campaign.executors.protocol import Ended, Job, Notify, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
-from retrain_campaign.executors.watch import Watch, Watched
-from retrain_campaign.manifest import RunEntry
-from retrain_campaign.plan import Campaign
+from retrain_campaign.plan.campaign import Campaign
+from retrain_campaign.plan.capacity import gpus_of_runs
+from retrain_campaign.storage.manifest import RunEntry
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _INTERRUPTED = 130
 
 
 class DiedError(Exception):
-    """A run that ended badly on one of the cluster's machines; makes Ray try it again."""
+    """A run has failed on a machine of the cluster; makes Ray retry the task."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -29,13 +29,13 @@ class DiedError(Exception):
 
 
 class RayExecutor:
-    """One task a run."""
+    """Submits one task for each run."""
 
     retries = True
 
     def __init__(self, options: RayOptions, gpus: float, retries: int) -> None:
         if not ray.is_initialized():
-            # A border: the cluster may not be there, or of another version.
+            # A border: the cluster may not be reachable, or have another version.
             try:
                 ray.init(
                     address=options.address or "local",
@@ -52,23 +52,23 @@ class RayExecutor:
         if wanted > available:
             raise ConfigError(
                 f"campaign.executor_options: gpus = {wanted:g}, but the Ray cluster has "
-                f"{available:g}; a run would wait for ever"
+                f"{available:g}; runs would never start: ask for fewer"
             )
         self._cpus, self._gpus = options.cpus, wanted
-        self._task = ray.remote(do).options(
+        self._task = ray.remote(run_task).options(
             num_cpus=options.cpus,
             num_gpus=wanted,
             max_retries=retries,
             retry_exceptions=[DiedError],
         )
-        self._watch: Watch[Any] = Watch(_outcome, _LOOK_S)
+        self._poller: JobPoller[Any] = JobPoller(_outcome, _POLL_S)
 
     @classmethod
     def from_campaign(cls, campaign: Campaign) -> Self:
-        """Join the cluster, or start one.
+        """Connect to the cluster, or start one.
 
         Raises:
-          ConfigError: a wrong option, no such cluster, or it has not what a run asks for.
+          ConfigError: a wrong option, no such cluster, or too few GPUs in it.
         """
         options = read_options(
             "campaign.executor_options", RayOptions, campaign.settings.executor_options
@@ -76,59 +76,59 @@ class RayExecutor:
         gpus = len(gpus_of_runs(campaign)) if options.gpus < 0 else 0
         return cls(options, gpus, campaign.settings.retries)
 
-    def start(self, job: Job, tell: Tell) -> Worker:
-        """Hand the task in; where it runs is told later."""
+    def start(self, job: Job, notify: Notify) -> Worker:
+        """Submit a task; its process is reported once it has started."""
         mailbox = Mailbox(job.output.parent)
         mailbox.clear()
         if self._gpus:
             cores = {"OMP_NUM_THREADS": str(max(1, int(self._cpus)))}
             job = replace(job, environment={**job.environment, **cores})
         reference = self._task.remote(RemoteRun(job))
-        number = reference.task_id().hex()
-        self._watch.add(Watched(job.name, reference, number, mailbox, tell))
-        return Worker(job=number)
+        task_id = reference.task_id().hex()
+        self._poller.add(PolledJob(job.name, reference, task_id, mailbox, notify))
+        return Worker(job=task_id)
 
-    def adopt(self, entry: RunEntry, job: Job, tell: Tell) -> Worker | None:  # noqa: ARG002
-        """None: tasks of Ray die with the campaign that they belong to."""
+    def adopt(self, entry: RunEntry, job: Job, notify: Notify) -> Worker | None:  # noqa: ARG002
+        """None: the tasks of a campaign end with its process."""
         return None
 
     def interrupt(self, name: str) -> None:
-        """Have a run end after its checkpoint; one that has not begun does not begin."""
-        if watched := self._watch.get(name):
-            watched.mailbox.interrupt()
-            if watched.worker is None:
-                ray.cancel(watched.handle)
+        """Have a run save a checkpoint and end; one that has not started is cancelled."""
+        if polled := self._poller.get(name):
+            polled.mailbox.interrupt()
+            if polled.worker is None:
+                ray.cancel(polled.handle)
 
     def kill(self, name: str) -> None:
-        """Have a run end at once."""
-        if watched := self._watch.get(name):
-            watched.mailbox.kill()
-            if watched.worker is None:
-                ray.cancel(watched.handle)
+        """End a run at once."""
+        if polled := self._poller.get(name):
+            polled.mailbox.kill()
+            if polled.worker is None:
+                ray.cancel(polled.handle)
 
     def close(self) -> None:
-        """Leave the cluster; one that was started for the campaign ends."""
-        self._watch.close()
+        """Disconnect from the cluster; one that was started for the campaign is shut down."""
+        self._poller.close()
         ray.shutdown()
 
 
-def do(run: RemoteRun) -> int:
-    """The task: a run that ended badly raises, so that Ray tries it again."""
+def run_task(run: RemoteRun) -> int:
+    """The task; raises if the run has failed, so that Ray retries it."""
     exit_code = run()
     if exit_code not in (0, _INTERRUPTED):
         raise DiedError(exit_code)
     return exit_code
 
 
-def _outcome(watched: Watched[Any]) -> Ended | None:
-    if not ray.wait([watched.handle], timeout=0)[0]:
+def _outcome(polled: PolledJob[Any]) -> Ended | None:
+    if not ray.wait([polled.handle], timeout=0)[0]:
         return None
-    # A border: what Ray raises says how the task ended.
+    # A border: the exceptions of Ray say how the task ended.
     try:
-        return Ended(watched.name, ray.get(watched.handle))
+        return Ended(polled.name, ray.get(polled.handle))
     except DiedError as error:
-        return Ended(watched.name, error.exit_code)
+        return Ended(polled.name, error.exit_code)
     except ray.exceptions.TaskCancelledError:
-        return Ended(watched.name, _INTERRUPTED)
+        return Ended(polled.name, _INTERRUPTED)
     except ray.exceptions.RayError as error:
-        return Ended(watched.name, None, f"Ray: {describe(error)}")
+        return Ended(polled.name, None, f"Ray: {describe(error)}")

@@ -1,6 +1,7 @@
-"""Runs as jobs of a Slurm cluster, through submitit, whose files are in the campaign's directory.
+"""Executes runs as jobs of a Slurm cluster, through submitit.
 
-A job that Slurm preempts, or whose time is over, is queued again, and goes on from its checkpoint.
+A job that Slurm preempts, or that reaches its time limit, is requeued and resumes from its
+checkpoint. The files of submitit are in the campaign's directory.
 """
 
 import shutil
@@ -15,39 +16,39 @@ import submitit.core.utils
 
 from retrain_backends.config import read_options
 from retrain_backends.errors import ConfigError, RunError, describe
-from retrain_campaign.capacity import gpus_of_runs
+from retrain_campaign.executors.job_poller import JobPoller, PolledJob
 from retrain_campaign.executors.options import SlurmOptions
-from retrain_campaign.executors.protocol import Ended, Job, Tell, Worker
+from retrain_campaign.executors.protocol import Ended, Job, Notify, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
-from retrain_campaign.executors.watch import Watch, Watched
-from retrain_campaign.manifest import RunEntry
-from retrain_campaign.plan import Campaign
+from retrain_campaign.plan.campaign import Campaign
+from retrain_campaign.plan.capacity import gpus_of_runs
+from retrain_campaign.storage.manifest import RunEntry
 
 FOLDER = "submitit"
-_LOOK_S = 1.0
-_CHECKPOINT_S = 60.0  # of the 90 s that submitit has Slurm give before it ends a job
+_POLL_S = 1.0
+_CHECKPOINT_S = 60.0  # of the 90 s that Slurm, set up by submitit, grants before it ends a job
 _INTERRUPTED = 130
 
 
 class SlurmRun:
-    """What a job calls: the run, and what to do when Slurm takes the machine away."""
+    """The callable of a job: executes the run, and saves it if Slurm preempts the job."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._run = RemoteRun(job)
 
     def __call__(self) -> int:
-        """Do the run, and return its exit code."""
+        """Execute the run, and return its exit code."""
         return self._run()
 
     def checkpoint(self) -> submitit.core.utils.DelayedSubmission:
-        """Have the run save itself, and queue it again; called by submitit."""
+        """Have the run save a checkpoint, and requeue it; called by submitit."""
         self._run.interrupt(_CHECKPOINT_S)
         return submitit.core.utils.DelayedSubmission(SlurmRun(self._job))
 
 
 class SlurmExecutor:
-    """One job a run."""
+    """Submits one job for each run."""
 
     retries = False
 
@@ -55,73 +56,74 @@ class SlurmExecutor:
         self._options = options
         self._gpus = gpus if options.gpus < 0 else options.gpus
         self._executor: submitit.AutoExecutor | None = None
-        self._watch: Watch[submitit.Job[int]] = Watch(_outcome, _LOOK_S)
+        self._poller: JobPoller[submitit.Job[int]] = JobPoller(_outcome, _POLL_S)
 
     @classmethod
     def from_campaign(cls, campaign: Campaign) -> Self:
-        """Read the options.
+        """Create an executor from the options.
 
         Raises:
-          ConfigError: a wrong option, or there is no Slurm here.
+          ConfigError: a wrong option, or there is no Slurm on this machine.
         """
         options = read_options(
             "campaign.executor_options", SlurmOptions, campaign.settings.executor_options
         )
         if options.cluster == "slurm" and not shutil.which("sbatch"):
             raise ConfigError(
-                "campaign.executor: `slurm` needs the command sbatch, which this machine has not; "
-                'start the campaign where it is, or set executor_options.cluster = "local"'
+                "campaign.executor: `slurm` needs the command sbatch, which is not on this "
+                "machine; start the campaign on one that has it, or set "
+                'executor_options.cluster = "local"'
             )
         return cls(options, len(gpus_of_runs(campaign)) if options.gpus < 0 else 0)
 
-    def start(self, job: Job, tell: Tell) -> Worker:
-        """Hand the job in; where it runs is told later."""
+    def start(self, job: Job, notify: Notify) -> Worker:
+        """Submit a job; its process is reported once it has started."""
         mailbox = Mailbox(job.output.parent)
         mailbox.clear()
         if self._gpus:
             cores = {"OMP_NUM_THREADS": str(self._options.cpus)}
             job = replace(job, environment={**job.environment, **cores})
-        # A border: whatever Slurm has against the job.
+        # A border: Slurm may reject the job for any reason.
         try:
             handle = self._open(job).submit(SlurmRun(job))
         except Exception as error:
-            raise RunError(f"Slurm did not take the job: {describe(error)}") from error
-        self._watch.add(Watched(job.name, handle, handle.job_id, mailbox, tell))
+            raise RunError(f"Slurm did not accept the job: {describe(error)}") from error
+        self._poller.add(PolledJob(job.name, handle, handle.job_id, mailbox, notify))
         return Worker(job=handle.job_id)
 
-    def adopt(self, entry: RunEntry, job: Job, tell: Tell) -> Worker | None:
-        """A job goes on when the campaign is killed, and is known by its number."""
+    def adopt(self, entry: RunEntry, job: Job, notify: Notify) -> Worker | None:
+        """Find the job by its id; jobs continue if the campaign is killed."""
         if not entry.job:
             return None
-        kind = submitit.LocalJob if self._options.cluster == "local" else submitit.SlurmJob
-        handle = kind(_folder(job), entry.job)
+        job_type = submitit.LocalJob if self._options.cluster == "local" else submitit.SlurmJob
+        handle = job_type(_folder(job), entry.job)
         mailbox = Mailbox(job.output.parent)
         worker = mailbox.worker(entry.job)
         if handle.done() and not _is_alive(worker):
             return None
-        self._watch.add(Watched(entry.name, handle, entry.job, mailbox, tell, worker))
+        self._poller.add(PolledJob(entry.name, handle, entry.job, mailbox, notify, worker))
         return worker or Worker(job=entry.job)
 
     def interrupt(self, name: str) -> None:
-        """Have a run end after its checkpoint; one that has not begun does not begin."""
-        if watched := self._watch.get(name):
-            watched.mailbox.interrupt()
-            if watched.worker is None:
-                watched.handle.cancel(check=False)
+        """Have a run save a checkpoint and end; one that has not started is cancelled."""
+        if polled := self._poller.get(name):
+            polled.mailbox.interrupt()
+            if polled.worker is None:
+                polled.handle.cancel(check=False)
 
     def kill(self, name: str) -> None:
-        """Have a run end at once."""
-        if watched := self._watch.get(name):
-            watched.mailbox.kill()
-            if watched.worker is None:
-                watched.handle.cancel(check=False)
+        """End a run at once."""
+        if polled := self._poller.get(name):
+            polled.mailbox.kill()
+            if polled.worker is None:
+                polled.handle.cancel(check=False)
 
     def close(self) -> None:
-        """Look no more; jobs that run go on."""
-        self._watch.close()
+        """Stop polling; jobs that are running are not stopped."""
+        self._poller.close()
 
     def _open(self, job: Job) -> submitit.AutoExecutor:
-        """The executor of submitit, made with the first job, which knows the campaign's place."""
+        """The executor of submitit, created with the first job, which gives its directory."""
         if self._executor is None:
             options = self._options
             executor = submitit.AutoExecutor(_folder(job), cluster=options.cluster)
@@ -143,21 +145,21 @@ def _folder(job: Job) -> Path:
     return job.output.parent.parent.parent / FOLDER
 
 
-def _outcome(watched: Watched[Any]) -> Ended | None:
-    handle = watched.handle
+def _outcome(polled: PolledJob[Any]) -> Ended | None:
+    handle = polled.handle
     if handle.paths.result_pickle.exists():
-        # A border: submitit raises what the job raised.
+        # A border: submitit raises the exception of the job.
         try:
-            return Ended(watched.name, handle.result())
+            return Ended(polled.name, handle.result())
         except Exception as error:  # noqa: BLE001
-            return Ended(watched.name, None, f"job {watched.job}: {describe(error)}")
-    if not handle.done() or _is_alive(watched.worker):
+            return Ended(polled.name, None, f"job {polled.job}: {describe(error)}")
+    if not handle.done() or _is_alive(polled.worker):
         return None
-    return Ended(watched.name, None, f"job {watched.job} is gone ({handle.state})")
+    return Ended(polled.name, None, f"job {polled.job} is gone ({handle.state})")
 
 
 def _is_alive(worker: Worker | None) -> bool:
-    """Whether a worker is a living process of this machine."""
+    """Whether a worker is a running process of this machine."""
     if worker is None or worker.host != socket.gethostname() or worker.pid is None:
         return False
     try:

@@ -52,7 +52,7 @@ def explain(arguments: "Arguments", run_dir: Path | None) -> int:
     from rich.console import Console
 
     from retrain_backends.config import CONFIG_FILE
-    from retrain_campaign.manifest import is_campaign
+    from retrain_campaign.storage.manifest import is_campaign
 
     if run_dir and not arguments.paths:
         path = run_dir if is_campaign(run_dir) else run_dir / CONFIG_FILE
@@ -79,7 +79,7 @@ def _explanation(arguments: "Arguments", run_dir: Path | None) -> "Explanation":
 
     from retrain_backends.config import load_arguments
     from retrain_campaign.arguments import asks_for_campaign, read_campaign
-    from retrain_campaign.plan import campaign_of
+    from retrain_campaign.plan.campaign import campaign_of
 
     waiting = Console(stderr=True).status("reading the data")
     if asks_for_campaign(arguments):

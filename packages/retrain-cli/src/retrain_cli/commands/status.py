@@ -36,8 +36,8 @@ def status(directory: Path, watch: bool, every_run: bool, as_json: bool, every: 
     from rich.console import Console
     from rich.live import Live
 
-    from retrain_campaign.status import as_plain, scan
-    from retrain_campaign.status_view import render
+    from retrain_campaign.report.status import as_plain, scan
+    from retrain_campaign.report.status_tables import render
 
     if as_json:
         click.echo(json.dumps(as_plain(scan(directory)), indent=1))

@@ -1,0 +1,1 @@
+"""The running of a campaign: starting, retrying and stopping its runs."""

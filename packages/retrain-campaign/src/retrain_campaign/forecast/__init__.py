@@ -1,0 +1,1 @@
+"""How long a campaign will take, estimated from earlier runs."""

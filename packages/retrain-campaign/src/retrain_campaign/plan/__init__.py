@@ -1,0 +1,1 @@
+"""The runs of a campaign: planned from its file and checked before anything is written."""

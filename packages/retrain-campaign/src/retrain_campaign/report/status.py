@@ -1,0 +1,264 @@
+"""The status of runs and campaigns, read from manifests and the last rows of logs.
+
+Nothing is written, and running runs are not affected.
+"""
+
+import os
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from retrain_backends.errors import ConfigError
+from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
+from retrain_backends.tracking.tail import last_rows
+from retrain_campaign.storage.manifest import RunEntry, is_campaign, read_manifest
+
+STATES = ("running", "lost", "failed", "stopped", "done", "planned")
+WINDOW = 10  # steps over which the correct rate is averaged
+_RUN_FILE = "config.toml"
+_LOCK_FILE = ".lock"
+_MAX_STEPS = re.compile(r"^max_steps = (\d+)", re.MULTILINE)
+_START_TOLERANCE_S = 1.0  # the reported start times of one process differ by rounding
+_SKIPPED = ("wandb", "checkpoints", "final", "emergence", "eval")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The status of a run.
+
+    Args:
+      name: of the run; that of its directory if it is not part of a campaign.
+      path: its directory.
+      state: one of `STATES`; `lost` is a run whose process is gone but has reported no end.
+      steps: steps done.
+      max_steps: steps in total; None if unknown.
+      correct: mean correct rate of up to `WINDOW` last steps; None without any.
+      held_out: accuracy of the last evaluation; None without one.
+      condition: label of its condition; empty if it is not part of a campaign.
+      seed: its seed; None if it is not part of a campaign.
+      reason: why it failed or stopped, if that is known.
+    """
+
+    name: str
+    path: Path
+    state: str
+    steps: int
+    max_steps: int | None
+    correct: float | None
+    held_out: float | None
+    condition: str = ""
+    seed: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CampaignStatus:
+    """The status of a campaign."""
+
+    name: str
+    path: Path
+    runs: tuple[RunStatus, ...]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of runs in each state that occurs, in the order of `STATES`."""
+        counts = Counter(run.state for run in self.runs)
+        return {state: counts[state] for state in STATES if counts[state]}
+
+    @property
+    def steps(self) -> int:
+        """Steps done by all runs."""
+        return sum(run.steps for run in self.runs)
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of all runs in total."""
+        return sum(run.max_steps or 0 for run in self.runs)
+
+    def by_condition(self) -> Mapping[str, Sequence[RunStatus]]:
+        """The runs of each condition."""
+        groups: dict[str, list[RunStatus]] = {}
+        for run in self.runs:
+            groups.setdefault(run.condition, []).append(run)
+        return groups
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """The campaigns below a directory, and the runs outside of campaigns; each sorted by path.
+
+    `problems` has a line for each campaign whose manifest cannot be read.
+    """
+
+    campaigns: tuple[CampaignStatus, ...]
+    runs: tuple[RunStatus, ...]
+    problems: tuple[str, ...] = ()
+
+
+def scan(directory: Path) -> StatusReport:
+    """The status of all runs and campaigns in a directory and below.
+
+    Raises:
+      ConfigError: there is no such directory.
+    """
+    if not directory.is_dir():
+        raise ConfigError(
+            f"{directory}: is not a directory; name one that contains runs or campaigns"
+        )
+    campaigns: list[CampaignStatus] = []
+    runs: list[RunStatus] = []
+    problems: list[str] = []
+    pending = [directory]
+    while pending:
+        current = pending.pop()
+        if is_campaign(current):
+            # A border: a damaged campaign must not hide the others.
+            try:
+                campaigns.append(campaign_status(current))
+            except ConfigError as error:
+                problems += error.problems
+        elif (current / _RUN_FILE).is_file():
+            runs.append(run_status(current))
+        else:
+            pending += _subdirectories(current)
+    return StatusReport(
+        tuple(sorted(campaigns, key=lambda campaign: campaign.path)),
+        tuple(sorted(runs, key=lambda run: run.path)),
+        tuple(sorted(problems)),
+    )
+
+
+def campaign_status(directory: Path) -> CampaignStatus:
+    """The status of a campaign.
+
+    Raises:
+      ConfigError: the directory is not a campaign, or its manifest is damaged.
+    """
+    manifest = read_manifest(directory)
+    runs = tuple(_entry_status(directory, entry) for entry in manifest.runs)
+    return CampaignStatus(manifest.name, directory, runs)
+
+
+def run_status(directory: Path) -> RunStatus:
+    """The status of a run that is not part of a campaign."""
+    steps, correct, held_out = _progress(directory)
+    max_steps = _max_steps(directory)
+    state = "stopped"
+    if _is_locked(directory):
+        state = "running"
+    elif max_steps is not None and steps >= max_steps:
+        state = "done"
+    return RunStatus(directory.name, directory, state, steps, max_steps, correct, held_out)
+
+
+def _subdirectories(directory: Path) -> Iterator[Path]:
+    with suppress(PermissionError), os.scandir(directory) as entries:
+        for entry in entries:
+            hidden = entry.name.startswith(".") or entry.name in _SKIPPED
+            if not hidden and entry.is_dir(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def _entry_status(directory: Path, entry: RunEntry) -> RunStatus:
+    run_dir = directory / entry.run_dir
+    steps, correct, held_out = (0, None, None)
+    if entry.status != "planned":
+        steps, correct, held_out = _progress(run_dir)
+    lost = entry.status == "running" and _is_gone(entry, run_dir)
+    return RunStatus(
+        name=entry.name,
+        path=run_dir,
+        state="lost" if lost else entry.status,
+        steps=steps,
+        max_steps=entry.max_steps,
+        correct=correct,
+        held_out=held_out,
+        condition=entry.condition,
+        seed=entry.seed,
+        reason="its process is gone" if lost else entry.reason,
+    )
+
+
+def _progress(run_dir: Path) -> tuple[int, float | None, float | None]:
+    """Steps done, mean correct rate of the last ones, accuracy of the last evaluation."""
+    rows = last_rows(run_dir / METRICS_FILE, WINDOW)
+    rates = [rate for row in rows if (rate := _number(row, "correct_rate")) is not None]
+    evaluations = last_rows(run_dir / EVALUATIONS_FILE, 1)
+    return (
+        rows[-1]["step"] + 1 if rows else 0,
+        fmean(rates) if rates else None,
+        _number(evaluations[0], "accuracy") if evaluations else None,
+    )
+
+
+def _number(row: Mapping[str, Any], key: str) -> float | None:
+    """A figure of a row; None if it is missing or not a number."""
+    value = row.get(key)
+    return value if isinstance(value, int | float) else None
+
+
+def _max_steps(run_dir: Path) -> int | None:
+    text = (run_dir / _RUN_FILE).read_text(encoding="utf-8", errors="replace")
+    found = _MAX_STEPS.search(text, max(0, text.find("[training]")))
+    return int(found[1]) if found else None
+
+
+def _is_gone(entry: RunEntry, run_dir: Path) -> bool:
+    """Whether the process is known to have ended; False if it runs on another machine."""
+    if entry.pid is None or entry.host != socket.gethostname():
+        return False
+    return not _is_alive(entry.pid, entry.pid_started) and not _is_locked(run_dir)
+
+
+def _is_alive(pid: int, started: float | None) -> bool:
+    """Whether the process is running, and not a later one with the same pid."""
+    try:
+        found = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return started is None or abs(found - started) < _START_TOLERANCE_S
+
+
+def _is_locked(run_dir: Path) -> bool:
+    """Whether a process holds the lock of the run's directory."""
+    if not (run_dir / _LOCK_FILE).exists():
+        return False
+    try:
+        with FileLock(run_dir / _LOCK_FILE, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a border: the directory belongs to another user
+        return False
+
+
+def as_plain(report: StatusReport) -> dict[str, Any]:
+    """The report as plain values, for `--json`."""
+    return {
+        "campaigns": [
+            {
+                "name": campaign.name,
+                "path": str(campaign.path),
+                "counts": dict(campaign.counts),
+                "steps": campaign.steps,
+                "max_steps": campaign.max_steps,
+                "runs": [_plain(run) for run in campaign.runs],
+            }
+            for campaign in report.campaigns
+        ],
+        "runs": [_plain(run) for run in report.runs],
+        "problems": list(report.problems),
+    }
+
+
+def _plain(run: RunStatus) -> dict[str, Any]:
+    return {**vars(run), "path": str(run.path)}

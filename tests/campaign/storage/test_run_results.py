@@ -1,0 +1,99 @@
+import json
+
+import pytest
+
+from retrain_backends.config import RunConfig
+from retrain_backends.train.step.progress import Progress
+from retrain_backends.train.storage.fingerprints import Fingerprints
+from retrain_backends.train.storage.run_directory import describe_start
+from retrain_backends.train.storage.state_file import STATE_FILE, dump_train_state, write_state
+from retrain_backends.types import Facts
+from retrain_campaign.storage.run_results import (
+    OUTPUT_FILE,
+    adapter_of,
+    failure_reason,
+    final_metrics,
+    is_complete,
+    last_lines,
+)
+from retrain_core import SepaSchedule
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "learning_curve.png").touch()
+    return tmp_path
+
+
+def leave_state(run_dir, steps, **values):
+    config = RunConfig()
+    start = Progress(SepaSchedule(steps=0)).start()
+    begun = describe_start(
+        config, start, Fingerprints(examples=""), Facts("fake", (), "bitwise", "")
+    )
+    state = {**dump_train_state(start), "steps_done": steps}
+    write_state(run_dir / STATE_FILE, begun.model_copy(update={"state": state, **values}))
+
+
+@pytest.mark.parametrize(("steps", "complete"), [(0, False), (4, False), (5, True), (6, True)])
+def test_a_run_is_complete_after_its_last_step(run_dir, steps, complete):
+    leave_state(run_dir, steps)
+    assert is_complete(run_dir, 5) is complete
+
+
+@pytest.mark.parametrize("missing", ["final", "learning_curve.png", STATE_FILE])
+def test_a_run_is_incomplete_without(run_dir, missing):
+    leave_state(run_dir, 5)
+    path = run_dir / missing
+    path.rmdir() if path.is_dir() else path.unlink()
+    assert not is_complete(run_dir, 5)
+
+
+def test_a_state_that_is_damaged_counts_as_none(run_dir):
+    (run_dir / STATE_FILE).write_text("{")
+    assert not is_complete(run_dir, 5)
+
+
+def test_the_adapter_is_a_directory_or_a_path_of_the_service(run_dir):
+    leave_state(run_dir, 5)
+    assert adapter_of(run_dir, run_dir.parent) == f"{run_dir.name}/final"
+    leave_state(run_dir, 5, final="tinker://a/b")
+    assert adapter_of(run_dir, run_dir.parent) == "tinker://a/b"
+    (run_dir / "final").rmdir()
+    (run_dir / STATE_FILE).unlink()
+    assert adapter_of(run_dir, run_dir.parent) is None
+
+
+def test_final_metrics_are_of_the_last_rows(tmp_path, leave_run):
+    run = leave_run(tmp_path / "run", [0.25, 0.5], [(0, 0.1), (2, 0.75)])
+    found = final_metrics(run)
+    assert (found["step"], found["correct_rate"], found["eval_accuracy"]) == (1, 0.5, 0.75)
+    assert json.dumps(found)
+
+
+def test_without_a_step_there_are_no_metrics(tmp_path):
+    assert final_metrics(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (1, "exit code 1"),
+        (-9, "killed by SIGKILL"),
+        (-99, "killed by signal 99"),
+        (None, "its process is gone"),
+    ],
+)
+def test_the_reason_of_a_failure(tmp_path, code, reason):
+    assert failure_reason(tmp_path, code) == reason
+    (tmp_path / OUTPUT_FILE).write_text("one\n\ntwo\n")
+    assert failure_reason(tmp_path, code) == f"{reason}: one\ntwo"
+
+
+def test_the_last_lines_are_few_and_short(tmp_path):
+    path = tmp_path / "output.log"
+    path.write_bytes(b"x" * 10**6 + b"\n" + b"".join(b"line %d\n" % i for i in range(9)) + b"\xff")
+    assert last_lines(path) == "line 5\nline 6\nline 7\nline 8\n\ufffd"
+    path.write_text("y" * 1000)
+    assert last_lines(path) == "y" * 300
