@@ -3,9 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 
@@ -28,6 +25,7 @@ from retrain_backends.train.monitoring.health import HealthMonitor
 from retrain_backends.train.prefetch import Prefetcher, Schedule
 from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
+from retrain_backends.train.run import Run
 from retrain_backends.train.startup_checks import StartupChecks
 from retrain_backends.train.step.background import Background
 from retrain_backends.train.step.credit import CreditAssignment
@@ -47,54 +45,7 @@ from retrain_backends.train.storage.run_directory import (
     reopen_run_directory,
 )
 from retrain_backends.train.storage.state_file import SavedState
-from retrain_backends.train.storage.train_state import TrainState
-from retrain_backends.types import Example, Prompt, Restored, SamplingParams, Usage
-
-
-@dataclass(frozen=True)
-class Run:
-    """The parts of one run. Leaving it as a context closes its files, its view and its backend.
-
-    `start` is the state of its first step in this process; `dumps` is the directory of batches
-    whose loss or gradient was not finite.
-    """
-
-    identity: RunIdentity
-    start: TrainState
-    resumed: bool
-    max_steps: int
-    evaluates: bool
-    dumps: Path
-    backend: Backend
-    prefetcher: Prefetcher
-    credit: CreditAssignment
-    progress: Progress
-    startup_checks: StartupChecks
-    evaluator: Evaluator
-    checkpoints: Checkpoints
-    journal: Journal
-    console: Console
-    view: StepView
-    closing: ExitStack
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.closing.close()
-
-    def reason_to_stop(self, state: TrainState, usage: Usage) -> str:
-        """Why the backend asks for the end; empty when it does not, or when nothing is left to do.
-
-        The last evaluation is something to do, and so costs something.
-        """
-        done = state.steps_done == self.max_steps and not self.evaluates
-        return "" if done else usage.stop
+from retrain_backends.types import Example, Prompt, Restored, SamplingParams
 
 
 def build(config: RunConfig) -> Run:
@@ -188,7 +139,6 @@ def _build(
         checkpoints=Checkpoints(backend.trainer, directory, saved, training),
         journal=storage.journal,
         console=console,
-        view=storage.view,
         closing=stack.pop_all(),
     )
 

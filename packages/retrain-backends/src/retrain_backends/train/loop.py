@@ -8,9 +8,10 @@ from contextlib import suppress
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import InterruptedRunError
 from retrain_backends.tracking.summary import RunSummary
-from retrain_backends.train.build import Run, build
+from retrain_backends.train.build import build
 from retrain_backends.train.finish import Ending, ended_early, finish, save_adapter
 from retrain_backends.train.records import StepRecord, log_step
+from retrain_backends.train.run import Run
 from retrain_backends.train.step.clock import StepClock
 from retrain_backends.train.step.interrupt import finish_first
 from retrain_backends.train.step.optimise import optimise

@@ -1,0 +1,66 @@
+"""The parts of a run that the loop works with."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from retrain_backends.protocols import Backend
+from retrain_backends.tracking.journal import Journal
+from retrain_backends.train.evaluate import Evaluator
+from retrain_backends.train.finish import RunIdentity
+from retrain_backends.train.prefetch import Prefetcher
+from retrain_backends.train.startup_checks import StartupChecks
+from retrain_backends.train.step.credit import CreditAssignment
+from retrain_backends.train.step.progress import Progress
+from retrain_backends.train.storage.checkpoint import Checkpoints
+from retrain_backends.train.storage.train_state import TrainState
+from retrain_backends.types import Usage
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of one run. Leaving it as a context closes its files, its view and its backend.
+
+    `start` is the state of its first step in this process; `dumps` is the directory of batches
+    whose loss or gradient was not finite.
+    """
+
+    identity: RunIdentity
+    start: TrainState
+    resumed: bool
+    max_steps: int
+    evaluates: bool
+    dumps: Path
+    backend: Backend
+    prefetcher: Prefetcher
+    credit: CreditAssignment
+    progress: Progress
+    startup_checks: StartupChecks
+    evaluator: Evaluator
+    checkpoints: Checkpoints
+    journal: Journal
+    console: Console
+    closing: ExitStack
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.closing.close()
+
+    def reason_to_stop(self, state: TrainState, usage: Usage) -> str:
+        """Why the backend asks for the end; empty when it does not, or when nothing is left to do.
+
+        The last evaluation is something to do, and so costs something.
+        """
+        done = state.steps_done == self.max_steps and not self.evaluates
+        return "" if done else usage.stop
