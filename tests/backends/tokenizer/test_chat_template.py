@@ -29,7 +29,7 @@ def render_with_transformers(source):
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
         "{%- set n = 0 %}{% generation %}{% set n = 1 %}{{ n }}{% endgeneration %}{{ n }}",
         "{{ messages | tojson }} {{ messages[0] | tojson(indent=2, sort_keys=True) }}",
-        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% endfor %}",
+        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}x{% endfor %}",
         "{% for m in messages %}{{ m.content }}{% break %}{% endfor %}",
         "{% set ns = namespace(self='x', n=1) %}{% set ns.n = 2 %}{{ ns.n }}{{ ns.self }}",
         "{{ dict(a=1) | tojson }}{{ dict.fromkeys('ab', 0) | tojson }}{{ dict.get }}",
