@@ -1,14 +1,19 @@
-"""The pages of `retrain --help` and `retrain flags`, made from the models of the configuration."""
+"""The pages of `retrain --help` and `retrain flags`."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from retrain_backends.config.describe import FieldDoc, SectionDoc, fields_by_path
 from retrain_backends.errors import ConfigError
+
+if TYPE_CHECKING:
+    from retrain_backends.config.describe import FieldDoc, SectionDoc
 
 _WIDEST = 100
 _EMPTY = ("", "{}", "[]")  # defaults that say nothing
@@ -29,30 +34,14 @@ _EXAMPLES = (
     ("retrain campaign.toml --resume", "go on with the newest campaign of that file"),
 )
 
-# The flags that most runs use; `retrain flags` has them all.
-_USUAL = (
-    "model.model",
-    "model.lora_rank",
-    "backend.devices",
-    "data.source",
-    "algorithm.advantage_mode",
-    "algorithm.transform_mode",
-    "training.seed",
-    "training.max_steps",
-    "training.batch_size",
-    "training.group_size",
-    "training.max_tokens",
-    "training.temperature",
-    "training.lr",
-    "logging.log_dir",
-    "logging.wandb_project",
-    "resume.from",
-)
+# The flags that most runs use; `retrain flags` has them all. `scripts/generate_docs.py` makes the
+# file, because the models of the configuration would double the time that the page takes.
+_USUAL_FLAGS = Path(__file__).with_name("usual_flags.json")
 
 
 def print_help(commands: Mapping[str, str]) -> None:
     """The page that teaches: what it is, examples, commands, the usual flags, where to go on."""
-    usual = [fields_by_path()[path] for path in _USUAL]
+    usual = json.loads(_USUAL_FLAGS.read_text(encoding="utf-8"))
     others = [
         ("retrain flags [WORD]", "every flag, or those that mention a word"),
         ("--debug", "show the traceback of an error"),
@@ -63,13 +52,13 @@ def print_help(commands: Mapping[str, str]) -> None:
     for title, rows in (
         ("Examples", _texts(_EXAMPLES)),
         ("Commands", _texts(commands.items())),
-        ("Usual flags", map(_short_flag_row, usual)),
+        ("Usual flags", ((flag, _described(text, facts)) for flag, text, facts in usual)),
         ("More", _texts(others)),
     ):
         console.print(_titled(title, rows))
 
 
-def print_flags(sections: Sequence[SectionDoc], word: str) -> None:
+def print_flags(sections: "Sequence[SectionDoc]", word: str) -> None:
     """Every table with its keys as flags; with a word, those tables and keys that mention it."""
     chosen = [(section, _mentioning(section, word.lower())) for section in sections]
     shown = [(section, fields) for section, fields in chosen if fields]
@@ -104,26 +93,29 @@ def _titled(title: str, rows: Iterable[tuple[str, Text]], text: str = "") -> Ren
     return Group(heading, Padding(table, (0, 0, 1, 2)))
 
 
-def _short_flag_row(field: FieldDoc) -> tuple[str, Text]:
-    """A flag with the first sentence of its description."""
-    return f"--{field.flag}", _described(field, field.description.split(". ")[0].rstrip("."))
+def short_flag(field: "FieldDoc") -> tuple[str, str, str]:
+    """A flag, the first sentence of its description, and its default and built-in names."""
+    return f"--{field.flag}", field.description.split(". ")[0].rstrip("."), _facts(field)
 
 
-def _flag_row(field: FieldDoc) -> tuple[str, Text]:
-    return f"--{field.flag}" if field.flag else field.key, _described(field, field.description)
+def _flag_row(field: "FieldDoc") -> tuple[str, Text]:
+    name = f"--{field.flag}" if field.flag else field.key
+    return name, _described(field.description, _facts(field))
 
 
-def _described(field: FieldDoc, text: str) -> Text:
-    """The text, then dim the default and the built-in names."""
-    default = "required" if field.default is None else field.default.strip('"')
-    names = [name for name in field.names if name != default]
-    facts = "" if default in _EMPTY else f" [{default}]"
-    if names:
-        facts += f" (or {', '.join(names)})"
+def _described(text: str, facts: str) -> Text:
     return Text.assemble(text, (facts, "dim"))
 
 
-def _mentioning(section: SectionDoc, word: str) -> tuple[FieldDoc, ...]:
+def _facts(field: "FieldDoc") -> str:
+    """The default and the built-in names."""
+    default = "required" if field.default is None else field.default.strip('"')
+    names = [name for name in field.names if name != default]
+    facts = "" if default in _EMPTY else f" [{default}]"
+    return f"{facts} (or {', '.join(names)})" if names else facts
+
+
+def _mentioning(section: "SectionDoc", word: str) -> "tuple[FieldDoc, ...]":
     if word in section.name:
         return section.fields
     return tuple(
