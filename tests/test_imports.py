@@ -78,8 +78,9 @@ def test_a_run_elsewhere_needs_no_torch(tmp_path):
     assert loaded & HEAVY <= {"matplotlib"}  # which draws the learning curve, at the end
 
 
-def test_explaining_it_neither(tmp_path):
-    loaded, _ = loaded_by_command(tmp_path, "explain", **SMALL)
+@pytest.mark.parametrize("backend", ["fake", "local"])
+def test_explaining_a_run_needs_none_either(tmp_path, backend):
+    loaded, _ = loaded_by_command(tmp_path, "explain", **{**SMALL, "backend": backend})
     assert loaded & HEAVY == set()
 
 
@@ -89,7 +90,7 @@ def test_status_loads_nothing_of_a_run(tmp_path):
 
 
 def test_a_missing_data_file_is_reported_first(tmp_path):
-    source = {"data-source": "jsonl", "data-path": "missing.jsonl"}
-    loaded, errors = loaded_by_command(tmp_path, **{**SMALL, **source})
+    wrong = {"backend": "local", "data-source": "jsonl", "data-path": "missing.jsonl"}
+    loaded, errors = loaded_by_command(tmp_path, **{**SMALL, **wrong})
     assert errors.startswith("error: data.path")
     assert loaded & HEAVY == set()
