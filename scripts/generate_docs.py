@@ -1,10 +1,12 @@
-"""Write the generated parts of the documentation, or with `--check` report pages out of date.
+"""Write the generated parts of the documentation and of help, or with `--check` report old ones.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`.
+A generated part of a page stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. The
+flags on the page of `retrain --help` are a file of their own.
 """
 
 import argparse
 import contextlib
+import json
 import re
 import sys
 import tempfile
@@ -12,16 +14,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retrain_backends.config import FieldDoc, SectionDoc, load_command_line, sections
-from retrain_backends.config.describe import options_doc, toml_value
+from retrain_backends.config.describe import fields_by_path, options_doc, toml_value
 from retrain_backends.errors import ConfigError
 from retrain_backends.local.options import LocalOptions
 from retrain_backends.tinker.options import Prices, TinkerOptions
 from retrain_campaign.executors.options import RayOptions, SlurmOptions
+from retrain_cli.flag_rows import short_flag
 from retrain_core import ADVANTAGE_MODES, TRANSFORM_MODES, AdvantageSpec, TransformSpec
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES = (DOCS / "configuration.md", DOCS / "advantages.md")
+FLAGS = ROOT / "packages" / "retrain-cli" / "src" / "retrain_cli" / "usual_flags.json"
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+# The flags on the first page of help.
+USUAL = (
+    "model.model",
+    "model.lora_rank",
+    "backend.devices",
+    "data.source",
+    "algorithm.advantage_mode",
+    "algorithm.transform_mode",
+    "training.seed",
+    "training.max_steps",
+    "training.batch_size",
+    "training.group_size",
+    "training.max_tokens",
+    "training.temperature",
+    "training.lr",
+    "logging.log_dir",
+    "logging.wandb_project",
+    "resume.from",
+)
 
 WRONG_FILE = """\
 [trainig]
@@ -90,6 +115,12 @@ def _problems() -> tuple[str, ...]:
     raise AssertionError("the wrong file was accepted")
 
 
+def usual_flags() -> str:
+    """The flags that most runs use, with what the first page of help says of each."""
+    rows = [short_flag(fields_by_path()[path]) for path in USUAL]
+    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+
+
 def generated_page(page: str) -> str:
     """The page with its generated parts made anew."""
     parts = {
@@ -134,12 +165,13 @@ def _line(*cells: str) -> str:
 
 
 def main() -> None:
-    """Write the pages, or check them."""
+    """Write the files, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only report pages out of date")
+    parser.add_argument("--check", action="store_true", help="only report files out of date")
     check = parser.parse_args().check
     new = {path: generated_page(path.read_text(encoding="utf-8")) for path in PAGES}
-    old = [path for path, page in new.items() if page != path.read_text(encoding="utf-8")]
+    new[FLAGS] = usual_flags()
+    old = [path for path, text in new.items() if text != path.read_text(encoding="utf-8")]
     if check and old:
         names = ", ".join(path.name for path in old)
         sys.exit(f"out of date: {names}; run: uv run python scripts/generate_docs.py")

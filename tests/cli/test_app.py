@@ -42,7 +42,7 @@ def test_help_has_no_colours_and_fits_when_it_is_no_terminal(retrain):
 def test_help_loads_nothing_heavy():
     program = """
 import atexit, sys
-heavy = {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib", "httpx"}
+heavy = {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib", "httpx", "pydantic"}
 atexit.register(lambda: sys.exit(print(sorted(heavy & set(sys.modules)))))
 from retrain_cli.app import main
 main(["--help"])

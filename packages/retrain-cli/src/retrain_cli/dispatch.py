@@ -53,10 +53,9 @@ class RunByDefault(Group):
 
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
         """The page that teaches."""
-        from retrain_cli.flag_rows import usual_flags
         from retrain_cli.help import first_page
 
-        return first_page(self.summaries(), usual_flags())
+        return first_page(self.summaries())
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands, the options of `run`, or a file."""

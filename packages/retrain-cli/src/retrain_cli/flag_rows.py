@@ -1,39 +1,12 @@
 """Keys of the configuration as rows of the pages of help, made from its models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from retrain_backends.config.describe import FieldDoc, SectionDoc, fields_by_path
+from retrain_backends.config.describe import FieldDoc, SectionDoc
 from retrain_backends.errors import ConfigError
 from retrain_cli.help import Row, described, page_console, titled
 
 _EMPTY = ("", "{}", "[]", "false")  # defaults that say nothing
-
-# The flags that most runs use; `retrain flags` has them all.
-_USUAL = (
-    "model.model",
-    "model.lora_rank",
-    "backend.devices",
-    "data.source",
-    "algorithm.advantage_mode",
-    "algorithm.transform_mode",
-    "training.seed",
-    "training.max_steps",
-    "training.batch_size",
-    "training.group_size",
-    "training.max_tokens",
-    "training.temperature",
-    "training.lr",
-    "logging.log_dir",
-    "logging.wandb_project",
-    "resume.from",
-)
-
-
-def usual_flags() -> Iterator[Row]:
-    """The flags that most runs use, each with the first sentence of its description."""
-    for path in _USUAL:
-        flag, text, facts = short_flag(fields_by_path()[path])
-        yield flag, described(text, facts)
 
 
 def short_flag(field: FieldDoc) -> tuple[str, str, str]:

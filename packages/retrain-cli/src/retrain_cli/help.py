@@ -1,7 +1,9 @@
 """The pages of help: one look for all commands."""
 
 import inspect
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 from rich.console import Console, Group, RenderableType
@@ -10,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 Row: TypeAlias = tuple[str, str | Text]
+
 
 _WIDEST = 100
 
@@ -37,8 +40,15 @@ _MORE = (
 )
 
 
-def first_page(commands: Mapping[str, str], usual_flags: Iterable[Row]) -> str:
+# Made by `scripts/generate_docs.py`, since the models of the configuration would double the time
+# that the page takes.
+_USUAL_FLAGS = Path(__file__).with_name("usual_flags.json")
+
+
+def first_page(commands: Mapping[str, str]) -> str:
     """The page that teaches: what it is, examples, commands with a line each, the usual flags."""
+    usual = json.loads(_USUAL_FLAGS.read_text(encoding="utf-8"))
+    usual_flags = [(flag, described(text, facts)) for flag, text, facts in usual]
     return _drawn(
         Text(_INTRODUCTION),
         titled("Examples", _EXAMPLES),

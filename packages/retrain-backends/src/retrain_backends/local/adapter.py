@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig
 from torch import Tensor, nn
 
 from retrain_backends.local.files import write_tensors
 from retrain_backends.local.fused_lora import LoraFactors, Projection
+from retrain_backends.local.peft_config import write_peft_config
 from retrain_backends.randomness import Purpose, stream
 
 
@@ -87,19 +87,16 @@ class Adapter:
 
     def export(self, directory: Path, base_model: str) -> None:
         """Write a directory that `peft.PeftModel.from_pretrained` can load."""
-        layers = sorted(name for names in self._names for name in names)
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # PEFT takes floats too
-            lora_dropout=self.dropout,
-            bias="none",
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=base_model,
-            inference_mode=True,
+        directory.mkdir(parents=True, exist_ok=True)
+        layers = {name.rsplit(".", 1)[-1] for names in self._names for name in names}
+        write_peft_config(
+            directory,
+            base_model,
+            sorted(layers),
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
         )
-        # Not in the constructor, which makes a set of them: its order differs between processes.
-        config.target_modules = sorted({name.rsplit(".", 1)[-1] for name in layers})
-        config.save_pretrained(str(directory))
         write_tensors(self.state(), directory / "adapter_model.safetensors", {"format": "pt"})
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
 from pydantic import BaseModel, ConfigDict
 
 from retrain_backends.data import fingerprint
+from retrain_backends.plugins import load_object
 from retrain_backends.tokenizer import BUILTIN, resolve_model
 from retrain_backends.train.storage.durable_writes import digest_of, digests_of
 from retrain_backends.types import Example
@@ -68,7 +68,8 @@ def model_digests(model: str) -> dict[str, str]:
 
 
 def _cached_digests(model: str) -> dict[str, str]:
-    cached = try_to_load_from_cache(model, "config.json")
+    # By name, because the hub's client is slow to import and not needed for local files.
+    cached = load_object("huggingface_hub:try_to_load_from_cache")(model, "config.json")
     if not isinstance(cached, str):
         return {}
     root = Path(cached).parent

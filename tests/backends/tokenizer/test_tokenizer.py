@@ -7,75 +7,28 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from retrain_backends.errors import ModelError
 from retrain_backends.tokenizer import load_tokenizer, resolve_model
+from retrain_test_support.tokenizers import SPECIAL, byte_level, save_tokenizer, sentencepiece
 
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-SPECIAL = ["<s>", "<|end|>", "<|user|>", "<|assistant|>", "<|eot|>"]
 TEMPLATE = "{question} Use \\boxed{}."
-
-
-def byte_level():
-    """Byte-level BPE, as of GPT-2 and Qwen, with a few merges."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("Ġ", "l"), ("e", "t"), ("Ġl", "et"), ("Ġ", "m"), ("Ġm", "e"), ("v", "e"), ("i", "f")]
-    vocabulary = {text: i for i, text in enumerate(letters + ["".join(pair) for pair in merges])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def sentencepiece():
-    """BPE with `▁` before words and bytes for unknown characters, as of Llama 2 and Mistral."""
-    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghilmnostu.'"]
-    merges = [("▁", "l"), ("e", "t"), ("▁l", "et"), ("▁", "m"), ("▁m", "e")]
-    pieces += ["".join(pair) for pair in merges]
-    vocabulary = {text: i for i, text in enumerate(pieces)}
-    model = models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True)
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    return tokenizer
-
-
-def save(tokenizer, directory, *, chat=None, eos="<|end|>", leading=("<s>",), trailing=()):
-    tokenizer.add_special_tokens(SPECIAL)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[*leading, "$A", *trailing],
-        special_tokens=[(text, tokenizer.token_to_id(text)) for text in SPECIAL],
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token=eos, chat_template=chat
-    ).save_pretrained(directory)
-    return str(directory)
 
 
 @pytest.fixture(scope="session", params=[byte_level, sentencepiece], ids=lambda make: make.__name__)
 def plain(request, tmp_path_factory):
     """A tokenizer without a chat template."""
-    return load_tokenizer(save(request.param(), tmp_path_factory.mktemp("plain")))
+    return load_tokenizer(save_tokenizer(request.param(), tmp_path_factory.mktemp("plain")))
 
 
 @pytest.fixture
 def chat(tmp_path):
     """A tokenizer with a chat template, which writes the beginning of text itself."""
-    return load_tokenizer(save(byte_level(), tmp_path, chat=CHAT))
+    return load_tokenizer(save_tokenizer(byte_level(), tmp_path, chat=CHAT))
 
 
 def test_the_prompt_is_a_users_message_where_the_model_chats(chat):
@@ -97,7 +50,9 @@ def test_the_beginning_of_text_comes_once(chat, plain):
 
 
 def test_no_token_that_ends_a_text_is_added(tmp_path):
-    path = save(byte_level(), tmp_path, leading=("<s>", "<|user|>"), trailing=("<|end|>",))
+    path = save_tokenizer(
+        byte_level(), tmp_path, leading=("<s>", "<|user|>"), trailing=("<|end|>",)
+    )
     tokenizer = load_tokenizer(path)
     assert tokenizer.token_texts(tokenizer.encode("let")) == ["<s>", "<|user|>", "l", "et"]
 
@@ -135,7 +90,7 @@ def test_special_tokens_are_not_decoded(chat):
 
 @pytest.mark.parametrize("listed", [None, "<|eot|>", ["<|eot|>", "<|end|>"]])
 def test_stop_tokens_are_those_of_tokenizer_and_generation(tmp_path, listed):
-    path = save(byte_level(), tmp_path)
+    path = save_tokenizer(byte_level(), tmp_path)
     ids = dict(
         zip(SPECIAL, load_tokenizer(path).encode("".join(SPECIAL))[1:].tolist(), strict=True)
     )
@@ -149,12 +104,12 @@ def test_stop_tokens_are_those_of_tokenizer_and_generation(tmp_path, listed):
 
 def test_a_model_that_never_stops_is_refused(tmp_path):
     with pytest.raises(ModelError, match="names no token that ends a text"):
-        load_tokenizer(save(byte_level(), tmp_path, eos=None))
+        load_tokenizer(save_tokenizer(byte_level(), tmp_path, eos=None))
 
 
 def test_a_chat_template_that_fails(tmp_path):
     refuses = "{{ raise_exception('only systems may speak') }}"
-    tokenizer = load_tokenizer(save(byte_level(), tmp_path, chat=refuses))
+    tokenizer = load_tokenizer(save_tokenizer(byte_level(), tmp_path, chat=refuses))
     with pytest.raises(ModelError, match=r"^model.model: the chat template of .*only systems may"):
         tokenizer.render("1?", "{question}")
 
@@ -198,7 +153,7 @@ for name in sys.argv[1:]:
 @pytest.mark.slow
 def test_models_of_the_hub_without_a_network(tmp_path):
     cached = tmp_path / "hub" / "models--some--model"
-    save(byte_level(), cached / "snapshots" / "0")
+    save_tokenizer(byte_level(), cached / "snapshots" / "0")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0")
     done = subprocess.run(

@@ -1,0 +1,7 @@
+"""Text to tokens and back, for the model that a run trains."""
+
+from retrain_backends.tokenizer.load import load_tokenizer
+from retrain_backends.tokenizer.model_files import BUILTIN, resolve_model
+from retrain_backends.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["BUILTIN", "Tokenizer", "load_tokenizer", "resolve_model"]

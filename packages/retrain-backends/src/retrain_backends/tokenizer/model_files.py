@@ -1,0 +1,45 @@
+"""Where the files of a model are: shipped with retrain, in a directory, or on the hub."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from retrain_backends.config.nearest import did_you_mean
+from retrain_backends.errors import ModelError
+from retrain_backends.plugins import load_object
+
+BUILTIN = "builtin:"
+
+
+def resolve_model(model: str) -> str:
+    """Where a model's files are: a path for `builtin:<name>`, else the name itself.
+
+    Raises:
+      ModelError: there is no such built-in model.
+    """
+    if not model.startswith(BUILTIN):
+        return model
+    shipped = Path(str(files("retrain_backends"))) / "models"
+    directory = shipped / model.removeprefix(BUILTIN)
+    names = sorted(f"{BUILTIN}{entry.parent.name}" for entry in shipped.glob("*/config.json"))
+    if model not in names:
+        raise ModelError(
+            f"model.model: there is no `{model}`; built in: {', '.join(names) or 'none'}"
+            + did_you_mean(model, names, "`{}`")
+        )
+    return str(directory)
+
+
+def tokenizer_directory(model: str) -> Path:
+    """The directory with the tokenizer's files, fetched into the hub's cache if need be.
+
+    Raises:
+      ModelError: no such directory; no such model on the hub, no access, or no network.
+    """
+    resolved = resolve_model(model)
+    local = Path(resolved).expanduser()
+    if local.is_dir():
+        return local
+    if resolved.startswith((".", "/", "~")) or resolved.count("/") > 1:
+        raise ModelError(f"model.model: there is no directory `{model}`")
+    # By name, because the hub's client is slow to import and not needed for local files.
+    return load_object("retrain_backends.tokenizer.hub:download_tokenizer")(resolved)

@@ -1,0 +1,139 @@
+"""Tokenizers of the usual kind, read from `tokenizer.json` without transformers.
+
+transformers takes seconds to import and loads most tokenizers from this file as it stands. Here the
+same is done for those; every other directory is left to transformers (`with_transformers.py`).
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template
+from tokenizers import Tokenizer
+
+from retrain_backends.tokenizer.chat_template import compile_chat_template, render_chat
+from retrain_backends.tokenizer.rebuilt import DEFAULT_TOKENS, is_as_rebuilt
+from retrain_backends.tokenizer.special_tokens import SpecialTokens, read_special_tokens
+
+_TOKENIZER_FILE = "tokenizer.json"
+_READ = ("config.json", "special_tokens_map.json", "tokenizer_config.json")
+_TEMPLATE_FILE = "chat_template.jinja"
+_MORE_TEMPLATES = "additional_chat_templates"
+
+# transformers takes `tokenizer.json` as it stands for these classes.
+_VERBATIM = ("TokenizersBackend", "PreTrainedTokenizerFast")
+# Also for this one, if the file is of byte-level BPE.
+_VERBATIM_IF_BYTE_LEVEL = ("LlamaTokenizer", "LlamaTokenizerFast")
+_CLASSES = (*_VERBATIM, *_VERBATIM_IF_BYTE_LEVEL, *DEFAULT_TOKENS)
+
+# transformers does not believe what these types of models declare, and takes this class.
+_CLASS_OF_TYPE = {
+    "hyperclovax_vision_v2": "GPT2Tokenizer",
+    "qwen2": "Qwen2Tokenizer",
+    "qwen3_5": "Qwen3_5Tokenizer",
+    "qwen3_5_moe": "Qwen3_5Tokenizer",
+    "qwen3_5_moe_text": "Qwen3_5Tokenizer",
+    "qwen4_exp": "Qwen3_5Tokenizer",
+    "siglip2": "Siglip2Tokenizer",
+}
+
+# Keys of tokenizer_config.json with which transformers changes what it has read.
+_UNUSUAL_KEYS = (
+    *("add_prefix_space", "auto_map", "fast_tokenizer_files", "fix_mistral_regex", "gguf_file"),
+    *("merges", "post_processor", "split_special_tokens", "tokenizer_object"),
+    *("tokenizer_padding", "tokenizer_truncation", "vocab"),
+)
+
+
+class TokenizersCodec:
+    """A tokenizer of the package `tokenizers`, with its chat template and special tokens."""
+
+    def __init__(self, tokenizer: Tokenizer, special: Mapping[str, str], template: str) -> None:
+        self._tokenizer = tokenizer
+        self._special = special
+        self._source = template
+        self.eos_token_id = tokenizer.token_to_id(special.get("eos_token", ""))
+        self.has_chat_template = bool(template)
+
+    def __len__(self) -> int:
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The ids of a text's tokens."""
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        """The text of tokens."""
+        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def render_chat(self, messages: list[dict[str, str]]) -> str:
+        """The text of a conversation, up to where the answer begins."""
+        return render_chat(self._template, messages, self._special)
+
+    @cached_property
+    def _template(self) -> Template:
+        return compile_chat_template(self._source)
+
+
+def read_with_tokenizers(directory: Path) -> TokenizersCodec | None:
+    """The tokenizer in a directory; None when it is not certain to be as transformers reads it."""
+    files = {name: _read_json(directory / name) for name in _READ}
+    config = files["tokenizer_config.json"]
+    name = _class_name(config, files["config.json"])
+    template = _chat_template(directory, config)
+    if template is None or name not in _CLASSES or _is_unusual(directory, files):
+        return None
+    tokenizer = Tokenizer.from_file(str(directory / _TOKENIZER_FILE))
+    special = read_special_tokens(
+        config, files["special_tokens_map.json"], DEFAULT_TOKENS.get(name, {})
+    )
+    if not _is_as_in_transformers(name, tokenizer, special):
+        return None
+    return TokenizersCodec(tokenizer, special.named, template)
+
+
+def _class_name(config: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """The class that transformers reads the directory with."""
+    declared = str(config.get("tokenizer_class"))
+    kind = str(model.get("model_type", ""))
+    if declared in DEFAULT_TOKENS and not kind.startswith("qwen"):
+        return ""  # it depends on the type whether the declared class counts
+    return _CLASS_OF_TYPE.get(kind, declared)
+
+
+def _is_unusual(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> bool:
+    config = files["tokenizer_config.json"]
+    return (
+        not (directory / _TOKENIZER_FILE).is_file()
+        or any(config.get(key) for key in _UNUSUAL_KEYS)
+        or "model_name" in files["config.json"]
+        or (directory / "tekken.json").exists()
+        or ((directory / "added_tokens.json").exists() and "added_tokens_decoder" not in config)
+    )
+
+
+def _is_as_in_transformers(name: str, tokenizer: Tokenizer, special: SpecialTokens) -> bool:
+    if tokenizer.truncation or tokenizer.padding or not special.all_in(tokenizer):
+        return False
+    if name in _VERBATIM_IF_BYTE_LEVEL:
+        return "ByteLevel" in repr(tokenizer.pre_tokenizer)
+    return name in _VERBATIM or is_as_rebuilt(name, tokenizer, special)
+
+
+def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
+    """The template for a conversation, empty without one; None if transformers must choose."""
+    if (directory / _MORE_TEMPLATES).is_dir():
+        return None
+    file = directory / _TEMPLATE_FILE
+    found = file.read_text("utf-8") if file.is_file() else config.get("chat_template") or ""
+    if isinstance(found, list):
+        found = {entry["name"]: entry["template"] for entry in found}
+    if isinstance(found, dict):
+        found = found.get("default")
+    return found if isinstance(found, str) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

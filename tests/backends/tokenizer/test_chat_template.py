@@ -1,0 +1,66 @@
+from datetime import datetime
+
+import pytest
+from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from retrain_backends.tokenizer.chat_template import compile_chat_template, render_chat
+
+MESSAGES = [{"role": "user", "content": "1 < 2 & é?"}, {"role": "assistant", "content": "yes"}]
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def render(source):
+    return render_chat(compile_chat_template(source), MESSAGES, TOKENS)
+
+
+def render_with_transformers(source):
+    texts, _ = render_jinja_template(
+        [MESSAGES], chat_template=source, add_generation_prompt=True, **TOKENS
+    )
+    return texts[0]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m['content'] }}\n{% endfor %}",
+        "{% for m in messages %}\n    {% if loop.first %}\nfirst\n  {% endif %}\n{% endfor %}\n",
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+        "{%- set n = 0 %}{% generation %}{% set n = 1 %}{{ n }}{% endgeneration %}{{ n }}",
+        "{{ messages | tojson }} {{ messages[0] | tojson(indent=2, sort_keys=True) }}",
+        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}x{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{% break %}{% endfor %}",
+        "{% set ns = namespace(self='x', n=1) %}{% set ns.n = 2 %}{{ ns.n }}{{ ns.self }}",
+        "{{ dict(a=1) | tojson }}{{ dict.fromkeys('ab', 0) | tojson }}{{ dict.get }}",
+        "{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ missing }}",
+        "{% if not add_generation_prompt is defined %}no{% endif %}{{ eos_token }}\n",
+    ],
+)
+def test_text_is_that_of_transformers(source):
+    assert render(source) == render_with_transformers(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ raise_exception('only systems may speak') }}",
+        "{% for m in messages %}",
+        "{{ missing.attribute }}",
+        "{{ messages.append(1) }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{% set ns = namespace(_hidden=1) %}",
+        "{% set ns = namespace() %}{% set ns._hidden = 1 %}",
+    ],
+)
+def test_what_fails_in_transformers_fails(source):
+    with pytest.raises(TemplateError):
+        render_with_transformers(source)
+    with pytest.raises(TemplateError):
+        render(source)
+
+
+def test_the_date():
+    before = datetime.now().strftime("%d %b %Y")
+    shown = render("{{ strftime_now('%d %b %Y') }}")
+    assert shown in (before, datetime.now().strftime("%d %b %Y"))  # midnight may lie between
