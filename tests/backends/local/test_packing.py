@@ -89,15 +89,12 @@ def test_gradient_checkpointing_changes_nothing(qwen3, policy, trainer, random_b
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_micro_batches_hold_every_trained_token_once(data):
-    groups = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), min_size=1))
-    budget = data.draw(st.integers(1, 60))
+def make_batch(prompts, groups):
+    """A batch whose groups have completions of these lengths; its tokens count up."""
     lengths = np.array([length for group in groups for length in group])
     total = int(lengths.sum())
-    batch = TrainBatch(
-        prompts=[np.arange(1 + i % 4) for i in range(len(groups))],
+    return TrainBatch(
+        prompts=prompts,
         group_offsets_g=np.cumsum([0, *map(len, groups)]),
         token_offsets_n=np.concatenate([[0], np.cumsum(lengths)]),
         tokens_t=np.arange(total),
@@ -108,7 +105,33 @@ def test_micro_batches_hold_every_trained_token_once(data):
         step=0,
         seed=0,
     )
-    micros = [pack(batch, rows, LossOptions(), torch.device("cpu")) for rows in plan(batch, budget)]
+
+
+def packed(batch, budget):
+    return [pack(batch, rows, LossOptions(), torch.device("cpu")) for rows in plan(batch, budget)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens"),
+    [
+        (100, [29]),  # prompts of 10 and 5 tokens, completions of 2 * (3 - 1) and 5 * (3 - 1)
+        (20, [14, 15]),
+        (14, [14, 13, 7]),
+    ],
+)
+def test_completions_share_the_prompt_of_their_group(budget, tokens):
+    batch = make_batch([np.arange(10), np.arange(5)], [[3, 3], [3, 3, 3, 3, 3]])
+    assert [micro.tokens.shape[1] for micro in packed(batch, budget)] == tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_micro_batches_hold_every_trained_token_once(data):
+    groups = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), min_size=1))
+    budget = data.draw(st.integers(1, 60))
+    batch = make_batch([np.arange(1 + i % 4) for i in range(len(groups))], groups)
+    total = len(batch.tokens_t)
+    micros = packed(batch, budget)
     seen = np.sort(np.concatenate([[], *(micro.source for micro in micros)]))
     assert seen.tolist() == list(range(total))
     for micro, rows in zip(micros, plan(batch, budget), strict=True):
