@@ -25,7 +25,11 @@ KILLED_AFTER = 5  # steps, two of which are done again
 AT_ONCE = 2
 PATIENCE_S = 600
 
-pytestmark = [pytest.mark.slow, pytest.mark.real_server]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.real_server,
+    pytest.mark.xdist_group("real_server"),  # one server for all of them
+]
 
 
 def settings(server, model, directory):
