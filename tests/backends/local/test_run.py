@@ -121,6 +121,7 @@ def test_entropy_as_uncertainty(run):
 def test_the_quickstart_learns(tmp_path):
     settings = {
         "training.max_steps": 40,
+        "eval.max_examples": 50,
         "logging.log_dir": str(tmp_path / "run"),
     }
     summary = train(load_config(QUICKSTART, settings))
