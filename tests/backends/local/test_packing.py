@@ -51,7 +51,7 @@ def test_step_is_that_of_plain_peft(model_path, policy, trainer, random_batch, t
     norm = torch.cat([p.grad.flatten() for p in weights]).norm()
     torch.optim.AdamW(weights, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0).step()
 
-    result = trainer(parts, microbatch_tokens=budget).step(random_batch)
+    result = trainer(parts, microbatch_tokens=budget).train(random_batch)
     assert result.loss == pytest.approx(figures.loss, abs=1e-5)
     assert result.grad_norm == pytest.approx(float(norm), rel=1e-4)
     assert result.mean_abs_logprob_diff == pytest.approx(figures.mean_abs_logprob_diff, rel=1e-4)
@@ -74,7 +74,7 @@ def test_gradients_of_every_factor(model_path, policy, trainer, random_batch, tm
         for name, p in model.named_parameters()
         if p.requires_grad
     }
-    trainer(parts, lr=0.0).step(random_batch)
+    trainer(parts, lr=0.0).train(random_batch)
     parts.adapter.weights.copy_(parts.adapter.gradient)  # names the gradients
     for name, gradient in parts.adapter.state().items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-3)
@@ -82,8 +82,8 @@ def test_gradients_of_every_factor(model_path, policy, trainer, random_batch, tm
 
 def test_gradient_checkpointing_changes_nothing(qwen3, policy, trainer, random_batch):
     plain, saving = policy(qwen3), policy(qwen3)
-    trainer(plain).step(random_batch)
-    trainer(saving, gradient_checkpointing=True).step(random_batch)
+    trainer(plain).train(random_batch)
+    trainer(saving, gradient_checkpointing=True).train(random_batch)
     torch.testing.assert_close(
         saving.adapter.gradient, plain.adapter.gradient, atol=1e-7, rtol=1e-5
     )
