@@ -18,8 +18,12 @@ types:
 imports:
     uv run lint-imports
 
-test *arguments:
-    uv run pytest {{ arguments }}
+# Every test: those of the README's command, then those that it leaves out.
+test: && test-slow
+    uv run pytest
+
+test-slow:
+    uv run pytest -m slow --dist loadgroup
 
 docs:
     uv run python scripts/generate_docs.py --check

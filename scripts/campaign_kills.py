@@ -1,9 +1,10 @@
-"""Kill the workers and the controller of campaigns at random times, go on, and compare.
+"""Kill the workers and the controller of campaigns at random moments, go on, and compare.
 
     uv run python scripts/campaign_kills.py --kills 50
     uv run python scripts/campaign_kills.py --kills 12 --backend fake --first 3
 
-A campaign is `python -m retrain_campaign`, with two workers. It is gone on with until every run is
+A campaign is `python -m retrain_campaign`, with two workers. A kill comes when its runs have logged
+a random number of further steps, at once if that is 0. The campaign is resumed until every run is
 done; then each run must have exactly one directory, with all logs (times aside), checkpoints and
 adapters of the same campaign done one run after another and never killed, byte for byte. When a
 campaign ends before all kills are done, another one begins; with `--kills 0` one is done that is
@@ -11,6 +12,7 @@ not killed. Exit code 1 if anything differs.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -70,11 +72,11 @@ transform_mode = "gtpo_sepa"
 sepa.steps = 10
 """
 SETTINGS: dict[str, dict[str, object]] = {
-    "fake": {"lr": 0.3, "steps": 150, "save_every": 5, "eval_every": 60},
+    "fake": {"lr": 0.3, "steps": 60, "save_every": 5, "eval_every": 25},
     "local": {"lr": 0.001, "steps": 12, "save_every": 3, "eval_every": 6},
 }
 DIRECTORY = Path("campaign")
-LONGEST_PAUSE_S = 5.0  # between two kills
+MOST_STEPS = 16  # logged between two kills
 PATIENCE_S = 900.0  # for a campaign to come to its end
 
 
@@ -113,14 +115,17 @@ def disturbed(place: Path, random: Random, kills: int) -> Counter[str]:
     controller = start(place)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        try:
-            pause_s = random.uniform(0.1, LONGEST_PAUSE_S)
-            code = controller.wait(pause_s if done.total() < kills else PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            victim = random.choice(("worker", "controller"))
-            killed = kill_worker(place, random) if victim == "worker" else kill(controller.pid)
-            done[victim] += killed
-            continue
+        if done.total() < kills:
+            code = wait_for_steps(controller, place, random.randint(0, MOST_STEPS))
+        else:
+            code = controller.wait(PATIENCE_S)
+        if code is None:
+            if random.random() < 0.5:
+                done["worker"] += kill_worker(place, random)
+                continue
+            controller.kill()
+            done["controller"] += 1
+            code = controller.wait()
         if code == 0:
             return done
         if code not in (1, -signal.SIGKILL):  # 1: a run was killed more often than it is retried
@@ -129,22 +134,40 @@ def disturbed(place: Path, random: Random, kills: int) -> Counter[str]:
     raise SystemExit(f"the campaign did not end within {PATIENCE_S:g} s: {said(place)}")
 
 
+def wait_for_steps(controller: subprocess.Popen[bytes], place: Path, more: int) -> int | None:
+    """Wait until the runs have logged so many steps more; the exit code if the campaign ended."""
+    enough = steps_logged(place) + more
+    while (code := controller.poll()) is None and steps_logged(place) < enough:
+        time.sleep(0.02)
+    return code
+
+
+def steps_logged(place: Path) -> int:
+    """Rows of all runs."""
+    logs = (place / DIRECTORY).glob("runs/*/metrics.jsonl")
+    return sum(log.read_bytes().count(b"\n") for log in logs)
+
+
 def kill_worker(place: Path, random: Random) -> bool:
     """Kill one of the workers that run now, if there is one."""
     if not is_campaign(place / DIRECTORY):
         return False
     entries = read_manifest(place / DIRECTORY).runs
-    pids = [e.pid for e in entries if e.status == "running" and e.pid and psutil.pid_exists(e.pid)]
-    return bool(pids) and kill(random.choice(pids))
-
-
-def kill(pid: int) -> bool:
-    """End a process as nothing can prevent; False if it has ended by itself."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
+    pids = [e.pid for e in entries if e.status == "running" and e.pid and is_alive(e.pid)]
+    if not pids:
         return False
+    # It may have ended by itself just now.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(random.choice(pids), signal.SIGKILL)
     return True
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def start(place: Path, *flags: str) -> subprocess.Popen[bytes]:

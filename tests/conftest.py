@@ -8,6 +8,9 @@ from hypothesis import HealthCheck, settings
 # Before a test imports torch: threads that spin while they wait slow a busy machine down tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Before one imports numpy: tests run side by side, and small matrices gain nothing from threads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # The Tinker SDK would report what the tests do to its makers.
 os.environ.setdefault("TINKER_TELEMETRY", "0")
 

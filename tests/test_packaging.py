@@ -173,13 +173,14 @@ def test_wheel_of_backends_holds_the_model(wheels):
     ],
 )
 def test_alone_it_works_without_torch(package, tests, install):
-    run = install(package, *(["pytest", "hypothesis", "./test-support"] if tests else []))
+    needed = ["pytest", "pytest-xdist", "hypothesis", "./test-support"]
+    run = install(package, *(needed if tests else []))
     imported = run("-W", "error", "-c", f"import {module_of(package)}")
     assert (imported.returncode, imported.stderr) == (0, "")
     for heavy in ("torch", "peft", "datasets"):
         assert "ModuleNotFoundError" in run("-c", f"import {heavy}").stderr
     if tests:
-        tested = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+        tested = run("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *tests)
         assert tested.returncode == 0, tested.stdout[-5000:]
 
 

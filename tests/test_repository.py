@@ -28,7 +28,39 @@ COMMANDS = {
     "tests": "pip install uv && uv run pytest",
 }
 
-
+# Directory of tests -> directories with what they test.
+TESTED = {
+    "core": ["packages/retrain-core/src/retrain_core"],
+    "backends": ["packages/retrain-backends/src/retrain_backends"],
+    "squeeze": ["packages/retrain-squeeze/src/retrain_squeeze"],
+    "campaign": ["packages/retrain-campaign/src/retrain_campaign"],
+    "cli": [
+        "packages/retrain-cli/src/retrain_cli",
+        "packages/retrain-cli/src/retrain_cli/commands",
+    ],
+    "test_support": ["test-support/src/retrain_test_support"],
+    "scripts": ["scripts"],
+}
+# Test modules about several modules at once, such as whole runs, or about something else.
+NOT_MIRRORS = {
+    "backends/config/test_models.py",
+    "backends/config/test_round_trip.py",
+    "backends/local/test_evaluate.py",
+    "backends/local/test_run.py",
+    "backends/rewards/test_custom.py",
+    "backends/rewards/test_math.py",
+    "backends/test_builtin_model.py",
+    "backends/tinker/real/test_run.py",
+    "backends/tinker/test_equality.py",
+    "backends/tinker/test_runs.py",
+    "backends/train/test_main.py",
+    "campaign/executors/test_clusters.py",
+    "campaign/test_campaigns.py",
+    "campaign/test_public_names.py",
+    "core/test_public_names.py",
+    "squeeze/test_peft.py",
+    "squeeze/test_public_names.py",
+}
 BINARY = {".png", ".safetensors"}
 KNOWN_SERVERS = {
     "127.0.0.1",
@@ -82,6 +114,22 @@ def test_files_and_functions_are_short(path):
     ]
     lengths = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in functions}
     assert {name: length for name, length in lengths.items() if length > 60} == {}
+
+
+def has_mirror(test):
+    """Whether the module or package of that name is at the same place in the sources."""
+    place, name = test.relative_to(ROOT / "tests"), test.stem.removeprefix("test_")
+    for source in TESTED[place.parts[0]]:
+        directory = ROOT.joinpath(source, *place.parts[1:-1])
+        if (directory / f"{name}.py").is_file() or (directory / name / "__init__.py").is_file():
+            return True
+    return False
+
+
+def test_test_modules_mirror_modules():
+    tests = {path for name in TESTED for path in ROOT.glob(f"tests/{name}/**/test_*.py")}
+    others = {path.relative_to(ROOT / "tests").as_posix() for path in tests if not has_mirror(path)}
+    assert others == NOT_MIRRORS
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -139,12 +139,30 @@ def test_too_few_steps_to_prove(run_dir, retrain):
     assert errors.startswith("error: --prove: 1; at least 2 steps")
 
 
+# Hangs once, in the middle of the steps that are to be killed.
+HANGING = """
+import signal, sys
+from pathlib import Path
+from retrain_backends.fake import FakeBackend
+
+class Hanging(FakeBackend):
+    def train_step(self, batch):
+        if "/second/" in sys.argv[1] and batch.step == 8 and not Path("hung").exists():
+            Path("hung").touch()
+            signal.pause()
+        return super().train_step(batch)
+"""
+
+
 @pytest.mark.slow
-def test_prove_kills_and_compares(run_dir, retrain, capsys):
+def test_prove_kills_and_compares(here, retrain, capsys):
+    (here / "hanging.py").write_text(HANGING)
+    run_dir = train(config_of(**{"backend.backend": "hanging:Hanging"})).run_dir
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     capsys.readouterr()
-    code, output, errors = retrain("resume-check", "run", "--prove", "300")
+    code, output, errors = retrain("resume-check", "run", "--prove", "8")
     assert (code, errors) == (0, "")
+    assert "second: killed after step 8" in output
     assert output.endswith("proven: yes\n")
     assert "metrics.jsonl: " in output
     assert before == {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}

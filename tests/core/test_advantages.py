@@ -37,6 +37,11 @@ def test_maxrl_of_binary_rewards():
     np.testing.assert_allclose(maxrl([0.0, 1.0, 0.0, 0.0]), [-1.0, 3.0, -1.0, -1.0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("eps", [0.0, 0.5])
+def test_maxrl_gives_zeros_up_to_a_mean_of_eps(eps):
+    np.testing.assert_array_equal(maxrl([0.0, 2 * eps], eps=eps), [0.0, 0.0])
+
+
 @pytest.mark.parametrize("mode", sorted(ADVANTAGE_MODES))
 @given(rewards=rewards, data=st.data())
 def test_permuting_completions_permutes_advantages(mode, rewards, data):

@@ -133,7 +133,7 @@ def hub(mirror):
     server.root = Path(mirror)
     server.repository = "EleutherAI/hendrycks_math"
     server.requests = []
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
     server.shutdown()

@@ -119,11 +119,11 @@ def session_base(qwen3):
 
 
 class Watched(BaseModel):
-    """A model that notes its passes in `seen`."""
+    """A model that notes the shape of each pass's tokens in `seen`."""
 
-    def hidden(self, *arguments):
-        self.seen.append("pass")
-        return super().hidden(*arguments)
+    def hidden(self, tokens, *arguments):
+        self.seen.append(tuple(tokens.shape))
+        return super().hidden(tokens, *arguments)
 
 
 def test_a_group_is_yielded_when_it_ends_and_not_later(qwen3, policy, prompts, sampling):
@@ -138,6 +138,17 @@ def test_a_group_is_yielded_when_it_ends_and_not_later(qwen3, policy, prompts, s
     assert len(passes) == len(prompts)
     assert len(set(passes.values())) > 1, "the test needs groups of different lengths"
     assert all(seen == min(length, 60) for seen, length in passes.values())
+
+
+def test_prompts_are_computed_once_and_finished_rows_no_longer(qwen3, policy, prompts, sampling):
+    base = policy(qwen3, model=Watched).base
+    base.seen = []
+    longer = replace(with_params(sampling, stop_token_ids=tuple(range(0, 61, 6))), max_tokens=60)
+    groups = groups_of(base, prompts[:2], longer)  # few rows, so each is dropped at once
+    lengths = np.array([len(row.tokens_T) for group in groups for row in group])
+    assert len(set(lengths)) > 2, "the test needs completions of different lengths"
+    left = [(int((lengths > tokens).sum()), 1) for tokens in range(1, lengths.max())]
+    assert base.seen == [(2, max(map(len, prompts[:2]))), *left]
 
 
 def test_sharing_prompts_changes_nothing(qwen3, policy, prompts, sampling):

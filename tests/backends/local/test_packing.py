@@ -51,7 +51,7 @@ def test_step_is_that_of_plain_peft(model_path, policy, trainer, random_batch, t
     norm = torch.cat([p.grad.flatten() for p in weights]).norm()
     torch.optim.AdamW(weights, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0).step()
 
-    result = trainer(parts, microbatch_tokens=budget).step(random_batch)
+    result = trainer(parts, microbatch_tokens=budget).train(random_batch)
     assert result.loss == pytest.approx(figures.loss, abs=1e-5)
     assert result.grad_norm == pytest.approx(float(norm), rel=1e-4)
     assert result.mean_abs_logprob_diff == pytest.approx(figures.mean_abs_logprob_diff, rel=1e-4)
@@ -74,7 +74,7 @@ def test_gradients_of_every_factor(model_path, policy, trainer, random_batch, tm
         for name, p in model.named_parameters()
         if p.requires_grad
     }
-    trainer(parts, lr=0.0).step(random_batch)
+    trainer(parts, lr=0.0).train(random_batch)
     parts.adapter.weights.copy_(parts.adapter.gradient)  # names the gradients
     for name, gradient in parts.adapter.state().items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-3)
@@ -82,22 +82,19 @@ def test_gradients_of_every_factor(model_path, policy, trainer, random_batch, tm
 
 def test_gradient_checkpointing_changes_nothing(qwen3, policy, trainer, random_batch):
     plain, saving = policy(qwen3), policy(qwen3)
-    trainer(plain).step(random_batch)
-    trainer(saving, gradient_checkpointing=True).step(random_batch)
+    trainer(plain).train(random_batch)
+    trainer(saving, gradient_checkpointing=True).train(random_batch)
     torch.testing.assert_close(
         saving.adapter.gradient, plain.adapter.gradient, atol=1e-7, rtol=1e-5
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_micro_batches_hold_every_trained_token_once(data):
-    groups = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), min_size=1))
-    budget = data.draw(st.integers(1, 60))
+def make_batch(prompts, groups):
+    """A batch whose groups have completions of these lengths; its tokens count up."""
     lengths = np.array([length for group in groups for length in group])
     total = int(lengths.sum())
-    batch = TrainBatch(
-        prompts=[np.arange(1 + i % 4) for i in range(len(groups))],
+    return TrainBatch(
+        prompts=prompts,
         group_offsets_g=np.cumsum([0, *map(len, groups)]),
         token_offsets_n=np.concatenate([[0], np.cumsum(lengths)]),
         tokens_t=np.arange(total),
@@ -108,7 +105,33 @@ def test_micro_batches_hold_every_trained_token_once(data):
         step=0,
         seed=0,
     )
-    micros = [pack(batch, rows, LossOptions(), torch.device("cpu")) for rows in plan(batch, budget)]
+
+
+def packed(batch, budget):
+    return [pack(batch, rows, LossOptions(), torch.device("cpu")) for rows in plan(batch, budget)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens"),
+    [
+        (100, [29]),  # prompts of 10 and 5 tokens, completions of 2 * (3 - 1) and 5 * (3 - 1)
+        (20, [14, 15]),
+        (14, [14, 13, 7]),
+    ],
+)
+def test_completions_share_the_prompt_of_their_group(budget, tokens):
+    batch = make_batch([np.arange(10), np.arange(5)], [[3, 3], [3, 3, 3, 3, 3]])
+    assert [micro.tokens.shape[1] for micro in packed(batch, budget)] == tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_micro_batches_hold_every_trained_token_once(data):
+    groups = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), min_size=1))
+    budget = data.draw(st.integers(1, 60))
+    batch = make_batch([np.arange(1 + i % 4) for i in range(len(groups))], groups)
+    total = len(batch.tokens_t)
+    micros = packed(batch, budget)
     seen = np.sort(np.concatenate([[], *(micro.source for micro in micros)]))
     assert seen.tolist() == list(range(total))
     for micro, rows in zip(micros, plan(batch, budget), strict=True):

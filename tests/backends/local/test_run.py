@@ -15,23 +15,29 @@ QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.toml"
 CLOCK = ("tokens_per_second",)
 
 
-@pytest.fixture
-def run(tmp_path):
-    """`run(name, **overrides)`: a short quickstart in a directory of its own."""
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """`run(**overrides)`: a short quickstart in a directory of its own."""
 
-    def start(name, **overrides):
+    def start(**overrides):
         settings = {
             "training.max_steps": 3,
             "training.batch_size": 3,
             "training.group_size": 6,
             "training.seed": 1,
             "training.save_every": 2,
-            "backend.options": {"threads": 1},
-            "logging.log_dir": str(tmp_path / name),
+            "eval.every": 0,
+            "logging.log_dir": str(tmp_path_factory.mktemp("quickstart") / "run"),
         }
         return train(load_config(QUICKSTART, settings | overrides))
 
     return start
+
+
+@pytest.fixture(scope="module")
+def finished(run):
+    """One of them, that tests only read."""
+    return run()
 
 
 def figures(summary):
@@ -51,56 +57,56 @@ def completions(summary):
     return (summary.run_dir / "emergence" / "generations.jsonl").read_bytes()
 
 
-def test_same_seed_same_run(run):
-    one, two, other = run("one"), run("two"), run("other", **{"training.seed": 2})
-    assert figures(one) == figures(two)
-    assert completions(one) == completions(two)
+def test_same_seed_same_run(run, finished):
+    again, other = run(), run(**{"training.seed": 2})
+    assert figures(again) == figures(finished)
+    assert completions(again) == completions(finished)
     adapters = [
-        Path(s.adapter, "adapter_model.safetensors").read_bytes() for s in (one, two, other)
+        Path(s.adapter, "adapter_model.safetensors").read_bytes() for s in (finished, again, other)
     ]
     assert adapters[0] == adapters[1]
     assert adapters[0] != adapters[2]
-    assert figures(one) != figures(other)
+    assert figures(finished) != figures(other)
 
 
-def test_two_conditions_sample_the_same_first_step(run):
+def test_two_conditions_sample_the_same_first_step(run, finished):
     """They differ in the rule alone: same weights, prompts and streams."""
-    one = run("one", **{"training.max_steps": 1})
-    other = run("other", **{"training.max_steps": 1, "algorithm.transform_mode": "none"})
+    other = run(**{"training.max_steps": 1, "algorithm.transform_mode": "none"})
     texts = [
-        [json.loads(line)["completion"] for line in completions(s).splitlines()]
-        for s in (one, other)
+        [
+            row["completion"]
+            for row in map(json.loads, completions(s).splitlines())
+            if not row["step"]
+        ]
+        for s in (finished, other)
     ]
     assert texts[0] == texts[1]
-    starts = [metadata(s)["digests"] for s in (one, other)]
+    starts = [metadata(s)["digests"] for s in (finished, other)]
     assert starts[0] == starts[1]
     assert len(starts[0]["initial_adapter"]) == 64
     assert "model.safetensors" in starts[0]["model"]
 
 
-def test_the_sampler_is_found_to_be_the_trainer(run):
+def test_the_sampler_is_found_to_be_the_trainer(run, finished):
     """Log-probs at the sampling temperature, ids that come back, an adapter that is used."""
-    for name, devices in (("one", "cpu"), ("split", "cpu,cpu")):
-        found = metadata(run(name, **{"backend.devices": devices, "training.max_steps": 1}))
+    split = run(**{"backend.devices": "cpu,cpu", "training.max_steps": 1})
+    for found in map(metadata, (finished, split)):
         assert (found["probe"]["logprobs"], found["probe"]["defects"]) == ("tempered", [])
         assert found["probe"]["adapter"] == "active"
         assert found["determinism"]["level"] == "bitwise"
         assert found["hardware"]["gpus"] == []
 
 
-def test_an_importance_cap_reaches_the_loss(run):
+def test_an_importance_cap_reaches_the_loss(run, finished):
     """A cap below 1 makes every weight that cap, so the gradient is as much smaller."""
-    free, capped = (
-        figures(run(f"cap-{cap}", **{"training.max_steps": 1, "algorithm.importance_cap": cap}))[0]
-        for cap in (0.0, 0.5)
-    )
+    capped = figures(run(**{"training.max_steps": 1, "algorithm.importance_cap": 0.5}))[0]
+    free = figures(finished)[0]
     assert capped["grad_norm"] == pytest.approx(free["grad_norm"] / 2, rel=1e-3)
     assert (free["clip_fraction"], capped["clip_fraction"]) == (0.0, 1.0)
 
 
-def test_saved_adapters_load_with_peft(run):
-    summary = run("one")
-    for adapter in (Path(summary.adapter), summary.run_dir / "checkpoints" / "step_000002"):
+def test_saved_adapters_load_with_peft(finished):
+    for adapter in (Path(finished.adapter), finished.run_dir / "checkpoints" / "step_000002"):
         base = AutoModelForCausalLM.from_pretrained(resolve_model("builtin:tiny-arithmetic"))
         model = PeftModel.from_pretrained(base, str(adapter))
         assert model.peft_config["default"].r == 16
@@ -108,15 +114,14 @@ def test_saved_adapters_load_with_peft(run):
 
 
 def test_entropy_as_uncertainty(run):
-    rows = figures(run("one", **{"algorithm.uncertainty_kind": "shannon_entropy"}))
+    rows = figures(run(**{"algorithm.uncertainty_kind": "shannon_entropy"}))
     assert all(row["exec_entropy_mean"] > 0 for row in rows)
 
 
-@pytest.mark.slow
 def test_the_quickstart_learns(tmp_path):
     settings = {
         "training.max_steps": 40,
-        "backend.options": {"threads": 1},
+        "eval.max_examples": 50,
         "logging.log_dir": str(tmp_path / "run"),
     }
     summary = train(load_config(QUICKSTART, settings))

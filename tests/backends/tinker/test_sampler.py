@@ -1,12 +1,14 @@
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from retrain_backends.errors import RunError
 from retrain_backends.randomness import Purpose
-from retrain_backends.tinker.sampler import completions_of, seed_of
+from retrain_backends.tinker.sampler import TinkerSampler, completions_of, seed_of
+from retrain_backends.tinker.throttle import Throttle
 
 
 class Answer:
@@ -66,14 +68,14 @@ def test_seeds_differ_by_prompt_step_turn_and_purpose(prompts, sampling):
 
 
 def test_no_more_calls_than_allowed_are_in_flight(server, backend, sampling):
-    server.failures.sample_delay_s = 0.05
+    server.failures.samples_together = 3
     many = [np.array([token]) for token in range(1, 13)]
     assert all(sampling.sample(backend({"backend.max_concurrent": 3}).sampler, many))
     assert server.most_samples_at_once == 3
 
 
 def test_two_callers_share_the_calls_that_are_allowed(server, backend, sampling):
-    server.failures.sample_delay_s = 0.05
+    server.failures.samples_together = 2
     policy = backend({"backend.max_concurrent": 2})
     many = [np.array([token]) for token in range(1, 7)]
     with ThreadPoolExecutor(2) as pool:
@@ -113,11 +115,22 @@ def test_a_probe_does_without_answers(server, backend, prompts, sampling):
     assert sampling.sample(backend().sampler, prompts, Purpose.PROBE) == [[], []]
 
 
-def test_no_answer_in_time_is_no_completion(server, backend, prompts, sampling):
-    server.failures.sample_delay_s = 1.0
-    slow = backend({"backend.options": {"timeout_s": 0.2}})
-    with pytest.raises(RunError, match=r"no answer within 0\.2 s"):
-        sampling.sample(slow.sampler, prompts)
+class Silent:
+    """A client of a service that answers nothing."""
+
+    def sample(self, **_):
+        return Future()
+
+
+def test_no_answer_in_time_is_no_completion(prompts, sampling):
+    session = SimpleNamespace(
+        sampling=Silent,
+        options=SimpleNamespace(timeout_s=0.01, max_failed_prompts=0.1),
+        service=SimpleNamespace(endpoint="the service"),
+        throttle=Throttle(None, 1.0),
+    )
+    with pytest.raises(RunError, match=r"2 of 2 prompts got no .*no answer within 0\.01 s"):
+        sampling.sample(TinkerSampler(session, at_once=2), prompts)
 
 
 @pytest.mark.parametrize(

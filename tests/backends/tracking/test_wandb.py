@@ -92,6 +92,9 @@ def records_of(file: Path) -> Iterator[messages.Record]:
             whole = b""
 
 
+pytestmark = pytest.mark.slow  # each is a run with wandb's own service
+
+
 @pytest.fixture
 def wandb_records():
     """All records that runs below a directory wrote, by the file they are in."""
@@ -187,7 +190,6 @@ def test_a_killed_run_goes_on_as_the_same_one(run_in, tmp_path, wandb_records):
     assert_complete(history_of(records), tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_a_longer_run_goes_on_as_the_same_one(run_in, tmp_path, wandb_records):
     assert run_in("--max-steps", "4").returncode == 0
     assert run_in("--resume", "run", "--eval-every", "7").returncode == 0
@@ -215,7 +217,6 @@ def test_without_wandb_the_run_goes_on(run_in, tmp_path, variables, problem):
     assert len(read_metrics(tmp_path / "run")) == 1
 
 
-@pytest.mark.slow
 def test_switched_off_by_its_own_variable(run_in, tmp_path, wandb_records):
     done = run_in("--max-steps", "1", WANDB_MODE="disabled")
     assert done.returncode == 0

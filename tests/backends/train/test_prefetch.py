@@ -53,6 +53,16 @@ class Watched(FakeBackend):
         return super().sample(requests, params)
 
 
+class Called(FakeBackend):
+    """Notes the threads that call `sample`."""
+
+    callers: set[str] = set()  # noqa: RUF012
+
+    def sample(self, requests, params):
+        self.callers.add(threading.current_thread().name)
+        return super().sample(requests, params)
+
+
 class Together(Watched):
     """Trains a step while the next one is half sampled."""
 
@@ -180,6 +190,13 @@ def test_a_step_ahead_samples_from_the_policy_before_the_update(run, seen, backe
     assert rows[0]["ratio_max"] == pytest.approx(1.0)
     assert all(row["ratio_max"] > 1.001 for row in rows[1:])
     assert all(row["mean_abs_logprob_diff"] > 0.001 for row in rows[1:])
+
+
+def test_the_sampler_is_called_before_the_step_that_trains_beside_it(run):
+    """In the thread of the loop; only taking its groups is left to another one."""
+    Called.callers.clear()
+    run(Called, overrides=AHEAD)
+    assert Called.callers == {threading.current_thread().name}
 
 
 def test_an_update_beside_the_sampling_is_not_in_it(run, seen):

@@ -278,7 +278,7 @@ def test_samples_can_be_polled_for_together(sdk, server, connect):
 def test_the_server_remembers_what_it_did(sdk, server, trainer):
     train(sdk, trainer, [lesson(sdk)], learning_rate=0.25)
     sampler = sdk.done(trainer.save_weights_and_get_sampling_client())
-    server.failures.sample_delay_s = 0.2
+    server.failures.samples_together = 2
     futures = [sampler.sample(sdk.prompt(PROMPT), 1, sampling(sdk, seed=n)) for n in range(5)]
     for future in futures:
         sdk.done(future)

@@ -150,12 +150,12 @@ def resolve(kind: str, name: str) -> Any:
     check_available(kind, name)
     known = KINDS[kind]
     where = f"{known.setting}: `{name}`"
-    installed = _installed(kind)
     short = name.removeprefix(f"{kind}.")
+    # Entry points are looked for last: that reads the metadata of all that is installed.
     if name in known.builtins:
         found = load_object(known.builtins[name], where)
-    elif short in installed:
-        found = load_object(f"{installed[short].module}:{installed[short].attr}", where)
+    elif ":" not in name and (point := _installed(kind).get(short)):
+        found = load_object(f"{point.module}:{point.attr}", where)
     elif "." in name or ":" in name:
         _make_working_directory_importable()
         found = load_object(name, where)

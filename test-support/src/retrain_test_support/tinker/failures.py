@@ -57,6 +57,7 @@ class Failures:
       paused_polls: number of polls for a future that are answered with "try again", as when the
         service has no capacity ("paused_capacity").
       sample_delay_s: how long a `sample` takes.
+      samples_together: no `sample` ends before so many have been under way at once.
       train_delay_s: how long a `forward_backward` and an `optim_step` take.
       answer_delay_s: how long every HTTP answer of `kinds` is held back.
     """
@@ -78,6 +79,7 @@ class Failures:
     category: str = "server"
     paused_polls: int = 0
     sample_delay_s: float = 0.0
+    samples_together: int = 0
     train_delay_s: float = 0.0
     answer_delay_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)

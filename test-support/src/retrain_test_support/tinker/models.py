@@ -16,6 +16,8 @@ from retrain_test_support.tinker.policy import (
     zeros_like,
 )
 
+_TOGETHER_S = 60.0  # longest wait for calls to be under way at once
+
 
 class Executed(NamedTuple):
     """One operation of the server, in `TinkerServer.log`."""
@@ -71,7 +73,7 @@ class ServerLog:
     events: list[Executed] = field(default_factory=list)
     most_at_once: Counter[str] = field(default_factory=Counter)
     errors: list[BaseException] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Condition = field(default_factory=threading.Condition)
     _now: Counter[str] = field(default_factory=Counter)
 
     def note(self, what: str, model_id: str = "", **details: Any) -> None:
@@ -84,6 +86,17 @@ class ServerLog:
         with self._lock:
             self._now[what] += 1
             self.most_at_once[what] = max(self.most_at_once[what], self._now[what])
+            self._lock.notify_all()
+
+    def wait_for_most(self, what: str, number: int) -> None:
+        """Wait until so many of that kind have been under way at once.
+
+        Raises:
+          TimeoutError: they never were.
+        """
+        with self._lock:
+            if not self._lock.wait_for(lambda: self.most_at_once[what] >= number, _TOGETHER_S):
+                raise TimeoutError(f"never {number} of `{what}` at once")
 
     def leave(self, what: str) -> None:
         """Count a request that has ended."""

@@ -70,6 +70,7 @@ class Sampling:
 
     def _sample(self, sampler: Sampler, body: Body) -> Outcome:
         time.sleep(self._context.failures.sample_delay_s)
+        self._context.log.wait_for_most("sample", self._context.failures.samples_together)
         self._context.failures.fail_if_due("failed_samples")
         unknown = [name for name in _UNKNOWN if body.get(name)]
         if unknown:

@@ -136,7 +136,7 @@ def wait_until_healthy(process, url, log):
     pytest.fail(f"the server at {url} {why} after at most {HEALTHY_S} s; its log ends:\n{tail}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tinker_server(server_python, model, tmp_path_factory):
     """The server, on a port of its own; its engine still compiles for a while when it answers."""
     directory = tmp_path_factory.mktemp("server")

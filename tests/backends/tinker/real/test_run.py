@@ -1,4 +1,4 @@
-"""Runs against a Tinker-API server that others wrote.
+"""Runs and a campaign against a Tinker-API server that others wrote.
 
 One run is killed, resumed and read by most tests. Of the server nothing is asserted that its makers
 do not promise, such as the scale of its loss.
@@ -25,7 +25,11 @@ KILLED_AFTER = 5  # steps, two of which are done again
 AT_ONCE = 2
 PATIENCE_S = 600
 
-pytestmark = [pytest.mark.slow, pytest.mark.real_server]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.real_server,
+    pytest.mark.xdist_group("real_server"),  # one server for all of them
+]
 
 
 def settings(server, model, directory):
@@ -99,7 +103,7 @@ def kill_when(process, ready):
     return was_running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trained(tinker_server, model, client_python, tmp_path_factory):
     """The directory of a run that was killed in the middle and resumed."""
     directory = tmp_path_factory.mktemp("trained")
@@ -259,3 +263,62 @@ def test_an_sdk_that_is_too_new_is_told_which_one_to_install(short, tmp_path):
     code, output = finish(short(sys.executable), tmp_path)
     assert code == 2
     assert output.splitlines()[-1].endswith("(tinker==0.24.1 for SkyRL 0.3.0)")
+
+
+@pytest.fixture
+def campaign(tinker_server, model):
+    """Two conditions under two seeds, two runs at a time, which share the calls."""
+    rules = [("grpo", "none"), ("maxrl", "none")]
+    return {
+        "backend": {
+            "backend": "tinker",
+            "max_concurrent": 3,
+            "options": {"wait_for_gradient": True},
+        },
+        "model": {"model": str(model), "base_url": tinker_server.url, "lora_rank": 8},
+        "data": {"source": "arithmetic", "prompt_template": "{question}"},
+        "training": {
+            "batch_size": 4,
+            "group_size": 8,
+            "max_tokens": 32,
+            "temperature": 1.0,
+            "lr": 5e-3,
+        },
+        "campaign": {
+            "seeds": [1, 2],
+            "max_steps": 2,
+            "parallel": True,
+            "max_workers": 2,
+            "conditions": [
+                {"advantage_mode": advantage, "transform_mode": transform}
+                for advantage, transform in rules
+            ],
+        },
+    }
+
+
+def test_two_conditions_under_two_seeds(campaign, client_python, tmp_path):
+    (tmp_path / "campaign.toml").write_text(tomli_w.dumps(campaign))
+    done = subprocess.run(
+        [client_python, "-m", "retrain_campaign", "campaign.toml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [directory] = (tmp_path / "logs").iterdir()
+    runs = json.loads((directory / "manifest.json").read_text("utf-8"))["runs"]
+    assert sorted(run["name"] for run in runs) == [
+        "grpo+none_s1",
+        "grpo+none_s2",
+        "maxrl+none_s1",
+        "maxrl+none_s2",
+    ]
+    assert all(run["status"] == "done" for run in runs)
+    assert all(run["adapter"].startswith("tinker://") for run in runs)
+    assert list((directory / "tinker_throttle").iterdir())
+    for run in runs:
+        lines = (directory / run["run_dir"] / "metrics.jsonl").read_text("utf-8").splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [0, 1]
