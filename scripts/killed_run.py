@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from retrain_backends.dotted_names import load_object
 from retrain_backends.fake import FakeBackend
-from retrain_backends.plugins import load_object
 from retrain_backends.rewards.match import MatchReward
 from retrain_backends.types import Rollout, Verdict
 

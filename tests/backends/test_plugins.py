@@ -5,9 +5,10 @@ from contextlib import chdir
 import pytest
 
 from retrain_backends.config import RewardConfig, sections
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import NotAvailableError, PluginError
 from retrain_backends.planning.regex import RegexDetector
-from retrain_backends.plugins import KINDS, build, check_available, load_object, names, resolve
+from retrain_backends.plugins import KINDS, build, check_available, names, resolve
 from retrain_backends.rewards import build_reward
 from retrain_backends.types import Example, Rollout, Verdict
 from retrain_core import ADVANTAGE_MODES, grpo

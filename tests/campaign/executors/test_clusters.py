@@ -8,8 +8,8 @@ import time
 import pytest
 
 from retrain_backends.config import RunConfig
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import ConfigError
-from retrain_backends.plugins import load_object
 from retrain_backends.tracking.journal import read_metrics
 from retrain_campaign.control.run_campaign import EXECUTORS
 from retrain_campaign.plan.campaign import campaign_of

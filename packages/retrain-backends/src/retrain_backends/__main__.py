@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from retrain_backends.config import load_command_line
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import ConfigError, RetrainError
-from retrain_backends.plugins import load_object
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrain_backends.config import PolicySettings
+from retrain_backends.dotted_names import load_object, require
 from retrain_backends.errors import PluginError
-from retrain_backends.plugins import load_object, require, resolve
+from retrain_backends.plugins import resolve
 from retrain_backends.types import Capabilities
 
 

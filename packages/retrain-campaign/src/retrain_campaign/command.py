@@ -6,7 +6,7 @@ from datetime import datetime
 from rich.console import Console
 
 from retrain_backends.config import Arguments, load_config
-from retrain_backends.plugins import load_object
+from retrain_backends.dotted_names import load_object
 from retrain_backends.tracking.console import print_lines
 from retrain_campaign.arguments import read_campaign
 from retrain_campaign.commands import command_line

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from typing import Any, Protocol, Self, TypeVar
 
 from retrain_backends.config import RewardConfig
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import describe
-from retrain_backends.plugins import load_object
 from retrain_backends.types import Rollout, Verdict
 
 T = TypeVar("T")

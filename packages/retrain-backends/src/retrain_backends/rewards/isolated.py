@@ -6,8 +6,8 @@ from typing import Self
 
 from retrain_backends.boxed import extract_boxed
 from retrain_backends.config import RewardConfig
+from retrain_backends.dotted_names import require
 from retrain_backends.errors import ConfigError, PluginError
-from retrain_backends.plugins import require
 from retrain_backends.rewards.pool import WorkerPool
 from retrain_backends.rewards.process import StartError, WorkerSettings
 from retrain_backends.rewards.verdict_cache import VerdictCache

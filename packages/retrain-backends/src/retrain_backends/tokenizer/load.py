@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import ModelError, RetrainError, describe
-from retrain_backends.plugins import load_object
 from retrain_backends.tokenizer.model_files import tokenizer_directory
 from retrain_backends.tokenizer.tokenizer import Codec, Tokenizer
 from retrain_backends.tokenizer.with_tokenizers import read_with_tokenizers

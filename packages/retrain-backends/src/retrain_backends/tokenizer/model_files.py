@@ -4,8 +4,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from retrain_backends.config.nearest import did_you_mean
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import ModelError
-from retrain_backends.plugins import load_object
 
 BUILTIN = "builtin:"
 

@@ -1,20 +1,20 @@
 """From the configuration to the parts of a run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from retrain_backends.config import RunConfig, with_drawn_seed
-from retrain_backends.data import EVALUATION_SEED, PromptStream
+from retrain_backends.data import EVALUATION_SEED
 from retrain_backends.declared import declared_capabilities
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
 from retrain_backends.protocols import Backend, Trainer, facts_of
 from retrain_backends.rewards import build_reward
-from retrain_backends.tokenizer import Tokenizer, load_tokenizer
+from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
@@ -23,7 +23,7 @@ from retrain_backends.train.evaluate import EvaluationSettings, Evaluator
 from retrain_backends.train.finish import RunIdentity
 from retrain_backends.train.monitoring.health import HealthMonitor
 from retrain_backends.train.prefetch import Prefetcher, Schedule
-from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
+from retrain_backends.train.prompts import Task, load_task
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.run import Run
 from retrain_backends.train.startup_checks import StartupChecks
@@ -45,7 +45,7 @@ from retrain_backends.train.storage.run_directory import (
     reopen_run_directory,
 )
 from retrain_backends.train.storage.state_file import SavedState
-from retrain_backends.types import Example, Prompt, Restored, SamplingParams
+from retrain_backends.types import Restored, SamplingParams
 
 
 def build(config: RunConfig) -> Run:
@@ -60,20 +60,6 @@ def build(config: RunConfig) -> Run:
         background = stack.enter_context(closing(Background()))  # closed last
         point = stack.enter_context(earlier_run(config))
         return _build(point, point.config if point else with_drawn_seed(config), background, stack)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is asked of the policy; made before the model is loaded."""
-
-    tokenizer: Tokenizer
-    prompts: PromptStream
-    held_out: Sequence[tuple[int, Prompt]]
-
-    @property
-    def questions(self) -> list[Example]:
-        """The held-out examples."""
-        return [prompt.example for _, prompt in self.held_out]
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,8 @@ def _build(
     check_trackers(config.logging)
     rule = build_rule(config.algorithm, config.gtpo, config.hicra)
     detector = build_detector(config.planning, config.logging.strategic_grams)
-    task, console = _task(config), Console(highlight=False)
+    task = load_task(config.model.model, config.data, training, config.eval)
+    console = Console(highlight=False)
     print_lines(console, _title(config))
     judge = Judge(stack.enter_context(closing(build_reward(config.reward))), task.tokenizer)
     backend: Backend = build_part("backend", config.backend.backend, config.policy())
@@ -143,17 +130,7 @@ def _build(
     )
 
 
-def _task(config: RunConfig) -> _Task:
-    tokenizer = load_tokenizer(config.model.model)
-    render = renderer(config.data.prompt_template, tokenizer)
-    prompts = training_prompts(config.data, config.training, render)
-    temperature = config.training.temperature
-    return _Task(
-        tokenizer, prompts, held_out_prompts(config.data, config.eval, temperature, render)
-    )
-
-
-def _fingerprints(config: RunConfig, task: _Task) -> Fingerprints:
+def _fingerprints(config: RunConfig, task: Task) -> Fingerprints:
     return fingerprints_of(config.model.model, task.prompts.fingerprint(), task.questions)
 
 
@@ -183,7 +160,7 @@ def _training_samples(config: RunConfig, tokenizer: Tokenizer) -> GroupSampling:
     return GroupSampling(training.seed, training.group_size, training.max_tokens, params)
 
 
-def _evaluation(config: RunConfig, task: _Task) -> EvaluationSettings:
+def _evaluation(config: RunConfig, task: Task) -> EvaluationSettings:
     training, evaluation = config.training, config.eval
     temperature = evaluation.temperature_beside(training.temperature)
     params = SamplingParams(temperature, task.tokenizer.stop_token_ids)
@@ -197,7 +174,7 @@ def _evaluation(config: RunConfig, task: _Task) -> EvaluationSettings:
 
 
 def _startup_checks(
-    config: RunConfig, task: _Task, backend: Backend, storage: _Storage, console: Console
+    config: RunConfig, task: Task, backend: Backend, storage: _Storage, console: Console
 ) -> StartupChecks:
     directory = storage.place.directory
     return StartupChecks(

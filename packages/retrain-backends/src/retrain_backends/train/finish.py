@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import InterruptedRunError, StoppedRunError
-from retrain_backends.plugins import load_object
 from retrain_backends.tracking.console import print_summary
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.tracking.summary import RunSummary, learning_curve

@@ -1,16 +1,61 @@
-"""The prompts of a run: those that it trains on, and the held-out ones of its evaluations."""
+"""What a run asks: the prompts that it trains on, and the questions of its evaluations."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from retrain_backends.config import DataConfig, EvalConfig, TrainingConfig
 from retrain_backends.data import PromptStream, load_examples, load_held_out
 from retrain_backends.errors import ConfigError
-from retrain_backends.tokenizer import Tokenizer
+from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.types import Example, Prompt
 
 
-def renderer(template: str, tokenizer: Tokenizer) -> Callable[[Example], Prompt]:
-    """Makes the prompt of an example, as the model's chat template wants it."""
+@dataclass(frozen=True)
+class Task:
+    """The prompts of a run, in its order, and the tokenizer that made them.
+
+    `held_out` are the questions of the evaluations, each with its number in its source.
+    """
+
+    tokenizer: Tokenizer
+    prompts: PromptStream
+    held_out: Sequence[tuple[int, Prompt]]
+
+    @property
+    def questions(self) -> list[Example]:
+        """The held-out examples."""
+        return [prompt.example for _, prompt in self.held_out]
+
+
+def load_task(
+    model: str, data: DataConfig, training: TrainingConfig, evaluation: EvalConfig
+) -> Task:
+    """Load the data, then the model's tokenizer.
+
+    Args:
+      model: name of the model.
+      data: `[data]`.
+      training: `[training]`; its seed must be drawn.
+      evaluation: `[eval]`.
+
+    Raises:
+      ConfigError: several completions of a question are wanted, and all would be the same.
+      DataError: the data cannot be loaded.
+      ModelError: the tokenizer cannot be loaded.
+    """
+    examples = load_examples(data, training.seed, training.max_examples)
+    held_out = _held_out_examples(data, evaluation, training.temperature)
+    tokenizer = load_tokenizer(model)
+    render = _renderer(data.prompt_template, tokenizer)
+    return Task(
+        tokenizer,
+        PromptStream(examples, render, training.seed, data.shuffle),
+        [(index, render(example)) for index, example in held_out],
+    )
+
+
+def _renderer(template: str, tokenizer: Tokenizer) -> Callable[[Example], Prompt]:
+    """Makes the prompt of an example, in the model's chat template."""
 
     def render(example: Example) -> Prompt:
         text = tokenizer.render(example.question, template)
@@ -20,25 +65,9 @@ def renderer(template: str, tokenizer: Tokenizer) -> Callable[[Example], Prompt]
     return render
 
 
-def training_prompts(
-    data: DataConfig, training: TrainingConfig, render: Callable[[Example], Prompt]
-) -> PromptStream:
-    """The prompts that a run trains on, in its order; its seed must be drawn."""
-    examples = load_examples(data, training.seed, training.max_examples)
-    return PromptStream(examples, render, training.seed, data.shuffle)
-
-
-def held_out_prompts(
-    data: DataConfig,
-    evaluation: EvalConfig,
-    training_temperature: float,
-    render: Callable[[Example], Prompt],
-) -> Sequence[tuple[int, Prompt]]:
-    """The questions of the evaluations, each with its number in its source; none without any.
-
-    Raises:
-      ConfigError: several completions of a question are wanted, and all would be the same.
-    """
+def _held_out_examples(
+    data: DataConfig, evaluation: EvalConfig, training_temperature: float
+) -> Sequence[tuple[int, Example]]:
     if not evaluation.every:
         return ()
     if evaluation.samples > 1 and not evaluation.temperature_beside(training_temperature):
@@ -46,4 +75,4 @@ def held_out_prompts(
             f"eval.samples: `{evaluation.samples}` completions of a question are all the same at "
             "training.temperature = 0; set eval.temperature"
         )
-    return [(index, render(example)) for index, example in load_held_out(data, evaluation)]
+    return load_held_out(data, evaluation)

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from pydantic import JsonValue
 from rich.console import Console
 
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import describe
-from retrain_backends.plugins import load_object
 from retrain_campaign.control.event_queue import AnalysisEnded, Event
 from retrain_squeeze.settings import SqueezeSettings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from retrain_backends.config import Origin
-from retrain_backends.plugins import load_object
+from retrain_backends.dotted_names import load_object
 from retrain_backends.tracking.console import print_lines
 from retrain_backends.train.storage.durable_writes import report_full_disk
 from retrain_campaign.control.adapter_analysis import analysis_for

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from retrain_backends.plugins import load_object
+from retrain_backends.dotted_names import load_object
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.tracking.summary import LearningCurve, learning_curve
 from retrain_backends.types import Floats

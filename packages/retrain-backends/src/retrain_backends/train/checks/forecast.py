@@ -9,9 +9,8 @@ from retrain_backends.config import CONFIG_FILE, RunConfig
 from retrain_backends.errors import ConfigError
 from retrain_backends.tinker.options import Prices
 from retrain_backends.tinker.usage import TOTAL, TokenCount
-from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
-from retrain_backends.train.prompts import held_out_prompts, renderer, training_prompts
+from retrain_backends.train.prompts import load_task
 
 _LOOKED_AT = 1000  # prompts whose lengths stand for those of a longer run
 
@@ -87,13 +86,11 @@ def measure_prompts(config: RunConfig) -> tuple[PromptLengths, PromptLengths | N
     training = config.training
     if training.seed < 0:  # any order will do
         training = training.model_copy(update={"seed": 0})
-    render = renderer(config.data.prompt_template, load_tokenizer(config.model.model))
-    stream = training_prompts(config.data, training, render)
-    prompts = stream.batch(0, min(_LOOKED_AT, training.max_steps * training.batch_size))
-    held_out = held_out_prompts(config.data, config.eval, training.temperature, render)
+    task = load_task(config.model.model, config.data, training, config.eval)
+    prompts = task.prompts.batch(0, min(_LOOKED_AT, training.max_steps * training.batch_size))
     return (
         _lengths([len(prompt.tokens) for prompt in prompts]),
-        _lengths([len(prompt.tokens) for _, prompt in held_out]) if held_out else None,
+        _lengths([len(prompt.tokens) for _, prompt in task.held_out]) if task.held_out else None,
     )
 
 

@@ -4,8 +4,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import PluginError, RetrainError, describe
-from retrain_backends.plugins import KINDS, load_object, resolve
+from retrain_backends.plugins import KINDS, resolve
 from retrain_core import AdvantageSpec, TransformSpec
 
 Row = TypeVar("Row", AdvantageSpec, TransformSpec)

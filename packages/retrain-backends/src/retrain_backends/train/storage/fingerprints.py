@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from retrain_backends.data import fingerprint
-from retrain_backends.plugins import load_object
+from retrain_backends.dotted_names import load_object
 from retrain_backends.tokenizer import BUILTIN, resolve_model
 from retrain_backends.train.storage.durable_writes import digest_of, digests_of
 from retrain_backends.types import Example
