@@ -27,7 +27,8 @@ from typing import Any
 import psutil
 from kill_harness import outcome_of
 
-from retrain_campaign.storage.manifest import is_campaign, read_manifest
+from retrain_campaign.storage.campaign_directory import is_campaign
+from retrain_campaign.storage.manifest import read_manifest
 
 FILE = """\
 [model]

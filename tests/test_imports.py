@@ -86,7 +86,7 @@ def test_explaining_a_run_needs_none_either(tmp_path, backend):
 
 def test_status_loads_nothing_of_a_run(tmp_path):
     loaded, _ = loaded_by_command(tmp_path, "status")
-    assert loaded & {*HEAVY, "numpy", "huggingface_hub"} == set()
+    assert loaded & {*HEAVY, "numpy", "huggingface_hub", "pydantic"} == set()
 
 
 def test_a_missing_data_file_is_reported_first(tmp_path):

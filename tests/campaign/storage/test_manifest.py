@@ -4,12 +4,8 @@ from contextlib import closing
 import pytest
 
 from retrain_backends.errors import ConfigError
-from retrain_campaign.storage.manifest import (
-    CHANGES_FILE,
-    MANIFEST_FILE,
-    is_campaign,
-    read_manifest,
-)
+from retrain_campaign.storage.campaign_directory import MANIFEST_FILE
+from retrain_campaign.storage.manifest import CHANGES_FILE, read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 
 
@@ -82,7 +78,6 @@ def test_what_an_analysis_found(store, directory):
 
 
 def test_not_a_campaign(tmp_path):
-    assert not is_campaign(tmp_path)
     with pytest.raises(ConfigError, match=r"is not a campaign \(it has no manifest.json\)"):
         read_manifest(tmp_path)
 
@@ -101,9 +96,3 @@ def test_changes_that_are_damaged(directory):
         read_manifest(directory)
     (directory / CHANGES_FILE).unlink()
     assert len(read_manifest(directory).runs) == 2
-
-
-@pytest.mark.parametrize(("text", "is_one"), [("{", True), ("[]", False), ('{"runs": 3}', False)])
-def test_which_manifests_are_of_campaigns(tmp_path, text, is_one):
-    (tmp_path / MANIFEST_FILE).write_text(text)
-    assert is_campaign(tmp_path) is is_one

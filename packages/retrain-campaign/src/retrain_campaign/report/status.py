@@ -12,15 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import FileLock, Timeout
 
+import retrain_campaign
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
 from retrain_backends.tracking.tail import last_rows
-from retrain_campaign.storage.manifest import RunEntry, is_campaign, read_manifest
+from retrain_campaign.storage.campaign_directory import is_campaign
+
+if TYPE_CHECKING:
+    from retrain_campaign.storage.manifest import RunEntry
 
 STATES = ("running", "lost", "failed", "stopped", "done", "planned")
 WINDOW = 10  # steps over which the correct rate is averaged
@@ -143,7 +147,8 @@ def campaign_status(directory: Path) -> CampaignStatus:
     Raises:
       ConfigError: the directory is not a campaign, or its manifest is damaged.
     """
-    manifest = read_manifest(directory)
+    # Through the package, which loads pydantic and the models of a manifest only now.
+    manifest = retrain_campaign.read_manifest(directory)
     runs = tuple(_entry_status(directory, entry) for entry in manifest.runs)
     return CampaignStatus(manifest.name, directory, runs)
 
@@ -168,7 +173,7 @@ def _subdirectories(directory: Path) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _entry_status(directory: Path, entry: RunEntry) -> RunStatus:
+def _entry_status(directory: Path, entry: "RunEntry") -> RunStatus:
     run_dir = directory / entry.run_dir
     steps, correct, held_out = (0, None, None)
     if entry.status != "planned":
@@ -212,7 +217,7 @@ def _max_steps(run_dir: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _is_gone(entry: RunEntry, run_dir: Path) -> bool:
+def _is_gone(entry: "RunEntry", run_dir: Path) -> bool:
     """Whether the process is known to have ended; False if it runs on another machine."""
     if entry.pid is None or entry.host != socket.gethostname():
         return False

@@ -9,12 +9,8 @@ from pathlib import Path
 
 from retrain_backends.errors import ConfigError
 from retrain_campaign.plan.campaign import Campaign
-from retrain_campaign.storage.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    is_campaign,
-    read_manifest,
-)
+from retrain_campaign.storage.campaign_directory import MANIFEST_FILE, is_campaign
+from retrain_campaign.storage.manifest import Manifest, read_manifest
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from retrain_backends.atomic import write_atomically
 from retrain_backends.errors import ConfigError
+from retrain_campaign.storage.campaign_directory import MANIFEST_FILE
 
-MANIFEST_FILE = "manifest.json"
 CHANGES_FILE = "manifest.log"
 
 Status: TypeAlias = Literal["planned", "running", "done", "failed", "stopped"]
@@ -78,21 +78,6 @@ class Manifest(BaseModel):
     def by_name(self) -> dict[str, RunEntry]:
         """The runs, by name."""
         return {run.name: run for run in self.runs}
-
-
-def is_campaign(directory: Path) -> bool:
-    """Whether a directory holds a campaign; other programs also write a `manifest.json`.
-
-    A damaged manifest counts as a campaign's, so that it is reported and not silently skipped.
-    """
-    # A border: the file may belong to another program.
-    try:
-        found = json.loads((directory / MANIFEST_FILE).read_bytes())
-    except OSError:
-        return False
-    except (ValueError, RecursionError):
-        return True
-    return isinstance(found, dict) and {"format", "runs"} <= found.keys()
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -52,7 +52,7 @@ def explain(arguments: "Arguments", run_dir: Path | None) -> int:
     from rich.console import Console
 
     from retrain_backends.config import CONFIG_FILE
-    from retrain_campaign.storage.manifest import is_campaign
+    from retrain_campaign.storage.campaign_directory import is_campaign
 
     if run_dir and not arguments.paths:
         path = run_dir if is_campaign(run_dir) else run_dir / CONFIG_FILE

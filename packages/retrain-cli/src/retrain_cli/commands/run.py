@@ -24,8 +24,6 @@ class _Run(ConfigCommand):
 @click.option("--json", "as_json", is_flag=True, help="Print an analysis as JSON.")
 def run(arguments: "Arguments", as_json: bool) -> int | None:
     """Train; the word `run` may be left out. A file with [campaign] does many runs."""
-    from rich.console import Console
-
     from retrain_backends.config import Origin, load_arguments
     from retrain_backends.errors import ConfigError, InterruptedRunError
     from retrain_campaign.arguments import asks_for_campaign
@@ -47,9 +45,8 @@ def run(arguments: "Arguments", as_json: bool) -> int | None:
     if as_json:
         raise ConfigError("--json: only an analysis is reported as JSON ([squeeze] adapter_path)")
     try:
-        # Only now, so that a mistake in the file is reported at once, before slow imports.
-        with Console(stderr=True).status("loading PyTorch and transformers"):
-            from retrain_backends.train import train
+        # Only now, so that a mistake in the file is reported at once.
+        from retrain_backends.train import train
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
     summary = train(config)
