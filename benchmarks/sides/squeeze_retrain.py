@@ -9,7 +9,7 @@ from sides.measured import best, peak_mib, report, timed
 
 from retrain_squeeze import analyze_adapter, compress_adapter
 from retrain_squeeze.adapter import read_adapter
-from retrain_squeeze.engine import engine_for, for_each
+from retrain_squeeze.linear_algebra import for_each, linear_algebra_for
 
 
 def analyze(path: Path, repeats: int) -> None:
@@ -53,7 +53,7 @@ def floor(path: Path, repeats: int) -> None:
             while file.readinto(buffer):
                 pass
 
-    threads = engine_for("cpu").threads
+    threads = linear_algebra_for("cpu").threads
     modules = range(len(adapter.modules))
     report(
         read=best(read, repeats),

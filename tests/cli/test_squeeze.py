@@ -78,7 +78,7 @@ def test_all_mistakes_of_the_command_at_once(adapter, retrain):
 
 def test_the_directory_of_a_run_leads_to_its_adapter(here, adapter, retrain):
     errors = retrain("squeeze", str(here))[2]
-    assert errors.startswith(f"error: ADAPTER is `{here}`, which holds no adapter itself; did you")
+    assert errors.startswith(f"error: ADAPTER is `{here}`, which is not an adapter; did you")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_the_directory_of_a_run_leads_to_its_adapter(here, adapter, retrain):
         (["squeeze", "adapter", "--device"], "--device: needs a value, text, not empty"),
         (["squeeze", "train.toml"], "train.toml: there is no table [squeeze], which says what to"),
         (["squeeze", "train.toml", "--device=cpu"], "train.toml: [squeeze] adapter_path asks for"),
-        (["squeeze", "adapter", "--compress-to", "4"], "--compress-to is `4`, but nothing is wri"),
-        (["squeeze", "adapter", "--target-ranks", "3"], "target_ranks holds `3`, but the rank of"),
+        (["squeeze", "adapter", "--compress-to", "4"], "--compress-to is `4`, but output_path is"),
+        (["squeeze", "adapter", "--target-ranks", "3"], "target_ranks has `3`, but the rank of"),
         (
             ["squeeze.toml", "--lr", "1"],
             "squeeze.toml: [squeeze] adapter_path asks for an analysis, which trains nothing, but "
