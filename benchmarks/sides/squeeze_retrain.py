@@ -13,7 +13,7 @@ from retrain_squeeze.linear_algebra import for_each, linear_algebra_for
 
 
 def analyze(path: Path, repeats: int) -> None:
-    """The analysis as a user runs it."""
+    """Time the analysis as a user runs it."""
     means: list[float] = []
 
     def work() -> None:
@@ -24,7 +24,7 @@ def analyze(path: Path, repeats: int) -> None:
 
 
 def compress(path: Path, repeats: int) -> None:
-    """Compression to half the rank, with all that makes it safe on the disk."""
+    """Time the compression to half the rank, including the flush to the disk."""
     del repeats
     output = path.with_name("squeezed")
     run = timed(lambda: compress_adapter(path, output, 64))
@@ -33,7 +33,7 @@ def compress(path: Path, repeats: int) -> None:
 
 
 def floor(path: Path, repeats: int) -> None:
-    """The file read once, and the analysis's BLAS and LAPACK calls alone, on numbers in memory."""
+    """Time reading the file once, and the BLAS and LAPACK calls alone on numbers in memory."""
     adapter = read_adapter(path)
     rng = np.random.default_rng(0)
     layer = len(adapter.modules) // 36
