@@ -1,4 +1,4 @@
-"""What a campaign costs beside its runs: 2,000 of them whose trainer does nothing.
+"""The overhead of a campaign: 2,000 runs whose trainer does nothing.
 
     uv run python benchmarks/campaign.py [--runs 2000] [--workers 4]
 
@@ -45,14 +45,14 @@ CONDITIONS = 5  # of the default ablation
 
 
 class MemoryLog(LineDisplay):
-    """Records the memory of this process after each run."""
+    """A display that records the memory of this process after each run."""
 
     def __init__(self, console: Console, store: ManifestStore) -> None:
         super().__init__(console, store)
         self.memory: list[float] = []
 
     def changed(self, entry: RunEntry) -> None:
-        """Count what is done."""
+        """Count the finished runs."""
         super().changed(entry)
         if entry.status == "done":
             self.memory.append(psutil.Process().memory_info().rss / 2**20)
@@ -109,7 +109,7 @@ def measure(runs: int, workers: int) -> None:
 
 
 def bare_ms(count: int) -> float:
-    """Milliseconds to start a process that does nothing, and to see it end."""
+    """Milliseconds to start a process that does nothing and to wait for its end."""
     began = time.perf_counter()
     for _ in range(count):
         subprocess.run(["true"], check=True)

@@ -132,7 +132,7 @@ def with_arrays(step: Step, algorithm: Algorithm) -> TokenAdvantages:
 
 
 def best(function: Callable[[], object], repeats: int) -> Timing:
-    """The best of several runs: the one that other processes disturbed least."""
+    """The best of several runs, which other processes disturbed least."""
     walls: list[float] = []
     cpus: list[float] = []
     for _ in range(repeats):

@@ -28,7 +28,7 @@ LIMIT_S = 3.0
 
 
 def pairs(number: int) -> Iterator[tuple[str, str]]:
-    """An answer and its reference of each kind, with numbers of their own."""
+    """An answer and its reference of each kind, with different numbers."""
     rng = np.random.default_rng(number)
     a, b, c, d = (int(x) for x in rng.integers(2, 900, 4))
     yield f"{a}", f"{b}"
@@ -74,12 +74,12 @@ def items(count: int, first: int) -> list[Rollout]:
 
 
 def item(answer: str, reference: str) -> Rollout:
-    """What a reward looks at."""
+    """The input of a reward."""
     return Rollout(Example("", reference), rf"Thus \boxed{{{answer}}}.")
 
 
 def timed(reward: RewardService, wanted: list[Rollout]) -> tuple[float, int, int]:
-    """Seconds, how many were right, and how many had no verdict."""
+    """Seconds, the number of right answers, and the number without a verdict."""
     started = time.perf_counter()
     verdicts = reward.score(wanted)
     seconds = time.perf_counter() - started

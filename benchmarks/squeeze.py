@@ -13,7 +13,7 @@ is computed by
 each in a process of its own with all cores, the file in the system's cache. The floor is reading
 the file once plus the BLAS and LAPACK calls of the analysis alone, on float64 numbers that are in
 memory already. Memory is the peak of the process, mapped files included, above a bare interpreter.
-Only ratios mean anything on another machine.
+Only the ratios are comparable across machines.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def write_adapter(path: Path) -> None:
 
 
 def child(*arguments: str) -> str:
-    """What a fresh interpreter prints last."""
+    """The last line that a new interpreter prints."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)

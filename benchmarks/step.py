@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sides.workload import WORKLOADS, make_model
+from sides.step_size import STEP_SIZES, make_model
 
 SIDES = Path(__file__).parent / "sides"
 
@@ -25,17 +25,17 @@ SIDES = Path(__file__).parent / "sides"
 def main() -> None:
     """Run both sides and print the comparison."""
     parser = argparse.ArgumentParser(description="Time one training step against TRL.")
-    parser.add_argument("workload", choices=WORKLOADS)
-    workload = parser.parse_args().workload
+    parser.add_argument("size", choices=STEP_SIZES)
+    size = parser.parse_args().size
     with tempfile.TemporaryDirectory() as directory:
-        model = make_model(workload, Path(directory))
-        sides = {side: spawn(workload, side, model) for side in ("retrain", "trl")}
-    report(workload, sides)
+        model = make_model(size, Path(directory))
+        sides = {side: spawn(size, side, model) for side in ("retrain", "trl")}
+    report(size, sides)
 
 
-def spawn(workload: str, side: str, model: str) -> dict[str, float]:
+def spawn(size: str, side: str, model: str) -> dict[str, float]:
     """Measure one side in a fresh process; its last line is the result."""
-    command = [sys.executable, str(SIDES / f"{side}_side.py"), workload, model]
+    command = [sys.executable, str(SIDES / f"{side}_side.py"), size, model]
     settings = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env=os.environ | settings
@@ -45,10 +45,10 @@ def spawn(workload: str, side: str, model: str) -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def report(workload: str, sides: dict[str, dict[str, float]]) -> None:
+def report(size: str, sides: dict[str, dict[str, float]]) -> None:
     """A table with our share of the peer's figures."""
     ours, peer = sides["retrain"], sides["trl"]
-    print(f"{workload}: {WORKLOADS[workload]}")
+    print(f"{size}: {STEP_SIZES[size]}")
     print(f"{'':22}{'retrain':>10}{'TRL':>10}{'ratio':>8}")
     for figure in ours:
         ratio = ours[figure] / peer[figure]

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def columns(left: int, operator: str, right: int, *, carry: bool) -> list[int]:
-    """The column results from the units up; the last one is what stands before the others' units.
+    """The column results from the units up; the last one is the remaining leading part.
 
     With `carry`: 47 + 38 -> [15, 8], 52 - 38 -> [4, 1], 7 * 48 -> [56, 33]. Without, nothing is
     carried or borrowed: [15, 7], [4, 2], [56, 28].
@@ -24,7 +24,7 @@ def columns(left: int, operator: str, right: int, *, carry: bool) -> list[int]:
 
 
 def value_of(results: list[int]) -> int:
-    """The number that column results spell."""
+    """The number given by its column results."""
     below = sum(result % 10 * 10**place for place, result in enumerate(results[:-1]))
     return results[-1] * 10 ** (len(results) - 1) + below
 

@@ -1,14 +1,14 @@
-"""Kill the workers and the controller of campaigns at random moments, go on, and compare.
+"""Kill the workers and the controller of campaigns at random moments, resume, and compare.
 
     uv run python scripts/campaign_kills.py --kills 50
     uv run python scripts/campaign_kills.py --kills 12 --backend fake --first 3
 
-A campaign is `python -m retrain_campaign`, with two workers. A kill comes when its runs have logged
-a random number of further steps, at once if that is 0. The campaign is resumed until every run is
-done; then each run must have exactly one directory, with all logs (times aside), checkpoints and
-adapters of the same campaign done one run after another and never killed, byte for byte. When a
-campaign ends before all kills are done, another one begins; with `--kills 0` one is done that is
-not killed. Exit code 1 if anything differs.
+A campaign is `python -m retrain_campaign` with two workers. A process is killed after the runs have
+logged a random number of further steps, which may be 0. The campaign is resumed until every run has
+finished; then each run must have exactly one directory, whose logs (times aside), checkpoints and
+adapters equal those of the same campaign executed sequentially without kills, byte for byte. If a
+campaign ends before all kills, another one is started; with `--kills 0` one campaign is executed
+without kills. Exit code 1 if anything differs.
 """
 
 import argparse
@@ -78,12 +78,12 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 DIRECTORY = Path("campaign")
 MOST_STEPS = 16  # logged between two kills
-PATIENCE_S = 900.0  # for a campaign to come to its end
+PATIENCE_S = 900.0  # until a campaign must have ended
 
 
 def main() -> None:
-    """Kill, go on, compare, tell."""
-    parser = argparse.ArgumentParser(description="Kill campaigns, go on with them, compare.")
+    """Kill and resume campaigns, compare them, and print the result."""
+    parser = argparse.ArgumentParser(description="Kill campaigns, resume them, compare.")
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--first", type=int, default=0, help="the first seed of kill times")
     parser.add_argument("--backend", choices=SETTINGS, default="fake")
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def disturbed(place: Path, random: Random, kills: int) -> Counter[str]:
-    """Run a campaign to its end with at most so many kills; how many there were, of what."""
+    """Run a campaign to its end with at most `kills` kills; return their number by victim."""
     done = Counter[str]()
     controller = start(place)
     deadline = time.monotonic() + PATIENCE_S
@@ -150,7 +150,7 @@ def steps_logged(place: Path) -> int:
 
 
 def kill_worker(place: Path, random: Random) -> bool:
-    """Kill one of the workers that run now, if there is one."""
+    """Kill one of the running workers; False if there is none."""
     if not is_campaign(place / DIRECTORY):
         return False
     entries = read_manifest(place / DIRECTORY).runs
@@ -172,7 +172,7 @@ def is_alive(pid: int) -> bool:
 
 
 def start(place: Path, *flags: str) -> subprocess.Popen[bytes]:
-    """Begin the campaign, or go on with it if it has begun."""
+    """Start the campaign, or resume it if it has been started."""
     begun = is_campaign(place / DIRECTORY)
     what = [str(DIRECTORY)] if begun else ["c.toml", f"--campaign-directory={DIRECTORY}"]
     if not begun and (place / DIRECTORY).exists():
@@ -183,19 +183,19 @@ def start(place: Path, *flags: str) -> subprocess.Popen[bytes]:
         size = output.stat().st_size
         process = subprocess.Popen(command, cwd=place, stdout=file, stderr=file)
     while output.stat().st_size == size and process.poll() is None:
-        time.sleep(0.02)  # until it is past its imports and has the campaign
+        time.sleep(0.02)  # until its imports are done and the campaign is open
     return process
 
 
 def prepare(place: Path, backend: str) -> Path:
-    """A working directory with the file of the campaign."""
+    """Create a working directory with the file of the campaign."""
     place.mkdir()
     (place / "c.toml").write_text(FILE.format(backend=backend, **SETTINGS[backend]))
     return place
 
 
 def results_of(place: Path) -> dict[str, Any]:
-    """Each run's state and everything that must not depend on kills, by directory."""
+    """By directory, the state of each run and its results that must not depend on kills."""
     states = {entry.run_dir: entry.status for entry in read_manifest(place / DIRECTORY).runs}
     directories = {f"runs/{path.name}": path for path in (place / DIRECTORY / "runs").iterdir()}
     return {
@@ -205,7 +205,7 @@ def results_of(place: Path) -> dict[str, Any]:
 
 
 def said(place: Path) -> str:
-    """The last thing the campaign said."""
+    """The last lines of the campaign's output."""
     return "\n".join((place / "output.txt").read_text(errors="replace").split("\n")[-12:])
 
 

@@ -1,4 +1,4 @@
-"""Write the generated parts of the documentation and of help, or with `--check` report old ones.
+"""Write the generated parts of the documentation, or with `--check` report outdated ones.
 
 A generated part of a page stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. The
 flags on the page of `retrain --help` are a file of their own.
@@ -28,7 +28,7 @@ PAGES = (DOCS / "configuration.md", DOCS / "advantages.md")
 FLAGS = ROOT / "packages" / "retrain-cli" / "src" / "retrain_cli" / "usual_flags.json"
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
-# The flags on the first page of help.
+# The flags on the first help page.
 USUAL = (
     "model.model",
     "model.lora_rank",
@@ -99,7 +99,7 @@ def _mode(name: str, row: AdvantageSpec | TransformSpec, *cells: str) -> str:
 
 
 def mistakes() -> str:
-    """A wrong file, and what retrain says about it."""
+    """A file with mistakes, and the messages of retrain."""
     said = "\n".join(f"error: {problem}" for problem in _problems())
     command = "$ retrain my.toml --max-step 9 --lr fast"
     return f"```toml\n{WRONG_FILE}```\n\n```console\n{command}\n{said}\n```\n"
@@ -116,13 +116,13 @@ def _problems() -> tuple[str, ...]:
 
 
 def usual_flags() -> str:
-    """The flags that most runs use, with what the first page of help says of each."""
+    """The flags that most runs use, with their rows on the first help page."""
     rows = [short_flag(fields_by_path()[path]) for path in USUAL]
     return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
 
 def generated_page(page: str) -> str:
-    """The page with its generated parts made anew."""
+    """The page with its generated parts replaced."""
     parts = {
         "tables": tables,
         "options": options,

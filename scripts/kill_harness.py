@@ -3,10 +3,10 @@
     uv run python scripts/kill_harness.py --seeds 50
     uv run python scripts/kill_harness.py --seeds 12 --backend fake
 
-A run is `python -m retrain_backends` in a process of its own. Every seed draws where one to three
-kills come: in sampling, scoring, training, saving (with half a file), at any opening, renaming or
-deleting of a file in the run's directory, or at any time at all. Afterwards all logs without their
-times, the checkpoints that are kept and the final adapter must be those of the undisturbed run,
+A run is `python -m retrain_backends` in a separate process. Every seed draws the moments of one to
+three kills: during sampling, scoring, training or saving (with half a file), at any opening,
+renaming or deleting of a file in the run directory, or at any time. Afterwards all logs (times
+aside), the remaining checkpoints and the final adapter must equal those of the undisturbed run,
 byte for byte. Exit code 1 if anything differs.
 """
 
@@ -71,7 +71,7 @@ COMMON = {
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a killed run must come to, how long it takes, and how often it passes each place."""
+    """The run without kills: its outcome, its time, and the passages of each place."""
 
     outcome: dict[str, Any]
     time_s: float
@@ -79,12 +79,14 @@ class Undisturbed:
 
 
 def main() -> None:
-    """Kill, resume, compare, tell."""
+    """Kill and resume runs, compare them, and print the result."""
     parser = argparse.ArgumentParser(description="Kill runs, resume them, compare.")
-    parser.add_argument("--seeds", type=int, default=50, help="how many seeds of kill times")
+    parser.add_argument(
+        "--seeds", type=int, default=50, help="number of seeds for the moments of kills"
+    )
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--backend", choices=SETTINGS, default="local")
-    parser.add_argument("--jobs", type=int, default=1, help="how many seeds at once")
+    parser.add_argument("--jobs", type=int, default=1, help="number of seeds at once")
     chosen = parser.parse_args()
     wrong, kills = [], Counter[str]()
     with tempfile.TemporaryDirectory(prefix="retrain-kill-") as directory:
@@ -105,7 +107,7 @@ def main() -> None:
 
 
 def undisturbed(place: Path, backend: str) -> Undisturbed:
-    """Do the run without a kill."""
+    """Execute the run without kills."""
     prepare(place)
     started = time.monotonic()
     process = start(place, backend)
@@ -120,7 +122,7 @@ def undisturbed(place: Path, backend: str) -> Undisturbed:
 def disturbed(
     directory: Path, backend: str, seed: int, whole: Undisturbed
 ) -> tuple[list[str], list[str]]:
-    """Do the run with kills; what they were, and in what it differs from the undisturbed one."""
+    """Execute the run with kills; return the kills, and the differences to the undisturbed run."""
     place = directory / f"seed_{seed}"
     prepare(place)
     random = Random(seed)
@@ -139,7 +141,7 @@ def disturbed(
 
 
 def draw(stage: str, random: Random, whole: Undisturbed) -> dict[str, Any]:
-    """One kill at the stage: a plan for the process, or a delay for us."""
+    """One kill at the stage: a plan for the process, or a delay after which to kill it."""
     if not STAGES[stage]:
         return {"delay_s": random.uniform(0, 0.9 * whole.time_s)}
     place = random.choice(STAGES[stage])
@@ -151,7 +153,7 @@ def draw(stage: str, random: Random, whole: Undisturbed) -> dict[str, Any]:
 
 
 def kill_once(place: Path, backend: str, plan: dict[str, Any]) -> str:
-    """Go on with the run until it is killed; how it was, or nothing if it came to its end first."""
+    """Resume the run until it is killed; return the kill, or nothing if the run ended before."""
     if "delay_s" not in plan:
         (place / "plan.json").write_text(json.dumps(plan))
     process = start(place, backend)
@@ -170,7 +172,7 @@ def kill_once(place: Path, backend: str, plan: dict[str, Any]) -> str:
 
 
 def start(place: Path, backend: str) -> subprocess.Popen[bytes]:
-    """Begin the run, or go on with it if it has begun."""
+    """Start the run, or resume it if it has been started."""
     flags = {**COMMON, **SETTINGS[backend]}
     if (place / "run/config.toml").exists():
         flags["resume"] = "run"
@@ -181,7 +183,7 @@ def start(place: Path, backend: str) -> subprocess.Popen[bytes]:
 
 
 def prepare(place: Path) -> None:
-    """A working directory with the classes that kill."""
+    """Create a working directory with the classes that kill."""
     place.mkdir()
     (place / "run.toml").touch()
     shutil.copy(HERE / "killed_run.py", place)
@@ -194,12 +196,12 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def said(place: Path) -> str:
-    """The last thing the run said."""
+    """The last line of the run's output."""
     return (place / "output.txt").read_text(errors="replace").strip().split("\n")[-1]
 
 
 def outcome_of(run: Path) -> dict[str, Any]:
-    """All that must not depend on kills."""
+    """All results that must not depend on kills."""
     logs = [run / name for name in JOURNAL_FILES] + sorted(run.glob("eval/*.jsonl"))
     rows = {
         str(p.relative_to(run)): [to_json(without_times(r)) for r in read_rows(p)] for p in logs
@@ -208,7 +210,7 @@ def outcome_of(run: Path) -> dict[str, Any]:
         f"{directory.parent.name}/{directory.name}/{name}": digest
         for directory in [run / "final", *(run / "checkpoints").iterdir()]
         for name, digest in digests_of(directory).items()
-        if not name.endswith("state.json")  # has the lengths of the logs, and so the times
+        if not name.endswith("state.json")  # has the lengths of the logs, which depend on times
     }
     return rows | files
 

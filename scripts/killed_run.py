@@ -1,14 +1,14 @@
-"""A backend and a reward that kill their own process, with SIGKILL, where a plan says.
+"""Backends and rewards that kill their own process with SIGKILL according to a plan.
 
-For `kill_harness.py`, which puts this file into a working directory and names its classes in the
-configuration. The plan is `plan.json` of that directory; it is read once and removed. Without one
-nothing is killed, and `counts.json` tells in the end how often each place was passed.
+`kill_harness.py` copies this file into a working directory and names its classes in the
+configuration. The plan is `plan.json` in that directory; it is read once and removed. Without a
+plan nothing is killed, and the passages of each place are counted in `counts.json`.
 
     {"place": "sample", "passage": 3, "moment": "during"}
 
 Places are the calls `sample`, `reward`, `train`, `save`, `export_adapter` and `load`, and
-`files`: anything that Python does to a name inside the run's directory (open, rename, make, delete,
-cut). Moments are `before` the call, `during` it (a timer, or half a file), and `after` it.
+`files`: any operation on a path in the run directory (open, rename, create, delete, truncate).
+Moments are `before` the call, `during` it (a timer, or half-written files), and `after` it.
 """
 
 import atexit
@@ -35,7 +35,7 @@ TIMER_S = 0.001
 
 
 class Killer:
-    """Counts the passages of each place and kills at the planned one."""
+    """Counts the passages of each place and kills the process at the planned one."""
 
     def __init__(self) -> None:
         self._plan: dict[str, Any] = {}
@@ -49,7 +49,7 @@ class Killer:
         sys.addaudithook(self._hear)
 
     def call(self, place: str, work: Any, *arguments: Any, **named: Any) -> Any:
-        """Do the work, or the part of it that comes before the kill."""
+        """Call `work`, or the part of it before the kill."""
         if not self._is_planned(place):
             return work(*arguments, **named)
         if self._plan["moment"] == "before":
@@ -57,7 +57,7 @@ class Killer:
         if self._plan["moment"] == "during":
             threading.Timer(TIMER_S, kill).start()
         done = work(*arguments, **named)
-        if place == "sample":  # nothing is sampled before its groups are taken
+        if place == "sample":  # a generator: sampling runs while it is consumed
             list(done)
         if self._plan["moment"] == "during" and place in ("save", "export_adapter"):
             halve_files(arguments[0])
@@ -80,12 +80,12 @@ class Killer:
 
 
 def kill() -> None:
-    """End this process as nothing else does: no handler runs, no buffer is written."""
+    """End this process with SIGKILL: no handler runs, no buffer is flushed."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def halve_files(directory: Path) -> None:
-    """Leave half of each file, as a write that was cut off does."""
+    """Truncate each file to half its size, as an interrupted write would."""
     for path in directory.iterdir():
         if path.is_file():
             os.truncate(path, path.stat().st_size // 2)
@@ -95,7 +95,7 @@ KILLER = Killer()
 
 
 def killing(backend: type) -> type:
-    """The backend with a killer in front of each call of its sampler and trainer."""
+    """The backend with every call of its sampler and trainer passing through the killer."""
 
     def from_config(_cls: type, settings: Any) -> Any:
         made = backend.from_config(settings)
@@ -108,7 +108,7 @@ def killing(backend: type) -> type:
 
 
 class KillingMatch(MatchReward):
-    """`match`, or death."""
+    """The reward `match`, with kills."""
 
     def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """Judge."""
@@ -116,7 +116,7 @@ class KillingMatch(MatchReward):
 
 
 class KillingParity:
-    """1 for an answer of odd length, or death: something that a table of logits can learn."""
+    """1 for an answer of odd length, which a table of logits can learn, with kills."""
 
     def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """Judge."""
@@ -130,7 +130,7 @@ KillingFake = killing(FakeBackend)
 
 
 def __getattr__(name: str) -> type:
-    """`KillingLocal`, which needs torch."""
+    """Create `KillingLocal`, which needs torch, on first use."""
     if name != "KillingLocal":
         raise AttributeError(name)
     return killing(load_object("retrain_backends.local.backend:LocalBackend"))

@@ -1,10 +1,10 @@
-"""What the quickstart teaches: held-out accuracy before and after, for several seeds.
+"""Measure the quickstart: held-out accuracy before and after training, for several seeds.
 
     uv run python scripts/measure_quickstart.py --seeds 1 2 3 4 5
 
-Trains `examples/quickstart.toml` once a seed (`retrain` in a process of its own, as a user would),
-then asks the model 1,000 questions of the test split, which training never draws from, before and
-after: once sampled at the training temperature and once greedily. Prints a table and draws
+Trains `examples/quickstart.toml` once for each seed in a separate process. Before and after, the
+model answers 1,000 questions of the test split, which training does not use: once sampled at the
+training temperature and once greedily. Prints a table and draws
 `docs/images/quickstart.png`.
 """
 
@@ -40,7 +40,7 @@ QUESTIONS = 1000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SeedResult:
     """One seed: accuracies in percent, the training time, and the correct rate of every step."""
 
     seed: int
@@ -51,20 +51,20 @@ class Outcome:
 
 
 def main() -> None:
-    """Train, ask, tell."""
-    parser = argparse.ArgumentParser(description="Measure what the quickstart teaches.")
+    """Train, evaluate, and print the results."""
+    parser = argparse.ArgumentParser(description="Measure the quickstart.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     seeds = parser.parse_args().seeds
     before = accuracies(None)
     outcomes = [
         run(seed, before) for seed in track(seeds, "training", console=Console(stderr=True))
     ]
-    tell(outcomes)
+    print_results(outcomes)
     draw(outcomes)
 
 
-def run(seed: int, before: tuple[float, float]) -> Outcome:
-    """One quickstart with this seed."""
+def run(seed: int, before: tuple[float, float]) -> SeedResult:
+    """Train and evaluate the quickstart with a seed."""
     with tempfile.TemporaryDirectory() as directory:
         logs = Path(directory) / "run"
         command = [sys.executable, "-m", "retrain_backends", str(QUICKSTART)]
@@ -72,7 +72,7 @@ def run(seed: int, before: tuple[float, float]) -> Outcome:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         rows = read_metrics(logs)
         after = accuracies(logs / "final")
-    return Outcome(
+    return SeedResult(
         seed=seed,
         sampled=(before[0], after[0]),
         greedy=(before[1], after[1]),
@@ -91,7 +91,7 @@ def accuracies(adapter: Path | None) -> tuple[float, float]:
 
 
 def accuracy(backend: LocalBackend, config: RunConfig, temperature: float) -> float:
-    """Share of the held-out questions that are answered right, in percent."""
+    """Share of the held-out questions that are answered correctly, in percent."""
     tokenizer, reward = load_tokenizer(config.model.model), build_reward(config.reward)
     questions = ArithmeticExamples(0, "test")
     examples = [questions[i] for i in range(QUESTIONS)]
@@ -107,8 +107,8 @@ def accuracy(backend: LocalBackend, config: RunConfig, temperature: float) -> fl
     return 100 * float(np.mean([verdict.value or 0.0 for verdict in verdicts]))
 
 
-def tell(outcomes: list[Outcome]) -> None:
-    """A table for people, and a line of JSON for programs."""
+def print_results(outcomes: list[SeedResult]) -> None:
+    """Print a table for people, and a line of JSON for programs."""
     table = Table("seed", "sampled, %", "gain", "greedy, %", "gain", "training, s")
     for outcome in outcomes:
         (s0, s1), (g0, g1) = outcome.sampled, outcome.greedy
@@ -124,8 +124,8 @@ def tell(outcomes: list[Outcome]) -> None:
     print(json.dumps([vars(outcome) | {"rates": None} for outcome in outcomes]))
 
 
-def draw(outcomes: list[Outcome]) -> None:
-    """Every seed's correct rate in training, and their mean."""
+def draw(outcomes: list[SeedResult]) -> None:
+    """Draw the correct rate of every seed in training, and their mean."""
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
     rates = 100 * np.array([outcome.rates for outcome in outcomes])

@@ -1,4 +1,4 @@
-"""What a piece of work costs: wall and processor time, and the peak memory of its process."""
+"""Measure wall time, processor time and the peak memory of the process."""
 
 import json
 import time
@@ -16,17 +16,17 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
 
 
 def best(work: Callable[[], object], repeats: int) -> dict[str, float]:
-    """The run that other processes disturbed least."""
+    """The fastest of several runs, which other processes disturbed least."""
     return min((timed(work) for _ in range(repeats)), key=lambda run: run["wall_s"])
 
 
 def peak_mib() -> float:
-    """The most memory that this process has had at once, mapped files included (Linux)."""
+    """The peak memory of this process, including mapped files (Linux)."""
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 
 
 def report(**figures: object) -> None:
-    """Print the figures for the process that asked, as its last line."""
+    """Print the figures as the last line, for the parent process."""
     print(json.dumps(figures))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from workload import LR, RANK, WORKLOADS, Workload, phases, print_summary, reward, texts
+from step_size import LR, RANK, STEP_SIZES, StepSize, phases, print_summary, reward, texts
 
 from retrain_backends.config import RunConfig
 from retrain_backends.local.backend import LocalBackend
@@ -15,7 +15,7 @@ from retrain_backends.types import Completion, Floats, SamplingParams, Tokens, T
 from retrain_core import Algorithm, CompletionBatch
 
 
-def run(model: str, workload: Workload) -> list[dict[str, float]]:
+def run(model: str, size: StepSize) -> list[dict[str, float]]:
     """Our side: sample, advantages, train."""
     config = RunConfig.model_validate(
         {
@@ -24,28 +24,28 @@ def run(model: str, workload: Workload) -> list[dict[str, float]]:
             "training": {
                 "lr": LR,
                 "seed": 0,
-                "batch_size": workload.prompts,
-                "group_size": workload.group,
+                "batch_size": size.prompts,
+                "group_size": size.group,
             },
         }
     )
     backend = LocalBackend.from_config(config.policy())
     tokenizer = load_tokenizer(model)
     algorithm = Algorithm.from_names("grpo", "none")
-    questions = texts(workload, workload.steps)
+    questions = texts(size, size.steps)
     parts = []
-    for step in range(workload.steps):
+    for step in range(size.steps):
         start = time.process_time()
-        some = questions[step * workload.prompts :][: workload.prompts]
+        some = questions[step * size.prompts :][: size.prompts]
         prompts = [tokenizer.encode(tokenizer.render(text, "{question}")) for text in some]
         params = SamplingParams(1.0, tokenizer.stop_token_ids)
-        sampling = GroupSampling(0, workload.group, workload.max_tokens, params)
+        sampling = GroupSampling(0, size.group, size.max_tokens, params)
         groups = sampling.sample(backend.sampler, prompts, step=step)
         sampled = time.process_time()
         completions = [completion for group in groups for completion in group]
         batch = CompletionBatch(
             rewards=np.array(reward(len(completions))),
-            group_offsets=np.arange(workload.prompts + 1) * workload.group,
+            group_offsets=np.arange(size.prompts + 1) * size.group,
             token_offsets=np.cumsum([0, *(len(c.tokens_T) for c in completions)]),
             logprobs=np.concatenate([c.logprobs_T for c in completions]),
         )
@@ -80,4 +80,4 @@ def train_batch(
 
 
 if __name__ == "__main__":
-    print_summary(run(sys.argv[2], WORKLOADS[sys.argv[1]]))
+    print_summary(run(sys.argv[2], STEP_SIZES[sys.argv[1]]))

@@ -9,11 +9,11 @@ from sides.measured import best, peak_mib, report, timed
 
 from retrain_squeeze import analyze_adapter, compress_adapter
 from retrain_squeeze.adapter import read_adapter
-from retrain_squeeze.engine import engine_for, for_each
+from retrain_squeeze.linear_algebra import for_each, linear_algebra_for
 
 
 def analyze(path: Path, repeats: int) -> None:
-    """The analysis as a user runs it."""
+    """Time the analysis as a user runs it."""
     means: list[float] = []
 
     def work() -> None:
@@ -24,7 +24,7 @@ def analyze(path: Path, repeats: int) -> None:
 
 
 def compress(path: Path, repeats: int) -> None:
-    """Compression to half the rank, with all that makes it safe on the disk."""
+    """Time the compression to half the rank, including the flush to the disk."""
     del repeats
     output = path.with_name("squeezed")
     run = timed(lambda: compress_adapter(path, output, 64))
@@ -33,7 +33,7 @@ def compress(path: Path, repeats: int) -> None:
 
 
 def floor(path: Path, repeats: int) -> None:
-    """The file read once, and the analysis's BLAS and LAPACK calls alone, on numbers in memory."""
+    """Time reading the file once, and the BLAS and LAPACK calls alone on numbers in memory."""
     adapter = read_adapter(path)
     rng = np.random.default_rng(0)
     layer = len(adapter.modules) // 36
@@ -53,7 +53,7 @@ def floor(path: Path, repeats: int) -> None:
             while file.readinto(buffer):
                 pass
 
-    threads = engine_for("cpu").threads
+    threads = linear_algebra_for("cpu").threads
     modules = range(len(adapter.modules))
     report(
         read=best(read, repeats),

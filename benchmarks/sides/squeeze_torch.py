@@ -25,12 +25,12 @@ def factors(path: Path) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 
 def triangles_only(x: Tensor) -> Tensor:
-    """R, for those who know that Q is not needed."""
+    """R of the QR without computing Q."""
     return torch.linalg.qr(x, mode="r").R
 
 
 def as_usual(x: Tensor) -> Tensor:
-    """R of the QR that one writes first."""
+    """R of the full QR, the obvious implementation."""
     return torch.linalg.qr(x).R
 
 

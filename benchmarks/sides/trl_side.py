@@ -7,12 +7,12 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
+from step_size import ALPHA, LR, RANK, STEP_SIZES, StepSize, phases, print_summary, reward, texts
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer  # pyright: ignore
-from workload import ALPHA, LR, RANK, WORKLOADS, Workload, phases, print_summary, reward, texts
 
 
-def run(model: str, workload: Workload) -> list[dict[str, float]]:
+def run(model: str, size: StepSize) -> list[dict[str, float]]:
     """The peer's side, set up for its fastest: no KL term, no second pass for old log-probs."""
     parts: list[dict[str, float]] = []
     clock = {"start": 0.0, "sampled": 0.0, "tokens": 0}
@@ -41,10 +41,10 @@ def run(model: str, workload: Workload) -> list[dict[str, float]]:
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
-            per_device_train_batch_size=workload.prompts * workload.group,
-            num_generations=workload.group,
-            max_completion_length=workload.max_tokens,
-            max_steps=workload.steps,
+            per_device_train_batch_size=size.prompts * size.group,
+            num_generations=size.group,
+            max_completion_length=size.max_tokens,
+            max_steps=size.steps,
             learning_rate=LR,
             temperature=1.0,
             top_k=0,
@@ -57,7 +57,7 @@ def run(model: str, workload: Workload) -> list[dict[str, float]]:
             seed=0,
         )
         tokenizer = AutoTokenizer.from_pretrained(model)
-        rows = [trl_prompt(tokenizer, text) for text in texts(workload, workload.steps)]
+        rows = [trl_prompt(tokenizer, text) for text in texts(size, size.steps)]
         Peer(
             model=AutoModelForCausalLM.from_pretrained(model, dtype="float32"),
             args=settings,
@@ -80,4 +80,4 @@ def trl_prompt(tokenizer: Any, text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print_summary(run(sys.argv[2], WORKLOADS[sys.argv[1]]))
+    print_summary(run(sys.argv[2], STEP_SIZES[sys.argv[1]]))

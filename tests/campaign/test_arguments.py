@@ -48,7 +48,7 @@ def test_what_means_a_campaign(here, words, answer):
 
 
 @pytest.mark.parametrize(
-    ("words", "file", "goes_on", "directory", "execute"),
+    ("words", "file", "resume", "directory", "execute"),
     [
         ("c.toml", "c.toml", False, None, True),
         ("c.toml --resume", "c.toml", True, None, True),
@@ -61,10 +61,10 @@ def test_what_means_a_campaign(here, words, answer):
         ("--config=one.toml --execute", "one.toml", False, None, True),
     ],
 )
-def test_what_is_asked_for(here, words, file, goes_on, directory, execute):
+def test_what_is_asked_for(here, words, file, resume, directory, execute):
     asked = read_campaign(read(words))
-    found = (str(asked.file), asked.goes_on, asked.directory and str(asked.directory))
-    assert found == (file, goes_on, directory)
+    found = (str(asked.file), asked.resume, asked.directory and str(asked.directory))
+    assert found == (file, resume, directory)
     assert asked.execute is execute
 
 
@@ -92,8 +92,8 @@ def test_flags_change_a_campaign_that_is_gone_on_with(here):
         ("c.toml --seeds", r"--seeds: needs a value"),
         ("c.toml --campaign-max-workers=-1", r"--campaign-max-workers is `-1`; it must be an in"),
         ("c.toml --campaign-executor rya", r'must be one of "process", "ray", "slurm"; did you'),
-        ("logs/single", r"logs/single: is no campaign \(it has no manifest.json of one\)"),
-        ("c.toml --resume logs/single", r"logs/single: is no campaign"),
+        ("logs/single", r"logs/single: is not a campaign \(it has no manifest.json of one\)"),
+        ("c.toml --resume logs/single", r"logs/single: is not a campaign"),
         ("--config", r"--config: needs a value"),
         ("--config= --seeds 1", r"--config: needs a value"),
         ("--config --seeds 1,2", r"--config: needs a value"),

@@ -44,7 +44,7 @@ def test_the_printed_commands_are_the_runs_of_the_campaign(here, capsys):
         ("c.toml --seeds 1,1", "--seeds is `[1, 1]`; it must be a list of at least one"),
         ("c.toml --campaign-directory=.", "campaign.directory: `.` exists already; name another"),
         ("c.toml --resume", "--resume: there is no campaign of `c` in logs; name its directory"),
-        ("c.toml --resume nowhere", "nowhere: is no campaign (it has no manifest.json of one)"),
+        ("c.toml --resume nowhere", "nowhere: is not a campaign (it has no manifest.json of one)"),
         ("c.toml --data-source=no.such", "data.source: `no.such`: there is no module `no`"),
         ("c.toml --log-dir=c.toml/x/y", "cannot create the campaign directory `c.toml/x/ca"),
     ],

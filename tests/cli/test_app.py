@@ -107,7 +107,10 @@ def test_debug_adds_the_traceback(retrain):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["schema", "--zzz"], "no such option '--zzz'; `retrain schema --help` lists what it"),
+        (
+            ["schema", "--zzz"],
+            "no such option '--zzz'; `retrain schema --help` lists its arguments",
+        ),
         (["resume-check"], "missing argument 'DIRECTORY'; `retrain resume-check --help` lists"),
         (["rewards", "chek"], "no such command 'chek'"),
         (["status", "--every", "0"], "invalid value for '--every': 0.0 is not in the range"),

@@ -30,9 +30,9 @@ def test_a_campaign_says_what_it_takes_and_how_it_ends(retrain):
         assert word in page
 
 
-def test_explain_says_what_it_takes_and_how_it_ends(retrain):
+def test_explain_lists_its_arguments_and_exit_codes(retrain):
     page = " ".join(retrain("explain", "--help")[1].split())
-    for word in ("[PATH.toml] [--from DIR] [--flag value]...", "2 it would be refused"):
+    for word in ("[PATH.toml] [--from DIR] [--flag value]...", "2 the run would be refused"):
         assert word in page
 
 

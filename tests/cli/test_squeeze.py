@@ -78,25 +78,28 @@ def test_all_mistakes_of_the_command_at_once(adapter, retrain):
 
 def test_the_directory_of_a_run_leads_to_its_adapter(here, adapter, retrain):
     errors = retrain("squeeze", str(here))[2]
-    assert errors.startswith(f"error: ADAPTER is `{here}`, which holds no adapter itself; did you")
+    assert errors.startswith(f"error: ADAPTER is `{here}`, which is not an adapter; did you")
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["squeeze"], "name an adapter's directory or a TOML file; `retrain squeeze --help` has"),
+        (
+            ["squeeze"],
+            "name the directory of an adapter or a TOML file; see `retrain squeeze --help`",
+        ),
         (["squeeze", "nowhere"], "nowhere: no such directory or file"),
         (["squeeze", "no.toml"], "no.toml: no such file"),
         (["squeeze", "adapter", "other"], "one adapter or file at a time: adapter, other"),
         (["squeeze", "adapter", "--device"], "--device: needs a value, text, not empty"),
-        (["squeeze", "train.toml"], "train.toml: there is no table [squeeze], which says what to"),
+        (["squeeze", "train.toml"], "train.toml: the table [squeeze] is missing; add it with"),
         (["squeeze", "train.toml", "--device=cpu"], "train.toml: [squeeze] adapter_path asks for"),
-        (["squeeze", "adapter", "--compress-to", "4"], "--compress-to is `4`, but nothing is wri"),
-        (["squeeze", "adapter", "--target-ranks", "3"], "target_ranks holds `3`, but the rank of"),
+        (["squeeze", "adapter", "--compress-to", "4"], "--compress-to is `4`, but output_path is"),
+        (["squeeze", "adapter", "--target-ranks", "3"], "target_ranks has `3`, but the rank of"),
         (
             ["squeeze.toml", "--lr", "1"],
-            "squeeze.toml: [squeeze] adapter_path asks for an analysis, which trains nothing, but "
-            "there is also [training]; leave out adapter_path to analyse the adapter that the run",
+            "squeeze.toml: [squeeze] adapter_path asks for an analysis without training, but "
+            "there is also [training]; omit adapter_path to analyse the adapter that the run",
         ),
         (
             ["squeeze.toml", "--squeeze-output-path", "adapter"],

@@ -80,7 +80,7 @@ def test_a_file_is_no_directory(save_adapter, factors):
 def test_no_weights(save_adapter, factors):
     path = save_adapter(factors(SHAPES))
     (path / "adapter_model.safetensors").unlink()
-    assert "holds no adapter_model.safetensors" in refusal(path)
+    assert "has no adapter_model.safetensors" in refusal(path)
 
 
 def test_pickle_is_refused_with_the_reason(save_adapter, factors):
@@ -93,14 +93,14 @@ def test_truncated_weights(save_adapter, factors):
     path = save_adapter(factors(SHAPES))
     file = path / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    assert "is not a whole safetensors file" in refusal(path)
+    assert "is not a complete safetensors file" in refusal(path)
 
 
 @pytest.mark.parametrize(("lost", "lacks"), [("A", "lora_A"), ("B", "lora_B")])
 def test_one_factor_alone(save_adapter, factors, lost, lacks):
     tensors = factors(SHAPES)
     del tensors[f"{PREFIX}layers.1.q.lora_{lost}.weight"]
-    assert f"has no {lacks} beside it" in refusal(save_adapter(tensors))
+    assert f"has no {lacks}; save" in refusal(save_adapter(tensors))
 
 
 def test_ranks_that_disagree_with_each_other(save_adapter, factors):
@@ -141,7 +141,7 @@ def test_numbers_in_another_format(save_adapter, factors):
 
 def test_no_factors_at_all(save_adapter):
     path = save_adapter({"lm_head.weight": np.ones(4, np.float32)})
-    assert "holds no lora_A and lora_B" in refusal(path)
+    assert "has no lora_A and lora_B" in refusal(path)
 
 
 def test_no_configuration(tmp_path, factors):

@@ -123,8 +123,8 @@ def test_ranks_of_their_own_keep_as_much_with_fewer_parameters(save_adapter, fac
         ({"min_variance_retention": 0}, "min_variance_retention is `0`; it must be > 0 and <= 1"),
         ({"min_variance_retention": 1.01}, "min_variance_retention is `1.01`"),
         ({"min_variance_retention": float("nan")}, "min_variance_retention is `nan`"),
-        ({"target_ranks": [2, 5]}, "target_ranks holds `5`, but the rank of"),
-        ({"target_ranks": [0]}, "target_ranks holds `0`"),
+        ({"target_ranks": [2, 5]}, "target_ranks has `5`, but the rank of"),
+        ({"target_ranks": [0]}, "target_ranks has `0`"),
         ({"source_rank": 8}, "source_rank is `8`, but the rank of"),
     ],
 )
@@ -147,7 +147,9 @@ def test_nothing_learnt_is_nothing_to_analyse(save_adapter, factors):
 def test_numbers_that_are_none_are_named(save_adapter, factors, bad):
     tensors = factors(SHAPES)
     tensors["base_model.model.layers.1.q.lora_A.weight"][2, 3] = bad
-    with pytest.raises(AdapterError, match=r"the factors of `layers\.1\.q` hold NaN or infinity"):
+    with pytest.raises(
+        AdapterError, match=r"the factors of `layers\.1\.q` contain NaN or infinity"
+    ):
         analyze_adapter(save_adapter(tensors))
 
 

@@ -294,7 +294,7 @@ def test_a_directory_with_files_is_left_alone(save_adapter, factors, tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "dtype", "said"),
-    [(np.nan, np.float32, "hold NaN or infinity"), (6e4, np.float16, "too large for F16")],
+    [(np.nan, np.float32, "contain NaN or infinity"), (6e4, np.float16, "too large for F16")],
 )
 def test_a_failure_half_way_leaves_nothing(save_adapter, factors, tmp_path, value, dtype, said):
     tensors = factors(SHAPES, dtype=dtype)

@@ -58,7 +58,7 @@ def test_an_archive_with_a_folder(fetch, tmp_path):
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "..\\evil"])
 def test_no_file_lands_outside(fetch, tmp_path, name):
-    with pytest.raises(DownloadError, match="outside of it"):
+    with pytest.raises(DownloadError, match="outside of the adapter"):
         fetch({name: b"x"})
     assert [path.name for path in tmp_path.rglob("*")] == ["adapter"]
 
@@ -74,8 +74,8 @@ def test_no_member_of_an_archive_lands_outside(fetch, tmp_path, name):
     ("files", "line"),
     [
         ({"adapter_config.json": 403}, "adapter_config.json cannot be downloaded: the server "),
-        ({"weights.age": b"x"}, r"it has no adapter_config.json \(it has weights.age\)"),
-        ({}, r"it has no adapter_config.json \(it has no files\)"),
+        ({"weights.age": b"x"}, r"adapter_config.json is missing \(received: weights.age\)"),
+        ({}, r"adapter_config.json is missing \(received: no files\)"),
         ({"": b"no archive"}, "the archive of the adapter cannot be unpacked"),
     ],
 )

@@ -15,8 +15,8 @@ def test_a_part_by_name():
     ("package", "part", "extra"),
     [
         ("wandb", "retrain_squeeze.tracking:track", "wandb"),
-        ("httpx", "retrain_squeeze.remote:fetch_adapter", "tinker"),
-        ("tinker", "retrain_squeeze.remote:fetch_adapter", "tinker"),
+        ("httpx", "retrain_squeeze.tinker_download:fetch_adapter", "tinker"),
+        ("tinker", "retrain_squeeze.tinker_download:fetch_adapter", "tinker"),
     ],
 )
 def test_a_missing_extra_says_what_to_install(package, part, extra):

@@ -81,7 +81,7 @@ def test_an_initialisation_with_demands_on_the_rank_is_not_carried_over():
         ({"alpha_pattern": {"q": -1e200}}, "`alpha_pattern.q` is `-1e+200`"),
         ({"peft_type": "LOHA"}, "`peft_type` is `LOHA`"),
         ({"rank_pattern": {"q_proj": 0.5}}, "`rank_pattern.q_proj` is `0.5`"),
-        ({"rank_pattern": {"q_(proj": 4}}, "pattern `q_(proj` is no regular expression"),
+        ({"rank_pattern": {"q_(proj": 4}}, "pattern `q_(proj` is not a regular expression"),
         ({"use_dora": True}, "`use_dora` is true"),
         ({"use_bdlora": {"nblocks": 2}}, "`use_bdlora` is set"),
         ({"target_parameters": ["experts.up"]}, "`target_parameters` names experts.up"),

@@ -51,15 +51,15 @@ def test_the_table_points_at_the_recommendation(squeeze, adapter):
         ["    4 ", "    100.00 ", "   100.00 ", "   100.00 "],
     ]
     assert ["recommended" in line for line in lines if line.startswith("│")] == [False, False, True]
-    assert "lowest: rank 3 is enough too; target_ranks (--target-ranks) can name it" in lines
+    assert "lowest: rank 3 would be sufficient; add it to target_ranks (--target-ranks)" in lines
     assert "modules: 2 layers" in lines
 
 
 def test_it_names_the_worst_modules_and_the_sizes(squeeze, adapter):
     _, page, _ = squeeze(adapter, "--min-variance-retention", 0.9)
-    assert "recommended: rank 2 of 4: keeps 94.12% of the variance on average, 90% is asked" in page
+    assert "recommended: rank 2 of 4: keeps 94.12% of the variance on average, 90% is req" in page
     assert f"least kept at 2: 94.12% {Q}, 94.12% {V}" in page
-    assert "size at 4: 192 parameters, 0.00 MB, as it is" in page
+    assert "size at 4: 192 parameters, 0.00 MB, the adapter itself" in page
     assert "size at 2: 96 parameters, 0.00 MB (50%)" in page
 
 
@@ -142,19 +142,19 @@ def test_json_tells_the_analysis_when_nothing_can_be_written(squeeze, adapter, t
     assert errors.startswith(f"error: output_path `{output}` cannot be written")
 
 
-def test_a_rank_above_the_adapters_is_told_before_the_analysis(squeeze, adapter, tmp_path):
+def test_a_rank_above_the_adapters_is_reported_before_the_analysis(squeeze, adapter, tmp_path):
     file = adapter / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-4] + np.float32(np.nan).tobytes())
     _, _, errors = squeeze(adapter, "--compress-to", 5, "--output-path", tmp_path / "small")
     assert errors.startswith("error: compress_to is `5`, but the rank of")
-    assert squeeze(adapter)[2].endswith("take an earlier checkpoint of the adapter\n")
+    assert squeeze(adapter)[2].endswith("use an earlier checkpoint of the adapter\n")
 
 
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
         (["--compress-to", "5", "--output-path", "small"], "compress_to is `5`, but the rank of"),
-        (["--target-ranks", "9"], "target_ranks holds `9`, but the rank of"),
+        (["--target-ranks", "9"], "target_ranks has `9`, but the rank of"),
         (["--source-rank", "8"], "source_rank is `8`, but the rank of"),
         (["--min-variance-retention", "0"], "--min-variance-retention is `0`; it must be a number"),
     ],
@@ -169,7 +169,7 @@ def test_bad_input_is_one_line_and_exit_2(squeeze, adapter, flags, line):
 def test_the_directory_of_a_run_leads_to_its_adapter(squeeze, adapter):
     code, _, errors = squeeze(adapter.parent)
     assert code == 2
-    assert errors.endswith(f"which holds no adapter itself; did you mean {adapter}?\n")
+    assert errors.endswith(f"which is not an adapter; did you mean {adapter}?\n")
 
 
 def test_settings_from_python_are_checked(adapter):
@@ -177,8 +177,8 @@ def test_settings_from_python_are_checked(adapter):
         run_squeeze(SqueezeSettings(str(adapter), min_variance_retention=2, compress_to=1))
     assert told.value.problems == (
         "min_variance_retention is `2`; it must be a number > 0 and <= 1",
-        "compress_to is `1`, but nothing is written; set output_path to a directory, or leave it "
-        "out",
+        "compress_to is `1`, but output_path is not set; set it to a directory, or omit "
+        "compress_to",
     )
 
 

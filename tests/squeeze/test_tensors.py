@@ -90,7 +90,7 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path):
     save_file({"x": np.ones((4, 4), np.float32)}, path)
     file = open_tensors(path)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(AdapterError, match="became shorter while it was read"):
+    with pytest.raises(AdapterError, match="was truncated while it was read"):
         file.stored(file.tensors[0])[:]
     path.unlink()
     with pytest.raises(AdapterError, match="cannot be read"):

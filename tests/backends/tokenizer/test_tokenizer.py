@@ -103,7 +103,7 @@ def test_stop_tokens_are_those_of_tokenizer_and_generation(tmp_path, listed):
 
 
 def test_a_model_that_never_stops_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="names no token that ends a text"):
+    with pytest.raises(ModelError, match="has no end-of-text token"):
         load_tokenizer(save_tokenizer(byte_level(), tmp_path, eos=None))
 
 

@@ -50,7 +50,7 @@ def done(tmp_path):
 def resume(*words):
     asked = read_campaign(read_arguments(words))
     campaign = campaign_of(asked.config, asked.file)
-    return run_campaign(campaign, resume=asked.goes_on, directory=asked.directory)
+    return run_campaign(campaign, resume=asked.resume, directory=asked.directory)
 
 
 def test_a_plugin_is_found_from_another_directory(done, capsys):

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from retrain_campaign.display.lines import LineDisplay
-from retrain_campaign.display.live_table import LiveTable, Progress, display_for
+from retrain_campaign.display.live_table import LiveTable, RunProgress, display_for
 from retrain_campaign.storage.manifest import read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 
@@ -97,7 +97,7 @@ def test_elsewhere_a_line_an_event(store):
 
 
 def test_the_mean_time_of_a_step_follows_the_newest():
-    progress = Progress()
+    progress = RunProgress()
     for step, seconds in ((0, 1.0), (0, 9.0), (1, 2.0)):
         progress.update([{"step": step, "running_correct_rate": None, "step_time_s": seconds}])
     assert (progress.steps, progress.rate) == (2, None)

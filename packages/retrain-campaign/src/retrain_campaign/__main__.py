@@ -1,4 +1,4 @@
-"""`python -m retrain_campaign`: as `retrain campaign`.
+"""`python -m retrain_campaign`: the command `retrain campaign`.
 
 Exit codes: 0 done, 1 a run failed, 2 usage or configuration, 130 interrupted.
 """
@@ -15,7 +15,7 @@ from retrain_campaign.command import main as campaign
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the campaign that the arguments ask for, and return the exit code."""
+    """Run the campaign that the arguments describe, and return the exit code."""
     try:
         return campaign(read_arguments(arguments, OWN_FLAGS))
     except RetrainError as error:

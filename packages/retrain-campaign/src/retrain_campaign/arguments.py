@@ -2,7 +2,7 @@
 
 retrain campaign.toml [--flag value]...                 a file with [campaign]
 retrain campaign.toml --resume [DIR]                    resume its newest campaign, or DIR
-retrain campaign DIR [--flag value]...                  resume it as its file was
+retrain campaign DIR [--flag value]...                  resume the campaign in DIR with its own file
 retrain campaign --config FILE --seeds 1,2 [--execute]  without --execute: print the commands
 """
 
@@ -21,8 +21,8 @@ OWN_FLAGS: Mapping[str, bool] = {_CONFIG: True, _EXECUTE: False}
 """The flags of the command beside those of the configuration, and whether they take a value."""
 
 _RESUME = "resume.from"
-# Settings that each run has its own of.
-_NOT_HERE = {
+# Settings that differ between the runs of a campaign.
+_PER_RUN = {
     "training.seed": "--seed: a campaign has several; --seeds 1,2,3 sets them",
     "algorithm.advantage_mode": "--advantage-mode: each condition of a campaign has its own",
     "algorithm.transform_mode": "--transform-mode: each condition of a campaign has its own",
@@ -34,19 +34,20 @@ _NOT_HERE = {
 class Asked:
     """What a command line asks for.
 
-    `file` is where `config` came from. `goes_on` with an earlier campaign: that in `directory`, or
-    without one the newest of the file. Without `execute` the commands are only printed.
+    `config` was read from `file`. With `resume` an earlier campaign is resumed: that in
+    `directory`, or if it is None, the newest of the file. Without `execute` the commands of the
+    runs are only printed.
     """
 
     config: RunConfig
     file: Path
-    goes_on: bool
+    resume: bool
     directory: Path | None
     execute: bool
 
 
 def asks_for_campaign(read: Arguments) -> bool:
-    """Whether a command line means a campaign: by its file, a flag, or the directory."""
+    """Whether a command line means a campaign, by its file, a flag, or the directory to resume."""
     if "campaign" in read.dropped:
         return False
     directory = read.overrides.get(_RESUME)
@@ -57,26 +58,26 @@ def asks_for_campaign(read: Arguments) -> bool:
 
 
 def read_campaign(read: Arguments) -> Asked:
-    """What the command line of a campaign asks for.
+    """Read the command line of a campaign.
 
     Raises:
-      ConfigError: holds a line for every mistake in the flags and the file.
+      ConfigError: has a line for every mistake in the flags and the file.
     """
-    refused = [reason for name, reason in _NOT_HERE.items() if name in read.overrides]
+    refused = [reason for name, reason in _PER_RUN.items() if name in read.overrides]
     older = _CONFIG in read.own
     paths = [str(read.own[_CONFIG]), *read.paths] if older else [*read.paths]
     overrides = dict(read.overrides)
     resumed = overrides.pop(_RESUME, None)
     directory = Path(str(resumed)) if resumed else None
-    goes_on = read.resume_alone or directory is not None
+    resume = read.resume_alone or directory is not None
     if len(paths) == 1 and Path(paths[0]).is_dir():
-        goes_on, directory = True, Path(paths.pop())
+        resume, directory = True, Path(paths.pop())
     if directory and not is_campaign(directory):
-        raise ConfigError(f"{directory}: is no campaign (it has no {MANIFEST_FILE} of one)")
+        raise ConfigError(f"{directory}: is not a campaign (it has no {MANIFEST_FILE} of one)")
     if directory and not paths:
         paths = [str(directory / CAMPAIGN_FILE)]
     flags = dict(read.flags)
-    if flags.get("training.max_steps") == "--max-steps":  # of all runs
+    if flags.get("training.max_steps") == "--max-steps":  # applies to all runs
         overrides["campaign.max_steps"] = overrides.pop("training.max_steps")
         flags["campaign.max_steps"] = flags.pop("training.max_steps")
     config = load_arguments(
@@ -90,7 +91,7 @@ def read_campaign(read: Arguments) -> Asked:
         )
     )
     file = Path(paths[0]) if paths else DEFAULT_FILE
-    return Asked(config, file, goes_on, directory, _EXECUTE in read.own or not older)
+    return Asked(config, file, resume, directory, _EXECUTE in read.own or not older)
 
 
 def _is_of_campaign(path: Path) -> bool:
@@ -98,5 +99,5 @@ def _is_of_campaign(path: Path) -> bool:
         return is_campaign(path)
     try:
         return "campaign" in read_toml(path)
-    except ConfigError:  # reported by whoever loads it
+    except ConfigError:  # reported when the file is loaded
         return False

@@ -1,4 +1,4 @@
-"""The analysis that `[squeeze]` asks for, of an adapter that is yet to be trained."""
+"""Read the settings of an analysis from `[squeeze]`, before or after the adapter is trained."""
 
 from importlib.util import find_spec
 
@@ -8,22 +8,22 @@ from retrain_backends.train.refusals import ranks_beyond
 from retrain_squeeze.settings import SqueezeSettings
 
 _LATER = "the adapter of this run"
-# The settings that are keys of other tables.
+# Settings that are keys of other tables.
 _LOGGING = {"wandb_project", "wandb_run_name", "wandb_entity", "wandb_group", "wandb_tags"}
 _TABLES = {"base_url": "model", **dict.fromkeys(_LOGGING, "logging")}
 
 
 def settings_of(config: RunConfig, origin: Origin) -> SqueezeSettings:
-    """The analysis that `[squeeze]` asks for, with what it reads of `[model]` and `[logging]`.
+    """The settings in `[squeeze]`, with those of `[model]` and `[logging]`.
 
     Args:
-      config: has the table.
+      config: a configuration with the table.
       origin: where it was read from, for messages.
 
     Raises:
-      ConfigError: holds a line for every setting that does not fit the others or the file system.
+      ConfigError: has a line for every setting that contradicts the others or the file system.
     """
-    assert config.squeeze is not None, "there is a table [squeeze]"
+    assert config.squeeze is not None, "the table [squeeze] is set"
     logging = config.logging.model_dump(include=_LOGGING)
     settings = SqueezeSettings(
         **config.squeeze.model_dump(), **logging, base_url=config.model.base_url
@@ -37,12 +37,12 @@ def settings_of(config: RunConfig, origin: Origin) -> SqueezeSettings:
 
 
 def settings_after_training(config: RunConfig, origin: Origin) -> SqueezeSettings:
-    """As `settings_of`, for an adapter that is yet to be trained; its path is a placeholder.
+    """As `settings_of`, for an adapter that is not yet trained; its path is a placeholder.
 
-    The names in `[logging]` are those of the trained run, and a tracker that is not installed costs
-    the analysis no more than it costs the run.
+    The run name in `[logging]` is that of the training run, so the analysis does not use it. If
+    wandb is not installed, the analysis is not tracked.
     """
-    assert config.squeeze is not None, "there is a table [squeeze]"
+    assert config.squeeze is not None, "the table [squeeze] is set"
     logging = {"wandb_run_name": ""}
     if find_spec("wandb") is None:
         logging["wandb_project"] = ""

@@ -1,4 +1,4 @@
-"""The entry point: which command runs, and how errors end."""
+"""The entry point: the commands, and the reporting of errors."""
 
 import os
 import sys
@@ -40,7 +40,7 @@ for command in (init, flags, schema, completion):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code: 0 done, 1 failed, 2 usage, 130 interrupted.
 
-    `--debug`, wherever it stands, adds the traceback to an error.
+    `--debug`, at any position, adds the traceback to an error.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage_problem(error: click.ClickException) -> str:
-    """What click found, as one line in the words of the other errors."""
+    """An error of click as one line, in the style of the other errors."""
     message = error.format_message().rstrip(".?").replace(". Did you", "; did you")
     context = error.ctx if isinstance(error, click.UsageError) else None
-    where = f"; `{context.command_path} --help` lists what it takes" if context else ""
+    where = f"; `{context.command_path} --help` lists its arguments" if context else ""
     return f"{message[:1].lower()}{message[1:]}{where}"
 
 

@@ -1,4 +1,4 @@
-"""What every command of `retrain` has in common: its page of help, and how it reads its options."""
+"""The command classes of `retrain`: help pages and the parsing of options."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = Iterable[tuple[str, str]]
 HELP_NAMES = ("-h", "--help")
-_ABOVE = ("Arguments", "Examples")  # the sections that stand before the options
+_ABOVE = ("Arguments", "Examples")  # sections above the options
 _SETTINGS = {"help_option_names": list(HELP_NAMES)}
 
 
 class Command(click.Command):
-    """A command whose page of help has the look of all others.
+    """A command with a help page in the common layout.
 
     Args:
-      sections: more sections of the page, by title, such as examples and exit codes.
+      sections: further sections of the page by title, such as examples and exit codes.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Command(click.Command):
         self.sections = sections or {}
 
     def get_help(self, ctx: click.Context) -> str:
-        """The page, drawn by `retrain_cli.help`."""
+        """The help page."""
         from retrain_cli.help import command_page
 
         usage = " ".join([ctx.command_path, *self.collect_usage_pieces(ctx)])
@@ -50,7 +50,7 @@ class Command(click.Command):
         return [*above, *found.items()]
 
     def shown_fields(self) -> "list[FieldDoc]":
-        """The keys of the configuration whose flags are on the page of help."""
+        """The keys of the configuration whose flags are on the help page."""
         return []
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -60,20 +60,20 @@ class Command(click.Command):
         return [*pieces, *(f"[{written(option, ctx)}]" for option in self.own_options())]
 
     def own_options(self) -> list[click.Option]:
-        """The options that were written for this command alone."""
+        """The options of this command, without those made from keys."""
         return [param for param in self.params if isinstance(param, click.Option)]
 
 
 class ConfigCommand(Command):
     """A command whose options include keys of the configuration.
 
-    Its words are read by `retrain_backends.config.read_arguments`, as those of
-    `python -m retrain_backends` are, which finds all mistakes at once. click knows the options too,
-    for help and for completion; they are made when they are asked for.
+    The arguments are parsed by `retrain_backends.config.read_arguments`, as in
+    `python -m retrain_backends`, which reports all mistakes at once. The options of click serve
+    help and completion only, and are made when click needs them.
 
     Args:
-      keys: gives the field behind every flag; without it, all keys of a run.
-      shown: the `section.key`s whose flags are on the page of help.
+      keys: returns the field of each flag; default: all keys of a run.
+      shown: the `section.key`s whose flags are on the help page.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ConfigCommand(Command):
         self._keys, self._shown = keys, tuple(shown)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words; the callback gets `arguments`, and a value for each option of its own."""
+        """Parse the command line into `arguments` and a value for each option of this command."""
         if not ctx.resilient_parsing and any(word in HELP_NAMES for word in args):
             click.echo(ctx.get_help(), color=ctx.color)
             ctx.exit()
@@ -110,18 +110,18 @@ class ConfigCommand(Command):
         return []
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All options: those of the command, and one for each key."""
+        """All options: those of this command, and one for each key."""
         from retrain_cli.options import options_of
 
         unique = {field.path: field for field in self._fields().values()}
         return [*super().get_params(ctx), *options_of(tuple(unique.values()))]
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """As for other commands, with the flags of the configuration as one piece."""
+        """As for other commands; all flags of the configuration are one piece."""
         return [*super().collect_usage_pieces(ctx), "[--flag value]..."]
 
     def shown_fields(self) -> "list[FieldDoc]":
-        """The keys whose flags are on the page of help."""
+        """The keys whose flags are on the help page."""
         if not self._shown and not self._keys:
             return []
         by_path = {field.path: field for field in self._fields().values()}
@@ -134,6 +134,6 @@ class ConfigCommand(Command):
 
 
 def written(option: click.Option, ctx: click.Context) -> str:
-    """An option as it is typed: `--from DIR`."""
+    """An option as written in the usage line: `--from DIR`."""
     name = option.opts[-1]
     return name if option.is_flag else f"{name} {option.make_metavar(ctx)}"

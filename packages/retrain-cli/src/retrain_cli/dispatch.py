@@ -1,4 +1,4 @@
-"""Which command a command line means: `retrain run.toml` and `retrain --lr 1e-3` both train."""
+"""The choice of the command: `retrain run.toml` and `retrain --lr 1e-3` both mean `run`."""
 
 import os
 from pathlib import Path
@@ -14,28 +14,28 @@ _OWN_FLAGS = (*HELP_NAMES, "--version")
 
 
 class Group(click.Group):
-    """Commands under one name, with a page of help as theirs."""
+    """A group of commands with a help page in the common layout."""
 
     command_class = Command
 
     def get_help(self, ctx: click.Context) -> str:
-        """The page, drawn by `retrain_cli.help`."""
+        """The help page."""
         from retrain_cli.help import command_page
 
         usage = f"{ctx.command_path} COMMAND"
         return command_page(self.help or "", usage, [("Commands", list(self.summaries().items()))])
 
     def summaries(self) -> dict[str, str]:
-        """The first paragraph about each command."""
+        """The first paragraph of the help text of each command."""
         texts = {name: command.help or "" for name, command in self.commands.items()}
         return {name: " ".join(text.partition("\n\n")[0].split()) for name, text in texts.items()}
 
 
 class RunByDefault(Group):
-    """The `retrain` command itself. A first word that is no command is a file to train from."""
+    """The `retrain` command. A first argument that is not a command is a file for `run`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `run` in front of everything that does not begin with a command."""
+        """Insert `run` if the first argument is not a command."""
         first = args[0] if args else ""
         completed = ctx.resilient_parsing and not args
         if first in self.commands or first in _OWN_FLAGS or completed:
@@ -45,14 +45,14 @@ class RunByDefault(Group):
         return super().parse_args(ctx, ["run", *args])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends it without a word."""
+        """Run the command; Ctrl-C ends it without a message."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
 
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
-        """The page that teaches."""
+        """The first help page, with examples and the usual flags."""
         from retrain_cli.help import first_page
 
         return first_page(self.summaries())

@@ -1,4 +1,4 @@
-"""Keys of the configuration as rows of the pages of help, made from its models."""
+"""The rows of help pages for the keys of the configuration, made from its models."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,16 @@ from retrain_backends.config.describe import FieldDoc, SectionDoc
 from retrain_backends.errors import ConfigError
 from retrain_cli.help import Row, described, page_console, titled
 
-_EMPTY = ("", "{}", "[]", "false")  # defaults that say nothing
+_EMPTY = ("", "{}", "[]", "false")  # defaults that are not shown
 
 
 def short_flag(field: FieldDoc) -> tuple[str, str, str]:
-    """A flag, the first sentence of its description, and its default and built-in names."""
+    """A flag, the first sentence of its description, its default and its built-in names."""
     return f"--{field.flag}", field.description.split(". ")[0].rstrip("."), _facts(field)
 
 
 def print_flags(sections: Sequence[SectionDoc], word: str) -> None:
-    """Every table with its keys as flags; with a word, those tables and keys that mention it."""
+    """Print the flags of every table; with `word`, only tables and keys that mention it."""
     chosen = [(section, _mentioning(section, word.lower())) for section in sections]
     shown = [(section, fields) for section, fields in chosen if fields]
     if not shown:
@@ -30,7 +30,7 @@ def print_flags(sections: Sequence[SectionDoc], word: str) -> None:
 
 
 def flag_row(field: FieldDoc) -> Row:
-    """A flag with the whole description of its key."""
+    """A flag with the full description of its key."""
     name = f"--{field.flag}" if field.flag else field.key
     return name, described(field.description, _facts(field))
 

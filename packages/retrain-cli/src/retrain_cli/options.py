@@ -1,4 +1,4 @@
-"""click's options for the keys of the configuration, made from its models."""
+"""The click options for the keys of the configuration, made from its models."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -10,12 +10,12 @@ from click.shell_completion import CompletionItem
 from retrain_backends.config.describe import FieldDoc
 
 _METAVARS = {"integer": "N", "number": "X", "array": "LIST", "": "NAME"}
-# Ends of keys that hold a path, and what the shell offers for it.
+# Suffixes of keys that are paths, and what the shell completes them with.
 _PATHS = {"_dir": "dir", "directory": "dir", "from": "dir", "_path": "file", "path": "file"}
 
 
 class KeyType(click.ParamType):
-    """The values of one key; the models of the configuration check them."""
+    """The type of one key; values are checked by the models of the configuration."""
 
     def __init__(self, field: FieldDoc) -> None:
         self.name = field.kind or "name"
@@ -44,8 +44,8 @@ def options_of(fields: Iterable[FieldDoc]) -> tuple[click.Option, ...]:
 def _option(field: FieldDoc) -> click.Option:
     name = field.path.replace(".", "_")
     flag = f"--{field.flag}"
-    told: dict[str, Any] = {"help": field.description}
+    attributes: dict[str, Any] = {"help": field.description}
     if field.kind == "boolean":
-        return click.Option([name, f"{flag}/--no-{field.flag}"], default=None, **told)
+        return click.Option([name, f"{flag}/--no-{field.flag}"], default=None, **attributes)
     metavar = _METAVARS.get(field.kind, "TEXT")
-    return click.Option([name, flag], type=KeyType(field), metavar=metavar, **told)
+    return click.Option([name, flag], type=KeyType(field), metavar=metavar, **attributes)

@@ -1,4 +1,4 @@
-"""An analysis of an adapter that `retrain` is asked for: by a path and flags, or by `[squeeze]`."""
+"""Read the settings of an analysis from a path and flags, or from `[squeeze]` in a file."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,16 +19,16 @@ from retrain_campaign.squeeze import settings_of
 from retrain_squeeze.settings import REMOTE, SqueezeSettings
 
 _ADAPTER = "squeeze.adapter_path"
-# What a key means to an analysis where that differs from a training run.
+# Descriptions of keys that mean something else to an analysis than to a training run.
 _TEXTS = {"wandb_run_name": "Name of the run there. Empty: `squeeze-analysis`."}
-# The tables that an analysis alone has a use for; all others ask for a training run.
-_READ = frozenset({"squeeze", "model", "logging"})
+# The tables that an analysis reads; any other table belongs to a training run.
+_TABLES = frozenset({"squeeze", "model", "logging"})
 
 
 @cache
 def squeeze_flags() -> Mapping[str, FieldDoc]:
-    """The field behind every flag of `retrain squeeze`; no table stands in front of its keys."""
-    read = [
+    """The field of each flag of `retrain squeeze`; the table may be omitted from the flag."""
+    read_fields = [
         field
         for start in ("squeeze.", "model.base_url", "logging.wandb_")
         for path, field in fields_by_path().items()
@@ -40,17 +40,17 @@ def squeeze_flags() -> Mapping[str, FieldDoc]:
             flag=field.key.replace("_", "-"),
             description=_TEXTS.get(field.key, field.description),
         )
-        for field in read
+        for field in read_fields
     ]
     short = {field.flag: field for field in fields if field.path != _ADAPTER}
     return {**{f"{field.section}-{flag}": field for flag, field in short.items()}, **short}
 
 
 def read_squeeze(arguments: Arguments) -> SqueezeSettings:
-    """The analysis that `retrain squeeze` asks for.
+    """The settings of `retrain squeeze`.
 
     Raises:
-      ConfigError: holds a line for every mistake in the flags and the file.
+      ConfigError: has a line for every mistake in the flags and the file.
     """
     load_env_file(Path(".env"))
     problems, paths = list(arguments.problems), arguments.paths
@@ -58,7 +58,7 @@ def read_squeeze(arguments: Arguments) -> SqueezeSettings:
         problems.append(
             f"one adapter or file at a time: {', '.join(paths)}"
             if paths
-            else "name an adapter's directory or a TOML file; `retrain squeeze --help` has more"
+            else "name the directory of an adapter or a TOML file; see `retrain squeeze --help`"
         )
         return _settings_of_flags("", replace(arguments, problems=problems))
     (path,) = paths
@@ -70,24 +70,23 @@ def read_squeeze(arguments: Arguments) -> SqueezeSettings:
     config = load_arguments(arguments)
     if config.squeeze is None:
         raise ConfigError(
-            f"{path}: there is no table [squeeze], which says what to analyse; write adapter_path "
-            "under it"
+            f"{path}: the table [squeeze] is missing; add it with the key adapter_path"
         )
     return settings_alone(config, arguments)
 
 
 def settings_alone(config: RunConfig, arguments: Arguments) -> SqueezeSettings:
-    """The analysis that `[squeeze]` asks for where nothing is to be trained.
+    """The settings in `[squeeze]` of a file that trains nothing.
 
     Raises:
-      ConfigError: holds a line for every mistake, such as tables of a training run.
+      ConfigError: has a line for every mistake, such as tables of a training run.
     """
     origin = Origin.of(arguments)
-    others = [name for name in RunConfig.model_fields if name in config.model_fields_set - _READ]
+    others = [name for name in RunConfig.model_fields if name in config.model_fields_set - _TABLES]
     if others:
         raise ConfigError(
-            f"{origin.place('squeeze', 'adapter_path')} asks for an analysis, which trains "
-            f"nothing, but there is also {', '.join(f'[{name}]' for name in others)}; leave out "
+            f"{origin.place('squeeze', 'adapter_path')} asks for an analysis without "
+            f"training, but there is also {', '.join(f'[{name}]' for name in others)}; omit "
             "adapter_path to analyse the adapter that the run trains, or use "
             "`retrain squeeze ADAPTER`"
         )
@@ -95,7 +94,7 @@ def settings_alone(config: RunConfig, arguments: Arguments) -> SqueezeSettings:
 
 
 def _settings_of_flags(adapter: str, arguments: Arguments) -> SqueezeSettings:
-    """The analysis of an adapter that the command line names."""
+    """The settings for an adapter that is named on the command line."""
     given = replace(
         arguments,
         overrides={**arguments.overrides, _ADAPTER: adapter},

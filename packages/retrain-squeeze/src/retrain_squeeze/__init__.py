@@ -1,6 +1,6 @@
-"""LoRA-Squeeze: the rank that a trained adapter really needs, and its compression to that rank.
+"""LoRA-Squeeze: find the rank that a trained adapter needs, and compress it to that rank.
 
-Names are loaded on first use, so `import retrain_squeeze` costs no more than the interpreter.
+Names are imported on first use, so that `import retrain_squeeze` is fast.
 """
 
 from importlib import import_module
@@ -59,11 +59,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module the first time it is asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module `retrain_squeeze` has no attribute `{name}`")
     value: object = getattr(import_module(f"retrain_squeeze.{_MODULE_OF[name]}"), name)
-    globals()[name] = value  # the next use finds it without coming here
+    globals()[name] = value  # later uses do not call this function
     return value
 
 

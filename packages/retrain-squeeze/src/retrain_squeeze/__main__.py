@@ -1,7 +1,7 @@
-"""`python -m retrain_squeeze ADAPTER [options]`: an analysis where only this package is installed.
+"""`python -m retrain_squeeze ADAPTER [options]`: the command of this package alone.
 
-The options are the fields of `SqueezeSettings`, read with argparse, since this package brings no
-library for command lines. `retrain squeeze` also reads TOML files.
+The options are the fields of `SqueezeSettings`, parsed with argparse, because the package depends
+on no command-line library. `retrain squeeze` also reads TOML files.
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
 """
@@ -18,8 +18,8 @@ from retrain_squeeze.settings import SqueezeSettings
 
 _EPILOG = """\
 examples:
-  %(prog)s DIR                      which rank is enough?
-  %(prog)s DIR --output-path small  the adapter at that rank
+  %(prog)s DIR                      which rank is sufficient?
+  %(prog)s DIR --output-path small  write the adapter at that rank
   %(prog)s DIR --json               the figures for a program
 
 exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted
@@ -27,18 +27,18 @@ exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the analysis that the arguments ask for, and return the exit code."""
+    """Run the analysis that the arguments describe, and return the exit code."""
     given = vars(_parser().parse_args(arguments))
     as_json = given.pop("json")
     settings = SqueezeSettings(**given)
     try:
         if lines := [f"{_written(name)} {text}" for name, text in settings.problems()]:
             raise SqueezeConfigError(*lines)
-        # By name, so that a mistake is reported before the slow imports.
+        # Imported by name, so that mistakes are reported before the slow imports.
         load_part("retrain_squeeze.run:run_squeeze", "this command")(settings, as_json=as_json)
     except SqueezeError as error:
         for problem in str(error).splitlines():
-            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - this is the command
+            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - a command line
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -49,7 +49,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m retrain_squeeze",
         usage="%(prog)s ADAPTER [options]",
-        description="LoRA-Squeeze: the rank that a trained adapter needs, and the adapter at it.",
+        description="LoRA-Squeeze: find the rank that a trained adapter needs, and compress it.",
         epilog=_EPILOG,
         formatter_class=partial(RawDescriptionHelpFormatter, max_help_position=32),
         allow_abbrev=False,
@@ -68,7 +68,9 @@ def _parser() -> ArgumentParser:
         parser.add_argument(
             _written(setting.name), type=kind, default=default, metavar=metavar, help=shown
         )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
     return parser
 
 

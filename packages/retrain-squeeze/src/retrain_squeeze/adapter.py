@@ -1,4 +1,4 @@
-"""A LoRA adapter in a directory as PEFT writes it: its modules, checked, and where they lie."""
+"""Read and check the files of a LoRA adapter in a PEFT directory."""
 
 import math
 import re
@@ -18,7 +18,7 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PICKLE_FILE = "adapter_model.bin"
 # `lora_A` and `lora_B` of linear and convolution layers, `lora_embedding_A` and `..._B` of
-# embeddings; some programs leave the adapter's name (`default`) in.
+# embeddings; some programs keep the adapter's name (`default`) in them.
 _FACTOR = re.compile(
     r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])"
     r"(?:\.(?!bias$)[^.]+)?(?:\.weight)?"
@@ -31,8 +31,8 @@ _PART_OF_LORA = re.compile(r"(?:^|\.)lora_")
 class LoraModule:
     """The two factors of one module: its update is `scale * B A`.
 
-    `name` is the module's in the base model; `a` has the shape (rank, in, ...), `b` (out, rank,
-    ...), where convolutions have two or three dimensions more.
+    `name` is that of the module in the base model. `a` has shape (rank, in, ...) and `b` shape
+    (out, rank, ...); the factors of convolutions have more dimensions.
     """
 
     name: str
@@ -42,18 +42,21 @@ class LoraModule:
 
     @property
     def rank(self) -> int:
-        """r, the columns of B and rows of A."""
+        """The number of columns of B and of rows of A."""
         return self.a.shape[0]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(out, in) of the update as a matrix; a convolution's kernel counts as inputs."""
+        """(out, in) of the update as a matrix; the kernel of a convolution counts as inputs."""
         return self.b.shape[0], math.prod(self.a.shape[1:])
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """An adapter whose files were found whole, and to agree with each other."""
+class AdapterFiles:
+    """The files of an adapter, checked to be complete and consistent.
+
+    `others` are the tensors that are not factors, such as biases.
+    """
 
     path: Path
     config: ConfigFile
@@ -67,57 +70,57 @@ class Adapter:
         return max(module.rank for module in self.modules)
 
     def stored(self, module: LoraModule) -> tuple[Matrix, Matrix]:
-        """The factors of a module as they are stored, as matrices (rank, in) and (out, rank)."""
+        """The stored factors of a module, as matrices (rank, in) and (out, rank)."""
         return self.file.stored(module.a), self.file.stored(module.b)
 
 
-def read_adapter(path: Path) -> Adapter:
+def read_adapter(path: Path) -> AdapterFiles:
     """Read a PEFT directory's configuration and the header of its weights.
 
     Raises:
-      AdapterError: something is missing or damaged, the two files disagree, or it is no plain
-        LoRA adapter.
+      AdapterError: a file is missing or damaged, the two files disagree, or the adapter is not
+        plain LoRA.
     """
     _check_directory(path)
     config = read_config(path / CONFIG_FILE)
     file = open_tensors(path / WEIGHTS_FILE)
-    factors, others = _sorted_out(file)
+    factors, others = _split_tensors(file)
     modules = tuple(
         _module(file.path, config, name, *pair) for name, *pair in _pairs(factors, file)
     )
     if not modules:
-        raise AdapterError(f"{file.path}: holds no lora_A and lora_B; name a LoRA adapter")
-    return Adapter(path, config, file, modules, tuple(others))
+        raise AdapterError(f"{file.path}: has no lora_A and lora_B; name a LoRA adapter")
+    return AdapterFiles(path, config, file, modules, tuple(others))
 
 
-def check_finite(adapter: Adapter, module: LoraModule, *computed: NDArray[Any]) -> None:
-    """Refuse a module whose factors led to something that is not finite."""
+def check_finite(adapter: AdapterFiles, module: LoraModule, *computed: NDArray[Any]) -> None:
+    """Refuse a module if a result that was computed from its factors is not finite."""
     if not all(np.isfinite(values).all() for values in computed):
         raise AdapterError(
-            f"{adapter.file.path}: the factors of `{module.name}` hold NaN or infinity; "
-            "take an earlier checkpoint of the adapter"
+            f"{adapter.file.path}: the factors of `{module.name}` contain NaN or infinity; "
+            "use an earlier checkpoint of the adapter"
         )
 
 
 def _check_directory(path: Path) -> None:
     if not path.is_dir():
         kind = "is a file" if path.exists() else "no such directory"
-        raise AdapterError(f"{path}: {kind}; name the directory that holds {WEIGHTS_FILE}")
+        raise AdapterError(f"{path}: {kind}; name the directory with {WEIGHTS_FILE}")
     if (path / WEIGHTS_FILE).exists():
         return
     if (path / _PICKLE_FILE).exists():
         raise AdapterError(
             f"{path / _PICKLE_FILE}: is a pickle file, which can run any code when it is read; "
-            "load the adapter with PEFT where you trust it, and save it as safetensors"
+            "if you trust it, load the adapter with PEFT and save it as safetensors"
         )
-    raise AdapterError(f"{path}: holds no {WEIGHTS_FILE}; name the directory of a PEFT adapter")
+    raise AdapterError(f"{path}: has no {WEIGHTS_FILE}; name the directory of a PEFT adapter")
 
 
 _Factors = dict[str, dict[str, Tensor]]
 
 
-def _sorted_out(file: TensorFile) -> tuple[_Factors, list[Tensor]]:
-    """Factors by module and letter, and the tensors that are none."""
+def _split_tensors(file: TensorFile) -> tuple[_Factors, list[Tensor]]:
+    """Factors by module and letter, and the tensors that are not factors."""
     factors: _Factors = {}
     others: list[Tensor] = []
     for tensor in file.tensors:
@@ -138,7 +141,7 @@ def _sorted_out(file: TensorFile) -> tuple[_Factors, list[Tensor]]:
 def _check_other(path: Path, tensor: Tensor) -> None:
     if _PART_OF_LORA.search(tensor.name) and not _BIAS.fullmatch(tensor.name):
         raise AdapterError(
-            f"{path}: `{tensor.name}` belongs to a variant of LoRA whose update is not B A alone; "
+            f"{path}: `{tensor.name}` belongs to a variant of LoRA whose update is more than B A; "
             "only plain LoRA can be squeezed"
         )
 
@@ -146,10 +149,10 @@ def _check_other(path: Path, tensor: Tensor) -> None:
 def _pairs(factors: _Factors, file: TensorFile) -> Iterable[tuple[str, Tensor, Tensor]]:
     for name, found in factors.items():
         if len(found) < 2:
-            (there,) = found.values()
-            lacks = "B" if "A" in found else "A"
+            (present,) = found.values()
+            missing = "B" if "A" in found else "A"
             raise AdapterError(
-                f"{file.path}: `{there.name}` has no lora_{lacks} beside it; save the adapter again"
+                f"{file.path}: `{present.name}` has no lora_{missing}; save the adapter again"
             )
         yield name, found["A"], found["B"]
 
@@ -163,8 +166,8 @@ def _module(path: Path, config: ConfigFile, name: str, a: Tensor, b: Tensor) -> 
             )
         if len(tensor.shape) < 2 or not tensor.size:
             raise AdapterError(
-                f"{path}: `{tensor.name}` has the shape {list(tensor.shape)}, a part of a tensor "
-                "at most; gather the model's weights before saving"
+                f"{path}: `{tensor.name}` has the shape {list(tensor.shape)}, which is not that "
+                "of a whole factor; gather the model's weights before saving"
             )
     rank, columns = config.peft.rank(name), math.prod(b.shape[1:])
     if a.shape[0] != columns:
@@ -175,6 +178,6 @@ def _module(path: Path, config: ConfigFile, name: str, a: Tensor, b: Tensor) -> 
     if a.shape[0] != rank:
         raise AdapterError(
             f"{path}: the rank of `{a.name}` is {a.shape[0]}, but {CONFIG_FILE} says {rank} "
-            "(r, rank_pattern); take both files from one adapter"
+            "(r, rank_pattern); use both files of one adapter"
         )
     return LoraModule(name, a, b, config.peft.scale(name))

@@ -1,4 +1,4 @@
-"""Which rank each module gets when parameters are to be saved."""
+"""Choose a rank for each module, to reach a given quality with few parameters."""
 
 import heapq
 from collections.abc import Sequence
@@ -10,26 +10,29 @@ _ROUNDING = 1e-12  # of a sum of shares
 
 
 class ModuleCost(NamedTuple):
-    """`retained[k-1]` is V(k), shape (r,); each rank costs `per_rank` parameters, in + out."""
+    """The curve and cost of a module.
+
+    `retained[k-1]` is V(k), shape (r,); each rank costs `per_rank` parameters, in + out.
+    """
 
     retained: Floats
     per_rank: int
 
 
 def fewest_parameters(modules: Sequence[ModuleCost], uniform: Sequence[int]) -> list[int]:
-    """Ranks that keep together as much as `uniform` does, with as few parameters as can be.
+    """Ranks that keep as much variance in total as `uniform` does, with the fewest parameters.
 
-    From rank 1 everywhere, the module whose next rank keeps the most more per parameter gets it,
-    until the sum of V is reached; then those ranks are taken back that were not needed after all.
-    V is concave in k, as singular values are sorted, so the first part solves the problem with
-    divisible ranks: at most the last rank given is more than any whole ranks need.
+    A greedy search: every module starts at rank 1, and the module that gains the most variance per
+    parameter gets another rank until the sum of V reaches the goal. Ranks that proved unnecessary
+    are then removed. V is concave in k because singular values are sorted, so the search is optimal
+    for fractional ranks and exceeds the optimum for whole ones by one rank at most.
 
     Args:
-      modules: of each module its curve and the price of a rank.
-      uniform: the ranks, from 1 to r of each module, whose sum of V is to be reached.
+      modules: curve and cost of each module.
+      uniform: ranks, from 1 to r of each module, whose sum of V is the goal.
 
     Returns:
-      A rank of each module, from 1 to its r; `uniform` itself, should it be the cheaper.
+      A rank for each module, from 1 to its r; `uniform` itself if that has fewer parameters.
     """
     goal = _kept(modules, uniform) - _ROUNDING * len(modules)
     ranks = [1] * len(modules)
@@ -52,7 +55,7 @@ def fewest_parameters(modules: Sequence[ModuleCost], uniform: Sequence[int]) -> 
 
 
 def _gain(module: ModuleCost, rank: int) -> float:
-    """What a module keeps more at `rank + 1` than at `rank`; none beyond its own rank."""
+    """The share that a module gains from `rank` to `rank + 1`; 0 from its own rank on."""
     if rank >= len(module.retained):
         return 0.0
     return float(module.retained[rank] - module.retained[rank - 1])

@@ -1,4 +1,4 @@
-"""How much of each module's update a lower rank would keep."""
+"""Measure how much of each module's update a lower rank keeps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain_squeeze.adapter import Adapter, LoraModule, check_finite, read_adapter
+from retrain_squeeze.adapter import AdapterFiles, LoraModule, check_finite, read_adapter
 from retrain_squeeze.allocation import ModuleCost, fewest_parameters
-from retrain_squeeze.engine import Engine, Progress, engine_for, for_each
 from retrain_squeeze.errors import AdapterError, SqueezeConfigError
+from retrain_squeeze.linear_algebra import LinearAlgebra, OnModule, for_each, linear_algebra_for
 from retrain_squeeze.spectrum import Floats, retained_variance
 
 
 @dataclass(frozen=True)
 class RankVariance:
-    """The share of variance, 0 to 1, that modules keep at one rank: mean, least, most."""
+    """Mean, minimum and maximum share of variance, 0 to 1, that the modules keep at one rank."""
 
     rank: int
     mean: float
@@ -27,15 +27,15 @@ class RankVariance:
 
 @dataclass(frozen=True, eq=False)
 class ModuleCurve:
-    """What one module's update keeps at each rank.
+    """The share of variance that one module keeps at each rank.
 
     Attributes:
-      name: the module's in the base model, such as `model.layers.0.self_attn.q_proj`.
+      name: of the module in the base model, such as `model.layers.0.self_attn.q_proj`.
       shape: (out, in) of the update.
-      rank: that the adapter has there, r.
+      rank: of the module in the adapter, r.
       variance: `sum s_j^2`, the squared Frobenius norm of the update `scale * B A`.
       retained: `retained[k-1]` is `V(k) = sum_{j<=k} s_j^2 / sum s_j^2`, shape (r,), float64.
-        All 1 where the update is zero.
+        All 1 if the update is zero.
     """
 
     name: str
@@ -45,22 +45,22 @@ class ModuleCurve:
     retained: Floats
 
     def retained_at(self, rank: int) -> float:
-        """V(rank), and 1 from the module's own rank on."""
+        """V(rank); 1 from the module's own rank on."""
         return float(self.retained[min(rank, self.rank) - 1])
 
 
 @dataclass(frozen=True, eq=False)
 class SqueezeAnalysis:
-    """The rank that an adapter needs, and why.
+    """The rank that an adapter needs, with the figures that it follows from.
 
     Attributes:
       adapter_path: the directory that was read.
       source_rank: the highest rank of a module.
-      min_variance_retention: share of variance that the mean over modules must keep.
-      table: of each rank looked at, lowest first.
-      recommended_rank: the lowest rank of the table whose mean keeps enough; `source_rank`, where
-        none of the ranks asked for does.
-      modules: the curve of every module, in the order of the file.
+      min_variance_retention: share of variance that the modules must keep on average.
+      table: one row for each rank considered, lowest first.
+      recommended_rank: the lowest rank of the table whose mean reaches
+        `min_variance_retention`; `source_rank` if none does.
+      modules: curve of every module, in the order of the file.
       zero_modules: names of the modules whose update is zero. They lose nothing at any rank and
         count as 1 in the table.
     """
@@ -78,12 +78,12 @@ class SqueezeAnalysis:
         return tuple(sorted(self.modules, key=lambda module: module.retained_at(rank))[:count])
 
     def module_ranks(self) -> dict[str, int]:
-        """A rank of its own for each module, at the recommended rank's mean variance or more.
+        """A separate rank for each module, with at least the mean V of the recommended rank.
 
-        The ranks k_m >= 1 with the fewest parameters `sum k_m (in_m + out_m)` of those with
-        `mean V_m(k_m) >= mean V_m(recommended_rank)`, up to one rank of one module; never more
-        parameters than with the recommended rank everywhere. A single module may keep less than it
-        would there, for the mean is what is held.
+        The ranks k_m >= 1 with the fewest parameters `sum k_m (in_m + out_m)` of all with
+        `mean V_m(k_m) >= mean V_m(recommended_rank)`, up to one rank of one module, and never more
+        parameters than the recommended rank everywhere. Only the mean is preserved: a single module
+        may keep less than at the recommended rank.
         """
         costs = [ModuleCost(module.retained, sum(module.shape)) for module in self.modules]
         uniform = [min(self.recommended_rank, module.rank) for module in self.modules]
@@ -91,10 +91,10 @@ class SqueezeAnalysis:
         return {module.name: rank for module, rank in zip(self.modules, ranks, strict=True)}
 
     def parameters(self, ranks: int | Mapping[str, int]) -> int:
-        """How many numbers A and B of all modules have, `sum k_m (in_m + out_m)`.
+        """The number of parameters of A and B of all modules, `sum k_m (in_m + out_m)`.
 
         Args:
-          ranks: one rank, which modules of a lower one do not reach, or one for each module.
+          ranks: one for each module, or one for all; modules of a lower rank keep theirs.
         """
         at = {m.name: min(ranks, m.rank) for m in self.modules} if isinstance(ranks, int) else ranks
         return sum(at[module.name] * sum(module.shape) for module in self.modules)
@@ -107,29 +107,29 @@ def analyze_adapter(
     source_rank: int = 0,
     device: str = "cpu",
     *,
-    on_module: Progress | None = None,
+    on_module: OnModule | None = None,
 ) -> SqueezeAnalysis:
-    """Find the lowest rank that keeps most of what an adapter has learnt.
+    """Find the lowest rank that keeps most of the variance of an adapter.
 
     Each module's update is `D = scale * B A` with A of shape (r, in) and B of shape (out, r). With
     its singular values s_1 >= s_2 >= ..., its best approximation of rank k keeps the share
-    `V(k) = sum_{j<=k} s_j^2 / sum s_j^2` of its squared norm. Recommended is the lowest rank of the
-    table at which the mean of V over all modules reaches `min_variance_retention`.
+    `V(k) = sum_{j<=k} s_j^2 / sum s_j^2` of its squared norm. The lowest rank of the table
+    at which the mean of V over all modules reaches `min_variance_retention` is recommended.
 
-    Factors are read block by block, so memory grows neither with the adapter nor with a module.
+    Factors are read in blocks, so memory use depends on neither the adapter's nor a module's size.
 
     Args:
       path: a PEFT directory, with `adapter_config.json` and `adapter_model.safetensors`.
       min_variance_retention: above 0, at most 1.
-      target_ranks: ranks to look at, each at most the adapter's. Empty: 1, 2, 4, ... below the
-        adapter's rank, and that.
-      source_rank: the rank that the adapter is known to have, to be sure of it. 0: as it is.
+      target_ranks: ranks to consider, each at most the adapter's. Empty: 1, 2, 4, ... below the
+        adapter's rank, and the adapter's rank.
+      source_rank: expected rank of the adapter; another rank is an error. 0: any rank.
       device: `cpu`, or a device of PyTorch such as `cuda:0`, which needs the extra `torch`.
       on_module: called as `on_module(done, total)` after each module.
 
     Raises:
       SqueezeConfigError: an argument is out of range, or does not fit the adapter.
-      AdapterError: the adapter is missing, damaged, no plain LoRA, or all zero.
+      AdapterError: the adapter is missing, damaged, not plain LoRA, or all zero.
 
     Source: LoRA-Squeeze, arXiv 2602.10993.
     """
@@ -137,14 +137,14 @@ def analyze_adapter(
         raise SqueezeConfigError(
             f"min_variance_retention is `{min_variance_retention}`; it must be > 0 and <= 1"
         )
-    engine = engine_for(device)
+    algebra = linear_algebra_for(device)
     adapter = read_adapter(Path(path))
     ranks = _ranks(target_ranks, source_rank, adapter)
     modules = tuple(
         for_each(
-            lambda module: _curve(engine, adapter, module),
+            lambda module: _curve(algebra, adapter, module),
             adapter.modules,
-            engine.threads,
+            algebra.threads,
             on_module,
         )
     )
@@ -157,28 +157,28 @@ def analyze_adapter(
         table=table,
         recommended_rank=next(enough, adapter.rank),
         modules=modules,
-        zero_modules=_zero(modules, adapter),
+        zero_modules=_zero_modules(modules, adapter),
     )
 
 
-def _ranks(target_ranks: Sequence[int], source_rank: int, adapter: Adapter) -> list[int]:
+def _ranks(target_ranks: Sequence[int], source_rank: int, adapter: AdapterFiles) -> list[int]:
     if source_rank not in (0, adapter.rank):
         raise SqueezeConfigError(
             f"source_rank is `{source_rank}`, but the rank of {adapter.path} is {adapter.rank}; "
-            "leave source_rank out, or name another adapter"
+            "omit source_rank, or name another adapter"
         )
     wrong = [rank for rank in target_ranks if not 1 <= rank <= adapter.rank]
     if wrong:
         raise SqueezeConfigError(
-            f"target_ranks holds `{wrong[0]}`, but the rank of {adapter.path} is {adapter.rank}; "
+            f"target_ranks has `{wrong[0]}`, but the rank of {adapter.path} is {adapter.rank}; "
             f"name ranks from 1 to {adapter.rank}"
         )
     powers = (2**n for n in range((adapter.rank - 1).bit_length()))
     return sorted(set(map(index, target_ranks))) or [*powers, adapter.rank]
 
 
-def _curve(engine: Engine, adapter: Adapter, module: LoraModule) -> ModuleCurve:
-    squares = engine.squares(*adapter.stored(module)) * module.scale**2
+def _curve(algebra: LinearAlgebra, adapter: AdapterFiles, module: LoraModule) -> ModuleCurve:
+    squares = algebra.squares(*adapter.stored(module)) * module.scale**2
     check_finite(adapter, module, squares)
     return ModuleCurve(
         name=module.name,
@@ -189,7 +189,7 @@ def _curve(engine: Engine, adapter: Adapter, module: LoraModule) -> ModuleCurve:
     )
 
 
-def _zero(modules: Sequence[ModuleCurve], adapter: Adapter) -> tuple[str, ...]:
+def _zero_modules(modules: Sequence[ModuleCurve], adapter: AdapterFiles) -> tuple[str, ...]:
     zero = tuple(module.name for module in modules if module.variance == 0)
     if len(zero) == len(modules):
         raise AdapterError(

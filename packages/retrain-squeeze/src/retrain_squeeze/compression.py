@@ -1,4 +1,4 @@
-"""An adapter at a lower rank: of each module's update, the best approximation of that rank."""
+"""Compress an adapter: the best approximation of each module's update at a lower rank."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from pathlib import Path
 from retrain_squeeze.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
-    Adapter,
+    AdapterFiles,
     LoraModule,
     check_finite,
     read_adapter,
 )
-from retrain_squeeze.engine import Engine, Progress, engine_for, for_each
 from retrain_squeeze.errors import AdapterError, SqueezeConfigError, SqueezeError
+from retrain_squeeze.linear_algebra import LinearAlgebra, OnModule, for_each, linear_algebra_for
 from retrain_squeeze.spectrum import Floats, best_mixing, mixed_a, mixed_b
 from retrain_squeeze.tensors import Tensor, TensorWriter, encode, is_finite
 
-# Programs that serve adapters read the tokenizer beside them, where there is one.
+# Copied with the adapter, because programs that serve adapters look for a tokenizer beside them.
 _TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template.*",
@@ -42,43 +42,43 @@ def compress_adapter(
     *,
     module_ranks: Mapping[str, int] | None = None,
     device: str = "cpu",
-    on_module: Progress | None = None,
+    on_module: OnModule | None = None,
 ) -> None:
-    """Write an adapter of a lower rank that makes the best approximation of each update.
+    """Write an adapter of a lower rank, with the best approximation of each update.
 
         B' = Q_b U_k S_k^(1/2),   A' = S_k^(1/2) V_k^T Q_a^T,   r' = k,   alpha' = alpha k / r
 
-    with `B A = Q_b U S V^T Q_a^T`. Alpha stays a real number, and is alpha sqrt(k / r) where
-    `use_rslora` is set, so that every module keeps its scale. Factors keep the format of their
-    numbers; all other tensors and keys are carried over as they are. The output appears under its
-    name when it is whole and on the disk; in a directory that is there already, its configuration
-    comes last.
+    with `B A = Q_b U S V^T Q_a^T`. Alpha is not rounded, so that every module
+    keeps its scale; with `use_rslora` it is alpha sqrt(k / r). Factors keep their number format;
+    all other tensors and keys are copied unchanged. The output directory appears under its name
+    once it is complete and flushed to the disk; in an existing directory, the configuration is
+    written last.
 
     Args:
       path: a PEFT directory, with `adapter_config.json` and `adapter_model.safetensors`.
       output_path: directory to write; new or empty.
-      target_rank: from 1 to the adapter's rank. Modules of a lower rank keep theirs.
-      module_ranks: ranks of their own for these modules, as `SqueezeAnalysis.module_ranks` gives
-        them; they are written as `rank_pattern` and `alpha_pattern`.
+      target_rank: from 1 to the adapter's rank. Modules of a lower rank keep their rank.
+      module_ranks: separate ranks for these modules, as returned by
+        `SqueezeAnalysis.module_ranks`; they are written as `rank_pattern` and `alpha_pattern`.
       device: `cpu`, or a device of PyTorch such as `cuda:0`, which needs the extra `torch`.
       on_module: called as `on_module(done, total)` after each module.
 
     Raises:
-      SqueezeConfigError: an argument is out of range, does not fit the adapter, or the output
+      SqueezeConfigError: an argument is out of range or does not fit the adapter, or the output
         directory is not empty.
-      AdapterError: the adapter is missing, damaged, or no plain LoRA.
+      AdapterError: the adapter is missing, damaged, or not plain LoRA.
       SqueezeError: the output cannot be written.
 
     Source: LoRA-Squeeze, arXiv 2602.10993.
     """
     output = Path(output_path)
-    _check_free(output, but=None)
-    engine = engine_for(device)
+    _check_unused(output, except_for=None)
+    algebra = linear_algebra_for(device)
     adapter = read_adapter(Path(path))
     ranks = _ranks(adapter, target_rank, module_ranks or {})
     with _whole_directory(output) as directory:
-        weights = _Weights(adapter, engine, ranks, directory / WEIGHTS_FILE)
-        for_each(weights.write_module, adapter.modules, engine.threads, on_module)
+        weights = _Weights(adapter, algebra, ranks, directory / WEIGHTS_FILE)
+        for_each(weights.write_module, adapter.modules, algebra.threads, on_module)
         weights.copy_others()
         config = json.dumps(adapter.config.at_ranks(ranks), indent=2, ensure_ascii=False)
         (directory / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
@@ -87,19 +87,19 @@ def compress_adapter(
                 shutil.copyfile(file, directory / file.name)
 
 
-def _check_free(output: Path, but: Path | None) -> None:
+def _check_unused(output: Path, except_for: Path | None) -> None:
     if output.is_dir():
-        if any(file != but for file in output.iterdir()):
+        if any(file != except_for for file in output.iterdir()):
             raise SqueezeConfigError(
                 f"output_path is `{output}`, a directory with files in it; name a new or an empty "
-                "one"
+                "directory"
             )
     elif output.exists():
         raise SqueezeConfigError(f"output_path is `{output}`, a file; name a directory")
 
 
-def _ranks(adapter: Adapter, target: int, chosen: Mapping[str, int]) -> dict[str, int]:
-    """The rank of every module, as Python's integers, which JSON knows."""
+def _ranks(adapter: AdapterFiles, target: int, chosen: Mapping[str, int]) -> dict[str, int]:
+    """The rank of every module, as Python integers, which can be written as JSON."""
     if not 1 <= target <= adapter.rank:
         raise SqueezeConfigError(
             f"the target rank is `{target}`, but the rank of {adapter.path} is {adapter.rank}; "
@@ -109,7 +109,7 @@ def _ranks(adapter: Adapter, target: int, chosen: Mapping[str, int]) -> dict[str
     if unknown := next((name for name in chosen if name not in ranks), None):
         raise SqueezeConfigError(
             f"module_ranks names `{unknown}`, which {adapter.path} does not have; "
-            "take the names of its own analysis"
+            "use the names of its analysis"
         )
     ranks.update({name: index(rank) for name, rank in chosen.items()})
     for module in adapter.modules:
@@ -122,12 +122,12 @@ def _ranks(adapter: Adapter, target: int, chosen: Mapping[str, int]) -> dict[str
 
 
 class _Weights:
-    """The new file of weights: all of its tensors have their places, and get their bytes."""
+    """The new weights file, filled module by module."""
 
     def __init__(
-        self, adapter: Adapter, engine: Engine, ranks: Mapping[str, int], path: Path
+        self, adapter: AdapterFiles, algebra: LinearAlgebra, ranks: Mapping[str, int], path: Path
     ) -> None:
-        self._adapter, self._engine, self._ranks = adapter, engine, ranks
+        self._adapter, self._algebra, self._ranks = adapter, algebra, ranks
         factors = [
             tensor for module in adapter.modules for tensor in _resized(module, ranks[module.name])
         ]
@@ -135,7 +135,7 @@ class _Weights:
 
     def write_module(self, module: LoraModule) -> None:
         a, b = self._adapter.stored(module)
-        r_a, r_b = self._engine.triangles(a, b)
+        r_a, r_b = self._algebra.triangles(a, b)
         check_finite(self._adapter, module, r_a, r_b)
         mix_a, mix_b = best_mixing(r_a, r_b, self._ranks[module.name])
         for column, block in mixed_a(a, mix_a):
@@ -153,13 +153,13 @@ class _Weights:
         self._file.write(tensor.name, stored, row, column)
 
     def copy_others(self) -> None:
-        """Carry over, byte for byte, what is no factor."""
+        """Copy the tensors that are not factors, unchanged."""
         for tensor in self._adapter.others:
             self._file.copy(tensor, self._adapter.file.path)
 
 
 def _resized(module: LoraModule, rank: int) -> Iterator[Tensor]:
-    """The factors of a module at another rank, without a place."""
+    """The factors of a module at another rank; their position in the file is not set."""
     a, b = module.a, module.b
     for tensor, shape in ((a, (rank, *a.shape[1:])), (b, (b.shape[0], rank, *b.shape[2:]))):
         yield replace(tensor, shape=shape, size=tensor.size // module.rank * rank)
@@ -167,37 +167,37 @@ def _resized(module: LoraModule, rank: int) -> Iterator[Tensor]:
 
 @contextmanager
 def _whole_directory(output: Path) -> Iterator[Path]:
-    """A directory that becomes `output` when all went well, and nothing otherwise.
+    """A temporary directory that becomes `output` on success and is removed on failure.
 
-    It is beside `output`, or inside where that is there already: a working directory, a mount or
-    what a link leads to cannot be replaced.
+    It is created beside `output`, or inside `output` if that exists, since a working directory, a
+    mount or the target of a link cannot be replaced.
     """
     real = Path(os.path.realpath(output))
     inside = real.is_dir()
-    place = real if inside else real.parent
-    partial = place / f".{real.name}.{secrets.token_hex(4)}.partial"
+    parent = real if inside else real.parent
+    partial = parent / f".{real.name}.{secrets.token_hex(4)}.partial"
     try:
         partial.mkdir(parents=True)
         try:
             yield partial
             _flush(partial)
             if inside:
-                _check_free(real, but=partial)
+                _check_unused(real, except_for=partial)
                 for file in sorted(partial.iterdir(), key=lambda file: file.name == CONFIG_FILE):
                     file.replace(real / file.name)
             else:
                 partial.replace(real)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        _sync(place)
-    except OSError as error:  # the disk: full, read-only, gone
+        _sync(parent)
+    except OSError as error:  # a disk that is full, read-only or gone
         raise SqueezeError(
             f"output_path `{output}` cannot be written ({error.strerror or error})"
         ) from error
 
 
 def _flush(directory: Path) -> None:
-    """Bring a directory and its files onto the disk."""
+    """Flush a directory and its files to the disk."""
     for file in directory.iterdir():
         _sync(file)
     _sync(directory)

@@ -1,4 +1,4 @@
-"""The files of an adapter from signed addresses into a directory of this machine."""
+"""Download the files of an adapter from signed URLs."""
 
 import tarfile
 from collections.abc import Mapping
@@ -9,24 +9,24 @@ import httpx
 from retrain_squeeze.errors import DownloadError, describe
 
 _CONFIG = "adapter_config.json"
-_TIMEOUT = httpx.Timeout(30.0, read=120.0)  # between two pieces of a file
+_TIMEOUT = httpx.Timeout(30.0, read=120.0)  # read: between two chunks of a file
 
 
 def download_adapter(urls: Mapping[str, str], directory: Path) -> Path:
-    """Fetch the files of an adapter.
+    """Download the files of an adapter.
 
-    Nothing is written outside `directory`, whatever the service calls its files, and no address
-    gets into a message: its signature may open the file to everybody.
+    Nothing is written outside `directory`, whatever names the service returns, and messages omit
+    the URLs, because anybody can use a signed URL to read the file.
 
     Args:
-      urls: where the files are, by their path in the adapter; "" is a tar archive of them all.
-      directory: where they go.
+      urls: URL of each file by its path in the adapter; "" is a tar archive of all files.
+      directory: where the files are written.
 
     Returns:
-      The directory in it that holds the adapter.
+      The directory below `directory` that contains the adapter.
 
     Raises:
-      DownloadError: a file cannot be fetched, or there is no adapter among them.
+      DownloadError: a file cannot be downloaded, or the files are not an adapter.
     """
     for name, url in urls.items():
         target = _safe_target(name or "adapter.tar", directory)
@@ -38,8 +38,8 @@ def download_adapter(urls: Mapping[str, str], directory: Path) -> Path:
     if found is None:
         sent = sorted(str(f.relative_to(directory)) for f in directory.rglob("*") if f.is_file())
         raise DownloadError(
-            f"what the service sent is no PEFT adapter: it has no {_CONFIG}"
-            f" (it has {', '.join(sent[:5]) or 'no files'})"
+            f"the service did not send a PEFT adapter: {_CONFIG} is missing"
+            f" (received: {', '.join(sent[:5]) or 'no files'})"
         )
     return found.parent
 
@@ -47,23 +47,25 @@ def download_adapter(urls: Mapping[str, str], directory: Path) -> Path:
 def _safe_target(name: str, directory: Path) -> Path:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise DownloadError(f"the service names a file of the adapter `{name}`, outside of it")
+        raise DownloadError(
+            f"the service sent the file name `{name}`, which is outside of the adapter"
+        )
     return directory / path
 
 
 def _fetch(url: str, target: Path) -> None:
-    # A border: the network, and somebody else's addresses.
+    # A border: the network, and URLs from a service.
     try:
         with (
-            httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as answer,
+            httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as response,
             target.open("wb") as file,
         ):
-            answer.raise_for_status()
-            for piece in answer.iter_bytes():
-                file.write(piece)
+            response.raise_for_status()
+            for chunk in response.iter_bytes():
+                file.write(chunk)
     except httpx.HTTPStatusError as error:
         raise DownloadError(
-            f"{target.name} cannot be downloaded: the server answered {error.response.status_code}"
+            f"{target.name} cannot be downloaded: the server returned {error.response.status_code}"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = describe(error).replace(url, "…")
@@ -72,8 +74,8 @@ def _fetch(url: str, target: Path) -> None:
 
 def _unpack(archive: Path, directory: Path) -> None:
     try:
-        with tarfile.open(archive) as opened:
-            opened.extractall(directory, filter="data")
+        with tarfile.open(archive) as file:
+            file.extractall(directory, filter="data")
     except tarfile.TarError as error:
         raise DownloadError(
             f"the archive of the adapter cannot be unpacked ({describe(error)})"

@@ -1,25 +1,25 @@
-"""Every error that retrain_squeeze raises on purpose.
+"""The exceptions of retrain_squeeze.
 
     SqueezeError
-    ├── SqueezeConfigError    the TOML file, a flag or an argument is wrong               exit 2
-    │   └── MissingExtraError what was asked for needs a package that is not installed    exit 2
+    ├── SqueezeConfigError    a setting or an argument is wrong                           exit 2
+    │   └── MissingExtraError a package of an optional extra is not installed             exit 2
     ├── AdapterError          the adapter is missing, damaged, or cannot be read safely   exit 2
-    └── DownloadError         an adapter could not be fetched from a service              exit 1
+    └── DownloadError         an adapter could not be downloaded from a service           exit 1
 
-Each carries one line (SqueezeConfigError one for each problem) that says what is wrong and, where
-one exists, the fix. They are caught at the command line's top only, which prints them and exits
-with `exit_code`.
+The message is one line (SqueezeConfigError: one line for each problem) with what is wrong and how
+to fix it. Only the entry points of the command line catch these errors; they print the message and
+exit with `exit_code`.
 """
 
 
 class SqueezeError(Exception):
-    """Root of the errors of retrain_squeeze; `str(error)` is what the user is shown."""
+    """Base class of the exceptions of retrain_squeeze; `str(error)` is shown to the user."""
 
     exit_code = 1
 
 
 class SqueezeConfigError(SqueezeError):
-    """What was asked for is wrong; holds every problem found, one line each."""
+    """A setting or an argument is wrong; `problems` has one line for each problem."""
 
     exit_code = 2
 
@@ -29,7 +29,7 @@ class SqueezeConfigError(SqueezeError):
 
 
 class MissingExtraError(SqueezeConfigError):
-    """A package of an optional extra is not installed; the line says what to install."""
+    """A package of an optional extra is not installed; the message names the extra."""
 
 
 class AdapterError(SqueezeError):
@@ -39,10 +39,10 @@ class AdapterError(SqueezeError):
 
 
 class DownloadError(SqueezeError):
-    """An adapter could not be fetched from a service."""
+    """An adapter could not be downloaded from a service."""
 
 
 def describe(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line: its type, and what it says in at most `limit` characters."""
+    """An exception as one line: its type, and its message cut to `limit` characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__

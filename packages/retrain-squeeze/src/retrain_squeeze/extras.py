@@ -1,11 +1,11 @@
-"""Parts that are imported only by the analysis that needs them, by name."""
+"""Import parts that need an optional or slow package when they are used."""
 
 from importlib import import_module
 from typing import Any
 
 from retrain_squeeze.errors import MissingExtraError
 
-# The package whose absence means that an extra is not installed -> that extra.
+# Top-level package -> the extra that installs it.
 _EXTRAS = {"httpx": "tinker", "tinker": "tinker", "torch": "torch", "wandb": "wandb"}
 
 
@@ -13,11 +13,11 @@ def load_part(name: str, where: str) -> Any:
     """Import the object that `package.module:attribute` names.
 
     Args:
-      name: where the object is, always inside this package.
-      where: the setting that asks for it; begins the message when its extra is missing.
+      name: of an object in this package.
+      where: the setting that needs the object; the error message begins with it.
 
     Raises:
-      MissingExtraError: the extra that it needs is not installed.
+      MissingExtraError: the extra that the object needs is not installed.
     """
     module, _, attribute = name.partition(":")
     try:

@@ -1,4 +1,4 @@
-"""`adapter_config.json`: what PEFT is told of a LoRA adapter's ranks and scales."""
+"""Read `adapter_config.json`: the ranks and scales of a LoRA adapter."""
 
 import json
 import math
@@ -14,14 +14,14 @@ from pydantic_core import ErrorDetails
 from retrain_squeeze.errors import AdapterError
 
 _Rank = Annotated[int, Field(strict=True, ge=1)]
-_MOST = 1e18  # squared, and times the square of any float32, it is still a number
+_MOST = 1e18  # its square times the square of any float32 is finite in float64
 _Alpha = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-_MOST, le=_MOST)]
-# What PEFT's initialisations do to the base model's weights depends on the rank, or is lost.
+# Initialisations that change the base model's weights, depending on the rank.
 _CHANGES_BASE = re.compile(r"pissa.*|olora|corda|loftq|lora_ga")
 
 
 class PeftConfig(BaseModel):
-    """The keys that say which update an adapter makes; all others are carried along."""
+    """The keys that determine the update of an adapter."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,13 +45,13 @@ class PeftConfig(BaseModel):
         return _by_pattern(self.alpha_pattern or {}, module, self.lora_alpha)
 
     def scale(self, module: str) -> float:
-        """What the module's `BA` is multiplied with: alpha / r, for rsLoRA alpha / sqrt(r)."""
+        """The factor of the module's `BA`: alpha / r, for rsLoRA alpha / sqrt(r)."""
         return self.alpha(module) / _divisor(self.rank(module), self.use_rslora)
 
     def alpha_at(self, module: str, rank: int) -> float:
-        """The alpha that leaves a module its scale at another rank: alpha k / r.
+        """The alpha that keeps the scale of a module at another rank: alpha k / r.
 
-        For rsLoRA, which divides by the root of the rank, that is alpha sqrt(k / r).
+        For rsLoRA, which divides by the square root of the rank, it is alpha sqrt(k / r).
         """
         divisors = (_divisor(r, self.use_rslora) for r in (rank, self.rank(module)))
         return self.alpha(module) * next(divisors) / next(divisors)
@@ -62,7 +62,7 @@ def _divisor(rank: int, use_rslora: bool) -> float:
 
 
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
-    """The value of the first pattern that is the module's name or a dotted end of it.
+    """The value of the first pattern that matches the module's name or a dotted suffix of it.
 
     Patterns are regular expressions. Source: `get_pattern_key` of PEFT.
     """
@@ -74,7 +74,7 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A configuration as it was read, with keys that nobody here knows."""
+    """A configuration file: the known keys in `peft`, all keys in `raw`."""
 
     peft: PeftConfig
     raw: Mapping[str, Any]
@@ -82,11 +82,11 @@ class ConfigFile:
     def at_ranks(self, ranks: Mapping[str, int]) -> dict[str, Any]:
         """The configuration of the same adapter at other ranks.
 
-        `r` is the highest rank, which is what programs that serve adapters make room for. Modules
-        of other ranks or alphas have patterns that match their names and no others.
+        `r` is the highest rank, for which programs that serve adapters allocate memory. Modules
+        with another rank or alpha have a pattern that matches only their name.
 
         Args:
-          ranks: rank of every module, by its name in the base model.
+          ranks: rank of every module, by name in the base model.
         """
         alphas = {name: _number(self.peft.alpha_at(name, rank)) for name, rank in ranks.items()}
         highest = max(ranks, key=lambda name: ranks[name])
@@ -97,13 +97,13 @@ class ConfigFile:
             "rank_pattern": {_exactly(m): r for m, r in ranks.items() if r != rank},
             "alpha_pattern": {_exactly(m): a for m, a in alphas.items() if a != alpha},
         }
-        if isinstance(self.peft.init_lora_weights, str):  # some demand an even rank
+        if isinstance(self.peft.init_lora_weights, str):  # some of these need an even rank
             changed["init_lora_weights"] = True
         return {**self.raw, **changed}
 
 
 def _number(value: float) -> float:
-    """`value`, as an integer where it is one: as PEFT writes it."""
+    """`value` as PEFT writes it: as an integer if it is whole."""
     return int(value) if value == int(value) else value
 
 
@@ -115,8 +115,8 @@ def read_config(path: Path) -> ConfigFile:
     """Read an `adapter_config.json`.
 
     Raises:
-      AdapterError: it is missing, no configuration of a LoRA adapter, or of a kind of LoRA whose
-        update is not `BA` alone.
+      AdapterError: the file is missing, is not a configuration of a LoRA adapter, or describes a
+        variant of LoRA whose update is more than `BA`.
     """
     try:
         raw = json.loads(path.read_text("utf-8"))
@@ -139,8 +139,8 @@ def _line(problem: ErrorDetails) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "missing":
         return f"`{key}` is missing; save the adapter with PEFT again"
-    said = problem["msg"].removeprefix("Input ")
-    return f"`{key}` is `{problem['input']}`; it {said}"
+    reason = problem["msg"].removeprefix("Input ")
+    return f"`{key}` is `{problem['input']}`; it {reason}"
 
 
 def _refuse(path: Path, peft: PeftConfig) -> None:
@@ -149,22 +149,22 @@ def _refuse(path: Path, peft: PeftConfig) -> None:
             re.compile(pattern)
         except re.error as error:
             raise AdapterError(
-                f"{path}: the pattern `{pattern}` is no regular expression ({error})"
+                f"{path}: the pattern `{pattern}` is not a regular expression ({error})"
             ) from error
     if peft.use_dora:
         raise AdapterError(
-            f"{path}: `use_dora` is true; what DoRA changes depends on the base model's weights, "
-            "so the rank it needs cannot be read off the adapter; only plain LoRA can be squeezed"
+            f"{path}: `use_dora` is true; the update of DoRA depends on the base model's weights, "
+            "so the adapter alone does not determine its rank; only plain LoRA can be squeezed"
         )
     if peft.use_bdlora:
         raise AdapterError(
-            f"{path}: `use_bdlora` is set; a block-diagonal factor would not stay one; "
+            f"{path}: `use_bdlora` is set; a factor would not remain block-diagonal; "
             "only plain LoRA can be squeezed"
         )
     if peft.target_parameters:
         raise AdapterError(
             f"{path}: `target_parameters` names {', '.join(peft.target_parameters)}; factors that "
-            "experts share cannot be squeezed, only those of modules"
+            "experts share cannot be squeezed, only those of single modules"
         )
     init = peft.init_lora_weights
     if isinstance(init, str) and _CHANGES_BASE.fullmatch(init.lower()):

@@ -1,4 +1,4 @@
-"""`squeeze.png`. Imports matplotlib, so it is loaded when there is something to draw, by name."""
+"""Draw `squeeze.png`. Imports matplotlib, so this module is imported by name when it is needed."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ GREY = "#57606a"
 
 
 def save_picture(analysis: SqueezeAnalysis, title: str, path: Path) -> None:
-    """Draw the variance kept at every rank: mean, lowest to highest module, and the recommendation.
+    """Draw the variance kept at every rank: mean and range of the modules, and the recommendation.
 
     Args:
-      analysis: what to draw.
+      analysis: the analysis to draw.
       title: the line above the plot, such as the adapter's path.
       path: the PNG to write.
     """
@@ -41,12 +41,12 @@ def save_picture(analysis: SqueezeAnalysis, title: str, path: Path) -> None:
     label = f"mean of {count} modules" if count > 1 else "the module"
     axes.plot(ranks_K, kept_MK.mean(axis=0), color=BLUE, linewidth=2.2, label=label)
     _mark_recommendation(axes, analysis)
-    _dress(axes, analysis, title)
+    _format_axes(axes, analysis, title)
     figure.savefig(path)
 
 
 def retained_by_rank(modules: tuple[ModuleCurve, ...], rank: int) -> NDArray[np.float64]:
-    """V(k) of each module for k = 1..rank; a module of lower rank keeps all from its own on.
+    """V(k) of each module for k = 1..rank; 1 from the module's own rank on.
 
     Args:
       modules: the modules' curves.
@@ -83,7 +83,7 @@ def _mark_recommendation(axes: Axes, analysis: SqueezeAnalysis) -> None:
     )
 
 
-def _dress(axes: Axes, analysis: SqueezeAnalysis, title: str) -> None:
+def _format_axes(axes: Axes, analysis: SqueezeAnalysis, title: str) -> None:
     axes.set_xscale("log", base=2)
     ticks = sorted({row.rank for row in analysis.table} | {1, analysis.source_rank})
     axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])

@@ -1,4 +1,4 @@
-"""What an analysis found, as a table for people and as JSON for programs."""
+"""Report an analysis as a table or as JSON."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,24 +17,24 @@ _WORST = 5
 
 
 @dataclass(frozen=True)
-class Found:
-    """An analysis, of the adapter that the user named so, whose LoRA tensors have so many bytes."""
+class AnalyzedAdapter:
+    """An analysis, with the adapter as the user named it and the bytes of its LoRA tensors."""
 
     adapter: str
     analysis: SqueezeAnalysis
     size: int
 
     def bytes_of(self, parameters: int) -> int:
-        """The size of so many numbers stored as the adapter stores its own."""
+        """The size of this many parameters in the number format of the adapter."""
         return round(self.size * parameters / self.analysis.parameters(self.analysis.source_rank))
 
 
 @dataclass(frozen=True)
-class Followed:
-    """What came after the analysis.
+class Outputs:
+    """What was written after the analysis; None or empty if it was not.
 
-    `output` is the directory of the compressed adapter, `ranks` what each of its modules has;
-    `wandb` says where the run can be seen. None, or empty: there is none.
+    `output` is the directory of the compressed adapter and `ranks` the rank of each of its modules;
+    `wandb` is the address of the run.
     """
 
     output: Path | None = None
@@ -45,17 +45,17 @@ class Followed:
 
 @dataclass(frozen=True)
 class SqueezeReport:
-    """An analysis and what followed from it."""
+    """An analysis and what was written after it."""
 
-    found: Found
-    followed: Followed
+    analyzed: AnalyzedAdapter
+    outputs: Outputs
 
     def as_json(self) -> str:
         """One JSON object: shares of variance in [0, 1], sizes in bytes."""
         return json.dumps(self._record(), indent=2, ensure_ascii=False, allow_nan=False)
 
     def _record(self) -> dict[str, Any]:
-        analysis, followed = self.found.analysis, self.followed
+        analysis, outputs = self.analyzed.analysis, self.outputs
         rank = analysis.recommended_rank
         per_module = analysis.module_ranks()
         rows = [
@@ -70,7 +70,7 @@ class SqueezeReport:
         ]
         worst = analysis.worst_modules(rank, _WORST)
         return {
-            "adapter": self.found.adapter,
+            "adapter": self.analyzed.adapter,
             "source_rank": analysis.source_rank,
             "min_variance_retention": analysis.min_variance_retention,
             "recommended_rank": rank,
@@ -86,68 +86,79 @@ class SqueezeReport:
                 "recommended": self._sizes(rank),
                 "per_module": self._sizes(per_module),
             },
-            "output": None if followed.output is None else str(followed.output),
-            "output_ranks": followed.ranks and dict(followed.ranks),
-            "picture": None if followed.picture is None else str(followed.picture),
-            "wandb": followed.wandb or None,
+            "output": None if outputs.output is None else str(outputs.output),
+            "output_ranks": outputs.ranks and dict(outputs.ranks),
+            "picture": None if outputs.picture is None else str(outputs.picture),
+            "wandb": outputs.wandb or None,
         }
 
     def _sizes(self, ranks: int | Mapping[str, int]) -> dict[str, int]:
-        parameters = self.found.analysis.parameters(ranks)
-        return {"parameters": parameters, "bytes": self.found.bytes_of(parameters)}
+        parameters = self.analyzed.analysis.parameters(ranks)
+        return {"parameters": parameters, "bytes": self.analyzed.bytes_of(parameters)}
 
 
-def print_found(console: Console, found: Found) -> None:
-    """Print the table of ranks, and what there is to know about the recommendation."""
+def print_analysis(console: Console, analyzed: AnalyzedAdapter) -> None:
+    """Print the table of ranks and the recommendation."""
     table = Table(
-        title=f"How much of {found.adapter} a rank keeps", title_justify="left", title_style="bold"
+        title=f"How much of {analyzed.adapter} a rank keeps",
+        title_justify="left",
+        title_style="bold",
     )
     for column in ("Rank", "Mean Var%", "Min Var%", "Max Var%"):
         table.add_column(column, justify="right")
     table.add_column("")
     sign = "←" if console.encoding.startswith("utf") else "<-"
-    for row in found.analysis.table:
-        chosen = row.rank == found.analysis.recommended_rank
+    for row in analyzed.analysis.table:
+        chosen = row.rank == analyzed.analysis.recommended_rank
         shares = [f"{100 * share:.2f}" for share in (row.mean, row.minimum, row.maximum)]
         arrow = f"{sign} recommended" if chosen else ""
         table.add_row(str(row.rank), *shares, arrow, style="green" if chosen else None)
     console.print(table)
-    _print_facts(console, _found(found))
+    _print_facts(console, _analysis_facts(analyzed))
 
 
-def print_followed(console: Console, found: Found, followed: Followed) -> None:
-    """Print what was written, and where."""
-    _print_facts(console, _written(found, followed))
+def print_outputs(console: Console, analyzed: AnalyzedAdapter, outputs: Outputs) -> None:
+    """Print what was written and where."""
+    _print_facts(console, _output_facts(analyzed, outputs))
 
 
-def _found(found: Found) -> Iterator[tuple[str, str]]:
-    analysis, rank = found.analysis, found.analysis.recommended_rank
+def _analysis_facts(analyzed: AnalyzedAdapter) -> Iterator[tuple[str, str]]:
+    analysis, rank = analyzed.analysis, analyzed.analysis.recommended_rank
     yield "recommended", _recommendation(analysis)
     if (lowest := _lowest(analysis)) < rank:
-        yield "lowest", f"rank {lowest} is enough too; target_ranks (--target-ranks) can name it"
+        yield (
+            "lowest",
+            f"rank {lowest} would be sufficient; add it to target_ranks (--target-ranks)",
+        )
     yield "modules", _modules(analysis)
     if rank < analysis.source_rank:
         worst = analysis.worst_modules(rank, _WORST)
         lines = [f"{100 * module.retained_at(rank):6.2f}%  {module.name}" for module in worst]
         yield f"least kept at {rank}", "\n".join(lines)
-    yield f"size at {analysis.source_rank}", f"{_size(found, analysis.source_rank)}, as it is"
+    yield (
+        f"size at {analysis.source_rank}",
+        f"{_size(analyzed, analysis.source_rank)}, the adapter itself",
+    )
     if rank < analysis.source_rank:
-        yield f"size at {rank}", _size(found, rank)
+        yield f"size at {rank}", _size(analyzed, rank)
         ranks = analysis.module_ranks()
         spread = f"ranks {min(ranks.values())} to {max(ranks.values())}"
-        yield "per module", f"{_size(found, ranks)}: {spread}, as much kept (per_module = true)"
+        yield (
+            "per module",
+            f"{_size(analyzed, ranks)}: {spread}, same variance kept (per_module = true)",
+        )
 
 
 def _recommendation(analysis: SqueezeAnalysis) -> str:
     rank, wanted = analysis.recommended_rank, f"{100 * analysis.min_variance_retention:g}%"
     if rank == analysis.source_rank:
-        return f"rank {rank}, the adapter's own: no lower rank looked at keeps {wanted}"
+        return f"rank {rank}, the adapter's own: no lower rank in the table keeps {wanted}"
     kept = f"{100 * _mean_at(analysis, rank):.2f}% of the variance on average"
-    return f"rank {rank} of {analysis.source_rank}: keeps {kept}, {wanted} is asked for"
+    return f"rank {rank} of {analysis.source_rank}: keeps {kept}, {wanted} is required"
 
 
 def _lowest(analysis: SqueezeAnalysis) -> int:
-    """The lowest of all ranks whose mean reaches the threshold."""
+    """The lowest rank, in the table or not, whose mean reaches the threshold."""
     ranks = range(1, analysis.source_rank + 1)
     return next(
         (rank for rank in ranks if _mean_at(analysis, rank) >= analysis.min_variance_retention),
@@ -168,29 +179,29 @@ def _modules(analysis: SqueezeAnalysis) -> str:
     return f"{text}, of which {len(zero)} untrained (all zero, counted as 100%): {names}"
 
 
-def _size(found: Found, ranks: int | Mapping[str, int]) -> str:
-    parameters = found.analysis.parameters(ranks)
-    whole = found.analysis.parameters(found.analysis.source_rank)
+def _size(analyzed: AnalyzedAdapter, ranks: int | Mapping[str, int]) -> str:
+    parameters = analyzed.analysis.parameters(ranks)
+    whole = analyzed.analysis.parameters(analyzed.analysis.source_rank)
     share = "" if parameters == whole else f" ({parameters / whole:.0%})"
-    return f"{parameters:,} parameters, {_megabytes(found.bytes_of(parameters))}{share}"
+    return f"{parameters:,} parameters, {_megabytes(analyzed.bytes_of(parameters))}{share}"
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.{2 if size < 1e7 else 0}f} MB"
 
 
-def _written(found: Found, followed: Followed) -> Iterator[tuple[str, str]]:
-    if followed.output is not None:
-        ranks = set((followed.ranks or {}).values())
+def _output_facts(analyzed: AnalyzedAdapter, outputs: Outputs) -> Iterator[tuple[str, str]]:
+    if outputs.output is not None:
+        ranks = set((outputs.ranks or {}).values())
         which = f"rank {min(ranks)}" if len(ranks) == 1 else f"ranks {min(ranks)} to {max(ranks)}"
-        yield "adapter", f"{followed.output} ({which}, {_size(found, followed.ranks or {})})"
-    elif found.analysis.recommended_rank < found.analysis.source_rank:
-        rank = found.analysis.recommended_rank
-        yield "adapter", f"not written; output_path (--output-path DIR) has it at rank {rank}"
-    if followed.picture is not None:
-        yield "picture", str(followed.picture)
-    if followed.wandb:
-        yield "wandb", followed.wandb
+        yield "adapter", f"{outputs.output} ({which}, {_size(analyzed, outputs.ranks or {})})"
+    elif analyzed.analysis.recommended_rank < analyzed.analysis.source_rank:
+        rank = analyzed.analysis.recommended_rank
+        yield "adapter", f"not written; output_path (--output-path DIR) writes it at rank {rank}"
+    if outputs.picture is not None:
+        yield "picture", str(outputs.picture)
+    if outputs.wandb:
+        yield "wandb", outputs.wandb
 
 
 def _print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""One analysis from its settings to its end: fetch, analyse, show, draw, compress, track."""
+"""Run an analysis from its settings: download, analyse, compress, draw, track."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,12 +8,18 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from retrain_squeeze.adapter import Adapter, read_adapter
+from retrain_squeeze.adapter import AdapterFiles, read_adapter
 from retrain_squeeze.analysis import SqueezeAnalysis, analyze_adapter
 from retrain_squeeze.compression import compress_adapter
 from retrain_squeeze.errors import SqueezeConfigError, SqueezeError, describe
 from retrain_squeeze.extras import load_part
-from retrain_squeeze.report import Followed, Found, SqueezeReport, print_followed, print_found
+from retrain_squeeze.report import (
+    AnalyzedAdapter,
+    Outputs,
+    SqueezeReport,
+    print_analysis,
+    print_outputs,
+)
 from retrain_squeeze.settings import REMOTE, SqueezeSettings
 
 PICTURE_FILE = "squeeze.png"
@@ -24,80 +30,81 @@ def run_squeeze(
     *,
     as_json: bool = False,
     console: Console | None = None,
-    place: Path | None = None,
+    picture_directory: Path | None = None,
 ) -> SqueezeReport:
-    """Do an analysis, and show it on standard output; progress and warnings go to standard error.
+    """Run an analysis and print it to standard output; progress and warnings go to standard error.
 
-    What was found is shown before anything is drawn, written or sent, and as JSON also where no
-    adapter can be written, so nothing of that can lose it. A picture or a run of Weights & Biases
-    that fails costs a warning.
+    The analysis is printed before anything is drawn, written or sent; as JSON it is printed even if
+    the adapter cannot be written. If the picture or the run of Weights & Biases fails, a warning is
+    printed.
 
     Args:
-      settings: what to do.
+      settings: of the analysis.
       as_json: print one JSON object and nothing else.
-      console: for all of it instead.
-      place: directory of the picture; unless it is given, that beside the adapter, if possible.
+      console: used instead of both standard streams.
+      picture_directory: where the picture is written; None: beside the adapter, if possible.
 
     Raises:
       SqueezeConfigError: the settings do not fit each other or the adapter.
-      SqueezeError: the adapter cannot be fetched, read or written.
+      SqueezeError: the adapter cannot be downloaded, read or written.
     """
     settings.check()
     progress, output = console or Console(stderr=True), console or Console(highlight=False)
-    if settings.wandb_project:  # an extra that is missing is told before, not after the work
+    if settings.wandb_project:  # a missing extra is reported before the work begins
         load_part("retrain_squeeze.tracking:track", "wandb_project")
-    with _local(settings, progress) as directory:
+    with _adapter_directory(settings, progress) as directory:
         adapter = read_adapter(directory)
         _check_rank(settings, adapter)
-        with _bar(progress, "analysing") as on_module:
+        with _progress_bar(progress, "analysing") as on_module:
             analysis = _analyse(settings, directory, on_module)
-        found = Found(settings.adapter_path, analysis, _lora_bytes(adapter))
+        analyzed = AnalyzedAdapter(settings.adapter_path, analysis, _lora_bytes(adapter))
         if not as_json:
-            print_found(output, found)
+            print_analysis(output, analyzed)
         ranks = _output_ranks(settings, analysis)
         if ranks is not None:
             try:
-                with _bar(progress, "compressing") as on_module:
+                with _progress_bar(progress, "compressing") as on_module:
                     _compress(settings, directory, ranks, on_module)
             except (SqueezeError, KeyboardInterrupt):
                 if as_json:
-                    _print_json(SqueezeReport(found, Followed()))
+                    _print_json(SqueezeReport(analyzed, Outputs()))
                 raise
-    followed = Followed(
+    folders = [picture_directory] if picture_directory else _picture_folders(settings)
+    outputs = Outputs(
         output=Path(settings.output_path) if ranks else None,
         ranks=ranks,
-        picture=_draw(analysis, settings, [place] if place else _folders(settings), progress),
+        picture=_draw(analysis, settings, folders, progress),
         wandb=_track(settings, analysis, progress),
     )
-    report = SqueezeReport(found, followed)
+    report = SqueezeReport(analyzed, outputs)
     if as_json:
         _print_json(report)
     else:
-        print_followed(output, found, followed)
+        print_outputs(output, analyzed, outputs)
     return report
 
 
 def _print_json(report: SqueezeReport) -> None:
-    print(report.as_json())  # noqa: T201 - not through rich, which would wrap it
+    print(report.as_json())  # noqa: T201 - rich would wrap it
 
 
 @contextmanager
-def _local(settings: SqueezeSettings, progress: Console) -> Iterator[Path]:
-    """The adapter's directory; one of a service is there only as long as the block lasts."""
+def _adapter_directory(settings: SqueezeSettings, progress: Console) -> Iterator[Path]:
+    """The adapter's directory; a downloaded adapter is removed when the block ends."""
     path = settings.adapter_path
     if not path.startswith(REMOTE):
         yield Path(path)
         return
-    fetch = load_part("retrain_squeeze.remote:fetch_adapter", f"adapter_path: {path}")
+    fetch = load_part("retrain_squeeze.tinker_download:fetch_adapter", f"adapter_path: {path}")
     with TemporaryDirectory(prefix="retrain_squeeze_") as directory:
         with progress.status(f"downloading {path}") if progress.is_terminal else nullcontext():
-            found = fetch(path, settings.base_url, Path(directory))
-        yield found
+            downloaded = fetch(path, settings.base_url, Path(directory))
+        yield downloaded
 
 
 @contextmanager
-def _bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over modules, on a terminal."""
+def _progress_bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over modules; only a terminal shows it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -112,8 +119,8 @@ def _bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _check_rank(settings: SqueezeSettings, adapter: Adapter) -> None:
-    """Refuse before the analysis what cannot be written after it."""
+def _check_rank(settings: SqueezeSettings, adapter: AdapterFiles) -> None:
+    """Refuse a rank that the adapter cannot be compressed to, before the analysis."""
     if settings.compress_to > adapter.rank:
         raise SqueezeConfigError(
             f"compress_to is `{settings.compress_to}`, but the rank of {settings.adapter_path} is "
@@ -134,12 +141,12 @@ def _analyse(
     )
 
 
-def _lora_bytes(adapter: Adapter) -> int:
+def _lora_bytes(adapter: AdapterFiles) -> int:
     return sum(module.a.size + module.b.size for module in adapter.modules)
 
 
 def _output_ranks(settings: SqueezeSettings, analysis: SqueezeAnalysis) -> dict[str, int] | None:
-    """The rank of each module of the compressed adapter; None when none is asked for."""
+    """The rank of each module of the compressed adapter; None if none is to be written."""
     if not settings.output_path:
         return None
     if settings.per_module:
@@ -169,7 +176,7 @@ def _draw(
     analysis: SqueezeAnalysis, settings: SqueezeSettings, folders: Iterable[Path], progress: Console
 ) -> Path | None:
     draw = load_part("retrain_squeeze.picture:save_picture", PICTURE_FILE)
-    # A border: the file system, where other people's adapters may be read-only.
+    # A border: the file system, which may be read-only beside the adapter.
     problem = ""
     for folder in folders:
         path = folder / PICTURE_FILE
@@ -183,8 +190,8 @@ def _draw(
     return None
 
 
-def _folders(settings: SqueezeSettings) -> Iterator[Path]:
-    """Where the picture may go: beside the adapter, beside what is written, here."""
+def _picture_folders(settings: SqueezeSettings) -> Iterator[Path]:
+    """Candidates for the picture: beside the adapter, beside the output, the working directory."""
     if not settings.adapter_path.startswith(REMOTE):
         yield Path(settings.adapter_path).parent
     if settings.output_path:
@@ -196,12 +203,13 @@ def _track(settings: SqueezeSettings, analysis: SqueezeAnalysis, progress: Conso
     if not settings.wandb_project:
         return ""
     track = load_part("retrain_squeeze.tracking:track", "wandb_project")
-    # A border: somebody else's library and service; the analysis is worth more than its copy.
-    # KeyboardInterrupt is also what comes of wandb's question for a key when nobody answers it.
+    # A border: the library and service of Weights & Biases. Their failure must not lose the
+    # analysis.
+    # wandb raises KeyboardInterrupt if its prompt for a key is not answered.
     try:
         return track(analysis, settings)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
-        _warn(progress, f"Weights & Biases has no copy of the analysis ({describe(error)})")
+        _warn(progress, f"the analysis was not sent to Weights & Biases ({describe(error)})")
         return ""
 
 

@@ -1,4 +1,4 @@
-"""What one analysis is asked to do, as plain values."""
+"""The settings of an analysis, as plain values."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _CONFIG = "adapter_config.json"
 
 
 class Problem(NamedTuple):
-    """What is wrong with one setting; `text` follows the name of the setting in a message."""
+    """A problem with a setting; in messages, `text` follows the name of the setting."""
 
     setting: str
     text: str
@@ -24,7 +24,7 @@ def _setting(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class SqueezeSettings:
-    """The settings of `run_squeeze`; the fields have the names of the keys in `[squeeze]`.
+    """The settings of `run_squeeze`; the fields are named as the keys in `[squeeze]`.
 
     Attributes:
       adapter_path: the adapter, a PEFT directory or a `tinker://` path.
@@ -34,14 +34,14 @@ class SqueezeSettings:
     min_variance_retention: float = _setting(
         0.95, "share of the update's variance that the rank must keep"
     )
-    source_rank: int = _setting(0, "rank that the adapter must have; 0: any")
+    source_rank: int = _setting(0, "expected rank of the adapter; 0: any")
     target_ranks: tuple[int, ...] = _setting(
-        (), "ranks to look at; the powers of two below the source rank without it"
+        (), "ranks to consider; default: the powers of two below the source rank, and that rank"
     )
     output_path: str = _setting("", "directory for the compressed adapter")
     compress_to: int = _setting(0, "rank to compress to; 0: the recommended one")
-    per_module: bool = _setting(False, "compress each module to a rank of its own")
-    device: str = _setting("cpu", "device that computes, such as cuda:0")
+    per_module: bool = _setting(False, "choose a separate rank for each module")
+    device: str = _setting("cpu", "device to compute on, such as cuda:0")
     base_url: str = _setting("", "address of a Tinker-compatible service")
     wandb_project: str = _setting("", "Weights & Biases project to record the analysis in")
     wandb_run_name: str = _setting("", "name of the run there")
@@ -50,16 +50,16 @@ class SqueezeSettings:
     wandb_tags: str = _setting("", "tags of the run there, comma-separated")
 
     def problems(self) -> Iterator[Problem]:
-        """Everything that is wrong with the settings, as far as the adapter is not needed for it.
+        """All problems that can be found without reading the adapter.
 
-        Values out of range come first, then settings that exclude each other or do not fit the
-        file system.
+        Values out of range come first, then settings that contradict each other or the file
+        system.
         """
         yield from self._out_of_range()
         if self.adapter_path and (nearby := _adapter_inside(Path(self.adapter_path))):
             yield Problem(
                 "adapter_path",
-                f"is `{self.adapter_path}`, which holds no adapter itself; did you mean {nearby}?",
+                f"is `{self.adapter_path}`, which is not an adapter; did you mean {nearby}?",
             )
         if not self.output_path:
             for name in ("compress_to", "per_module"):
@@ -67,23 +67,22 @@ class SqueezeSettings:
                     shown = str(value).lower()
                     yield Problem(
                         name,
-                        f"is `{shown}`, but nothing is written; set output_path to a directory, or "
-                        "leave it out",
+                        f"is `{shown}`, but output_path is not set; set it to a directory, or "
+                        f"omit {name}",
                     )
-        elif occupied := _not_free(Path(self.output_path)):
+        elif occupied := _in_use(Path(self.output_path)):
             yield Problem("output_path", f"is `{self.output_path}`, which {occupied}")
         if self.per_module and self.compress_to:
             yield Problem(
                 "compress_to",
-                f"is `{self.compress_to}`, but per_module chooses the ranks; leave out one of the "
-                "two",
+                f"is `{self.compress_to}`, but per_module chooses the ranks; omit one of the two",
             )
 
     def check(self) -> None:
-        """Raise an error with a line for every problem.
+        """Raise an error if there are problems.
 
         Raises:
-          SqueezeConfigError: there is one.
+          SqueezeConfigError: has one line for each problem.
         """
         if lines := [f"{setting} {text}" for setting, text in self.problems()]:
             raise SqueezeConfigError(*lines)
@@ -110,15 +109,15 @@ class SqueezeSettings:
 
 
 def _adapter_inside(path: Path) -> Path | None:
-    """The adapter below a directory that holds none itself, such as `final` of a run."""
+    """An adapter in a subdirectory of a directory that is not one, such as `final` of a run."""
     if (path / _CONFIG).exists():
         return None
     found = (file.parent for file in path.glob(f"*/{_CONFIG}"))
     return min(found, key=lambda folder: (folder.name != "final", folder.name), default=None)
 
 
-def _not_free(path: Path) -> str:
+def _in_use(path: Path) -> str:
     if path.is_dir():
         full = next(path.iterdir(), None)
-        return "is a directory with files in it; name a new or an empty one" if full else ""
+        return "is a directory with files in it; name a new or an empty directory" if full else ""
     return "is a file; name a directory" if path.exists() else ""

@@ -1,9 +1,9 @@
-"""The singular values of an update `BA`, and its best approximation, without forming it.
+"""The singular values and the best approximation of an update `BA`, without forming `BA`.
 
     QR of A^T and B, SVD of the r x r core R_b R_a^T = U S V^T
 
-A and B are read in blocks, as they are stored; everything is computed in float64, in which all
-stored formats are exact. Source: LoRA-Squeeze, arXiv 2602.10993.
+A and B are read in blocks in their stored format, and everything is computed in float64, which
+represents all stored formats exactly. Source: LoRA-Squeeze, arXiv 2602.10993.
 """
 
 from collections.abc import Iterator
@@ -17,29 +17,29 @@ from retrain_squeeze.tensors import Matrix, decode
 Floats = NDArray[np.float64]
 Stored = NDArray[Any] | Matrix
 
-_BLOCK = 2048  # rows decoded at once: two megabytes at rank 128, which stay in the cache
+_BLOCK = 2048  # rows decoded at once: 2 MB at rank 128, which fit into the cache
 _PARTS = 4
-_SLAB = 8 * _BLOCK  # columns taken at once: those of most modules, which lie together in the file
-_GATHERED = 2 * _BLOCK  # rows of triangles, from which on a QR makes one triangle of them
-# Cancellation between A and B, ||A||^2 ||B||^2 / ||BA||^2, up to which Gram matrices will do.
+_SLAB = 8 * _BLOCK  # columns read at once: all columns of most modules, contiguous in the file
+_GATHERED = 2 * _BLOCK  # rows of triangles that are reduced to one triangle by a QR
+# Cancellation between A and B, ||A||^2 ||B||^2 / ||BA||^2, up to which Gram matrices are accurate.
 _MOST_CANCELLED = 1e6
 _EPS = float(np.finfo(np.float64).eps)
 
 
 def squared_singular_values(a: Stored, b: Stored) -> Floats:
-    """Squares of the singular values of `BA`, largest first; all 0 where it is 0 but for rounding.
+    """Squares of the singular values of `BA`, largest first; all 0 if `BA` is 0 up to rounding.
 
-    They are the eigenvalues of `F (B^T B) F^T` with `F^T F = A A^T`. Their errors are at most some
-    eps ||A||^2 ||B||^2. Where that could be more than a share of about 1e-9 of ||BA||^2, which is
-    all that retained variance asks for, the core is taken from QR; it does not square A and B,
-    but takes five times as long.
+    They are the eigenvalues of `F (B^T B) F^T` with `F^T F = A A^T`. Their errors are at most a
+    small multiple of eps ||A||^2 ||B||^2. If that could exceed about 1e-9 of ||BA||^2, the accuracy
+    needed for retained variance, they are computed from the core of the QR instead, which does not
+    square A and B but takes five times as long.
 
     Args:
       a: lora_A as stored, shape (r, in).
       b: lora_B as stored, shape (out, r).
 
     Returns:
-      Shape (r,); not numbers where a factor holds something that is not finite.
+      Shape (r,); NaN if a factor is not finite.
     """
     gram_a, gram_b = _gram(_columns(a)), _gram(_rows(b))
     most = float(np.trace(gram_a) * np.trace(gram_b))  # ||A||^2 ||B||^2 >= ||BA||^2
@@ -100,15 +100,15 @@ def retained_variance(squares: Floats) -> Floats:
 
 
 def best_mixing(r_a: Floats, r_b: Floats, rank: int) -> tuple[Floats, Floats]:
-    """What turns B and A into the balanced factors of the best approximation of `BA` of a rank.
+    """The matrices that turn A and B into balanced factors of the best approximation of `BA`.
 
         B' = Q_b U_k S_k^(1/2),   A' = S_k^(1/2) V_k^T Q_a^T
 
-    need neither Q_a nor Q_b: `Q_b U S = B R_a^T V` and `Q_a V S = A^T R_b^T U`, so that B' is B
-    and A'^T is A^T times a small matrix. Directions in which `BA` is 0 get 0.
+    need neither Q_a nor Q_b: `Q_b U S = B R_a^T V` and `Q_a V S = A^T R_b^T U`, so B' is B times
+    a small matrix, and A'^T is A^T times one. Directions in which `BA` is 0 get 0.
 
     Args:
-      r_a: shape (at most r, r), as `triangles` gives it.
+      r_a: shape (at most r, r), as returned by `triangles`.
       r_b: likewise.
       rank: k, from 1 to r.
 
@@ -127,17 +127,17 @@ def best_mixing(r_a: Floats, r_b: Floats, rank: int) -> tuple[Floats, Floats]:
 
 
 def mixed_a(a: Stored, mix_a: Floats) -> Iterator[tuple[int, Floats]]:
-    """`A'` with `A'^T = A^T M_a`, shape (k, in), in blocks of columns with the first of each."""
+    """`A'` with `A'^T = A^T M_a`, shape (k, in), as blocks of columns with their start."""
     return ((i * _BLOCK, (block @ mix_a).T) for i, block in enumerate(_columns(a)))
 
 
 def mixed_b(b: Stored, mix_b: Floats) -> Iterator[tuple[int, Floats]]:
-    """`B' = B M_b`, shape (out, k), in blocks of rows with the first of each."""
+    """`B' = B M_b`, shape (out, k), as blocks of rows with their start."""
     return ((i * _BLOCK, block @ mix_b) for i, block in enumerate(_rows(b)))
 
 
 def _rounding(r_a: Floats, r_b: Floats) -> float:
-    """Below this, a singular value of the core is an error of rounding."""
+    """The threshold below which a singular value of the core is a rounding error."""
     return float(np.linalg.norm(r_a) * np.linalg.norm(r_b)) * r_a.shape[1] * _EPS
 
 
@@ -147,7 +147,7 @@ def _rows(stored: Stored) -> Iterator[Floats]:
 
 
 def _columns(stored: Stored) -> Iterator[Floats]:
-    """Blocks of the rows of its transpose."""
+    """Blocks of the rows of a matrix's transpose."""
     for start in range(0, stored.shape[1], _SLAB):
         slab = stored[:, start : start + _SLAB]
         for i in range(0, slab.shape[1], _BLOCK):
@@ -160,10 +160,10 @@ def _gram(blocks: Iterator[Floats]) -> Floats:
 
 
 def _triangle(blocks: Iterator[Floats]) -> Floats:
-    """R of the QR of a tall X: of the R of its parts, one below the other, as they come.
+    """R of the QR of a tall X, computed from the R of its blocks, stacked as they are read.
 
-    A block is cut into a stack of parts, as numpy lets other threads run during the QR of a stack,
-    but not of one matrix with as few columns.
+    A block is split into a stack of parts, since numpy releases the interpreter lock during the QR
+    of a stack, but not during that of a single matrix with few columns.
     """
     parts: list[Floats] = []
     for block in blocks:
@@ -177,4 +177,4 @@ def _triangle(blocks: Iterator[Floats]) -> Floats:
 
 
 def _r(rows: Floats) -> Floats:
-    return np.asarray(np.linalg.qr(rows, mode="r"))  # numpy's types do not know this mode
+    return np.asarray(np.linalg.qr(rows, mode="r"))  # numpy's type stubs lack this mode

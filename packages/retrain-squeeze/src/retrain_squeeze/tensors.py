@@ -1,7 +1,7 @@
-"""Tensors in a safetensors file: read where they lie, written one after the other.
+"""Read and write the tensors of a safetensors file in blocks.
 
-safetensors' own interface to numpy knows no bfloat16 and writes a file only from tensors that are
-all in memory. So it checks a file's header here, and the bytes are read and written by ourselves.
+The numpy interface of safetensors does not support bfloat16 and needs all tensors in memory to
+write a file. It is used to check the header; the bytes are read and written here.
 """
 
 import json
@@ -17,15 +17,15 @@ from safetensors import SafetensorError, safe_open
 
 from retrain_squeeze.errors import AdapterError
 
-_LENGTH_BYTES = 8  # a little-endian integer before the header, which is JSON
+_LENGTH_BYTES = 8  # of a little-endian integer, the length of the JSON header after it
 _CHUNK = 8 * 2**20
-# How each format of a number is stored; numpy has no bfloat16, so its bits are taken.
+# numpy type of each stored format; bfloat16, which numpy lacks, is read as its bits.
 _STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a file: its format (such as "BF16"), shape, and the bytes where it lies."""
+    """One tensor of a file: format (such as "BF16"), shape, and position in bytes."""
 
     name: str
     dtype: str
@@ -35,16 +35,16 @@ class Tensor:
 
     @property
     def readable(self) -> bool:
-        """Whether its numbers are in a format that `values` and `encode` know."""
+        """Whether `decode` and `encode` support the format."""
         return self.dtype in _STORED
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A tensor as it is stored, as a matrix of its first dimension by all others.
+    """A stored tensor as a matrix: its first dimension by all others.
 
-    Slices are read when they are asked for. They are not mapped: a map of which little is used can
-    cost the memory of all of it. bfloat16 comes as unsigned integers, for `decode`.
+    Slices are read from the file on access. The file is not memory-mapped, since a mapping can take
+    up the memory of the whole file. bfloat16 is returned as unsigned integers, for `decode`.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class Matrix:
                 for i, part in enumerate(_pieces(values, width)):
                     file.seek(start + i * width)
                     if file.readinto(part.data) < part.nbytes:
-                        raise AdapterError(f"{self.path}: became shorter while it was read")
+                        raise AdapterError(f"{self.path}: was truncated while it was read")
         except OSError as error:
             raise AdapterError(
                 f"{self.path}: cannot be read ({error.strerror or error})"
@@ -82,7 +82,7 @@ class TensorFile:
     metadata: Mapping[str, str]
 
     def stored(self, tensor: Tensor) -> Matrix:
-        """The tensor as it is stored, to be read block by block."""
+        """The stored tensor, to be read in blocks."""
         shape = (tensor.shape[0], math.prod(tensor.shape[1:]))
         return Matrix(self.path, _STORED[tensor.dtype], tensor.start, shape)
 
@@ -91,7 +91,7 @@ def open_tensors(path: Path) -> TensorFile:
     """Read a file's header.
 
     Raises:
-      AdapterError: it cannot be read, or is not a whole safetensors file.
+      AdapterError: the file cannot be read, or is not a complete safetensors file.
     """
     try:
         with safe_open(path, framework="numpy") as checked:
@@ -100,9 +100,9 @@ def open_tensors(path: Path) -> TensorFile:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             header = json.loads(file.read(length))
     except SafetensorError as error:
-        said = str(error).removeprefix("Error while deserializing header: ")
+        reason = str(error).removeprefix("Error while deserializing header: ")
         raise AdapterError(
-            f"{path}: is not a whole safetensors file ({said}); copy or save it again"
+            f"{path}: is not a complete safetensors file ({reason}); copy or save it again"
         ) from error
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -118,16 +118,16 @@ def _tensor(name: str, entry: Mapping[str, Any], base: int) -> Tensor:
 
 
 def decode(stored: NDArray[Any]) -> NDArray[np.float64]:
-    """Stored numbers in float64, exactly; unsigned 16-bit integers are bits of bfloat16."""
+    """Stored numbers as float64, exactly; unsigned 16-bit integers are the bits of bfloat16."""
     if stored.dtype == np.uint16:  # the upper half of a float32
         stored = np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
     return stored.astype(np.float64)
 
 
 def encode(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
-    """Numbers as a format stores them, rounded to nearest, ties to even.
+    """Numbers in a stored format, rounded to nearest, ties to even.
 
-    What is too large for the format becomes infinite.
+    Numbers too large for the format become infinite.
     """
     with np.errstate(over="ignore"):
         if dtype != "BF16":
@@ -138,23 +138,23 @@ def encode(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
 
 
 def is_finite(stored: NDArray[Any]) -> bool:
-    """Whether stored numbers are all finite."""
+    """Whether all stored numbers are finite."""
     if stored.dtype == np.uint16:
         return bool(((stored & np.uint16(0x7F80)) != np.uint16(0x7F80)).all())
     return bool(np.isfinite(stored).all())
 
 
 class TensorWriter:
-    """A new safetensors file, filled block by block, in any order and from any thread.
+    """A new safetensors file, filled in blocks, in any order and from any thread.
 
     Args:
-      path: the file.
-      tensors: name, format and shape of each tensor to come, and its size in bytes.
-      metadata: of the header.
+      path: of the file.
+      tensors: name, format, shape and size in bytes of each tensor.
+      metadata: for the header.
     """
 
     def __init__(self, path: Path, tensors: Iterable[Tensor], metadata: Mapping[str, str]) -> None:
-        # Of equal width together, widest first, so that each tensor is aligned to its numbers.
+        # Sorted by width, widest first, so that each tensor is aligned to its number format.
         ordered = sorted(tensors, key=lambda tensor: -_width(tensor))
         header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
         starts: dict[str, int] = {}
@@ -176,15 +176,16 @@ class TensorWriter:
             file.truncate(self._base + start)
 
     def write(self, name: str, stored: NDArray[Any], row: int = 0, column: int = 0) -> None:
-        """Put numbers, stored as a tensor's format stores them, into their place.
+        """Write a block of a tensor.
 
-        Written, not through a map: a full disk is then an error, and does not kill the process.
+        The file is not memory-mapped, so a full disk is an error and does not kill the process.
 
         Args:
-          name: the tensor's.
-          stored: a block of its matrix of the first dimension by all others, shape (rows, columns).
-          row: of the tensor, where the block begins.
-          column: likewise.
+          name: of the tensor.
+          stored: block of the matrix (first dimension by all others), in the stored format, shape
+            (rows, columns).
+          row: first row of the block in the matrix.
+          column: first column.
         """
         tensor = self._tensors[name]
         whole = tensor.size // tensor.shape[0]
@@ -195,19 +196,19 @@ class TensorWriter:
                 file.write(part.data)
 
     def copy(self, tensor: Tensor, source: Path) -> None:
-        """Put a tensor's bytes of another file into its place."""
-        with source.open("rb") as origin, self._path.open("r+b") as file:
-            origin.seek(tensor.start)
+        """Copy the bytes of a tensor from another file."""
+        with source.open("rb") as original, self._path.open("r+b") as file:
+            original.seek(tensor.start)
             file.seek(self._base + self._starts[tensor.name])
             for done in range(0, tensor.size, _CHUNK):
-                file.write(origin.read(min(_CHUNK, tensor.size - done)))
+                file.write(original.read(min(_CHUNK, tensor.size - done)))
 
 
 def _pieces(block: NDArray[Any], width: int) -> Iterable[NDArray[Any]]:
-    """What lies together in a file of a block of a matrix whose rows have so many bytes."""
+    """The contiguous parts of a block in a matrix whose rows have `width` bytes."""
     return [block] if block[:1].nbytes == width else block
 
 
 def _width(tensor: Tensor) -> int:
-    """Bytes of one number of a tensor; 0 of an empty one."""
+    """Bytes of one number of a tensor; 0 for an empty tensor."""
     return tensor.size // max(math.prod(tensor.shape), 1)

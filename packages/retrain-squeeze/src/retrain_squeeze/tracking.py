@@ -1,4 +1,4 @@
-"""The analysis as a Weights & Biases run. Imports wandb, so it is reached by name, if asked for."""
+"""Send an analysis to Weights & Biases. Imports wandb, so this module is imported by name."""
 
 import wandb
 
@@ -7,22 +7,21 @@ from retrain_squeeze.settings import SqueezeSettings
 
 RUN_NAME = "squeeze-analysis"
 _COLUMNS = ["rank", "mean", "min", "max", "recommended"]
-_TIMEOUT_S = 60.0  # for the service to answer; the analysis has been shown by then
+_TIMEOUT_S = 60.0  # the analysis has been printed by then
 
 
 def track(analysis: SqueezeAnalysis, settings: SqueezeSettings) -> str:
-    """Record an analysis as a run of its own.
+    """Record an analysis as a Weights & Biases run.
 
     Args:
-      analysis: what was found.
-      settings: have the adapter's path as the user wrote it, and project, entity, group, tags and
-        name of the run.
+      analysis: the analysis to record.
+      settings: adapter path, and project, entity, group, tags and name of the run.
 
     Returns:
-      Where the run can be seen: its address, or offline the directory to `wandb sync`.
+      The address of the run; offline, the directory for `wandb sync`.
 
     Raises:
-      Exception: whatever wandb and the network raise; nothing here needs them.
+      Exception: any error of wandb or the network.
     """
     own_tags = [tag.strip() for tag in settings.wandb_tags.split(",") if tag.strip()]
     run = wandb.init(

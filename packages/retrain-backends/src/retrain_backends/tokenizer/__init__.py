@@ -1,4 +1,4 @@
-"""Text to tokens and back, for the model that a run trains."""
+"""The tokenizer of the trained model."""
 
 from retrain_backends.tokenizer.load import load_tokenizer
 from retrain_backends.tokenizer.model_files import BUILTIN, resolve_model

@@ -1,6 +1,6 @@
-"""Chat templates: Jinja programs that come with a model and write a conversation as one text.
+"""Chat templates: Jinja templates of a model that turn a conversation into one text.
 
-They are rendered as transformers does, because model authors test their templates there.
+They are rendered as in transformers, where their authors test them.
 """
 
 import json
@@ -17,7 +17,7 @@ from jinja2.utils import Namespace
 
 
 class _GenerationBlock(Extension):
-    """`{% generation %}...{% endgeneration %}` marks what the model wrote; it changes no text."""
+    """`{% generation %}...{% endgeneration %}` marks text of the model; rendered unchanged."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -31,9 +31,9 @@ class _GenerationBlock(Extension):
 
 
 class _TemplateNamespace(Namespace):
-    """`namespace(...)` without attributes that begin with an underscore."""
+    """`namespace(...)`, without attributes that begin with an underscore."""
 
-    def __init__(*args: Any, **values: Any) -> None:  # no `self`, so that a value may be called so
+    def __init__(*args: Any, **values: Any) -> None:  # no `self`: a value may have that name
         self, *given = args
         attributes = dict(*given, **values)
         for name in attributes:
@@ -56,10 +56,10 @@ class _TemplateDict:
 
 
 def compile_chat_template(source: str) -> Template:
-    """The template, in a sandbox: it comes from whoever published the model.
+    """Compile a template in a sandbox, since it comes from the publisher of the model.
 
     Raises:
-      TemplateError: it is not valid Jinja.
+      TemplateError: the template is not valid Jinja.
     """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
@@ -75,12 +75,12 @@ def compile_chat_template(source: str) -> Template:
 def render_chat(
     template: Template, messages: list[dict[str, str]], special_tokens: Mapping[str, str]
 ) -> str:
-    """The text of a conversation, up to where the answer begins.
+    """The text of a conversation, up to the start of the answer.
 
     Args:
       template: of the model.
       messages: with `role` and `content`.
-      special_tokens: `bos_token`, `eos_token` and the like, which a template may write.
+      special_tokens: variables of the template, such as `bos_token` and `eos_token`.
 
     Raises:
       TemplateError, ValueError, TypeError: the template fails.
@@ -101,7 +101,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    # Jinja's own filter escapes the characters of HTML.
+    # Jinja's built-in filter escapes HTML characters.
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
@@ -118,5 +118,5 @@ def _strftime_now(form: str) -> str:
 def _refuse_underscore(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(
-            f"a namespace holds no attribute `{name}`: it begins with an underscore"
+            f"a namespace cannot have the attribute `{name}`, which begins with an underscore"
         )

@@ -16,10 +16,10 @@ def load_tokenizer(model: str) -> Tokenizer:
 
     Raises:
       ModelError: no such model, no access, no network and no cached copy, no usable tokenizer, or
-        no token that ends a text.
+        no end-of-text token.
     """
     directory = tokenizer_directory(model)
-    # A border: the files are other people's, and whatever is wrong with them is one line.
+    # A border: files from others. Every failure becomes an error of one line.
     try:
         codec = read_with_tokenizers(directory) or _read_with_transformers(directory)
         stops = _stop_token_ids(codec, directory)
@@ -31,19 +31,19 @@ def load_tokenizer(model: str) -> Tokenizer:
         ) from error
     if not stops:
         raise ModelError(
-            f"model.model: `{model}` names no token that ends a text, so no completion would stop;"
+            f"model.model: `{model}` has no end-of-text token, so no completion would stop;"
             " set eos_token in its tokenizer_config.json or eos_token_id in generation_config.json"
         )
     return Tokenizer(codec, stops, model)
 
 
 def _read_with_transformers(directory: Path) -> Codec:
-    # By name, because transformers takes seconds to import and few models need it.
+    # Imported by name, because transformers takes seconds to import and few models need it.
     return load_object("retrain_backends.tokenizer.with_transformers:TransformersCodec")(directory)
 
 
 def _stop_token_ids(codec: Codec, directory: Path) -> tuple[int, ...]:
-    """The tokenizer's end of text and those of `generation_config.json`, ascending."""
+    """The end-of-text tokens of the tokenizer and of `generation_config.json`, ascending."""
     file = directory / "generation_config.json"
     generation: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     listed = generation.get("eos_token_id")

@@ -1,4 +1,4 @@
-"""Where the files of a model are: shipped with retrain, in a directory, or on the hub."""
+"""Find the files of a model: built in, in a directory, or on the hub."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,7 @@ BUILTIN = "builtin:"
 
 
 def resolve_model(model: str) -> str:
-    """Where a model's files are: a path for `builtin:<name>`, else the name itself.
+    """The path of a built-in model `builtin:<name>`; any other name unchanged.
 
     Raises:
       ModelError: there is no such built-in model.
@@ -30,7 +30,7 @@ def resolve_model(model: str) -> str:
 
 
 def tokenizer_directory(model: str) -> Path:
-    """The directory with the tokenizer's files, fetched into the hub's cache if need be.
+    """The directory with the tokenizer's files, downloaded into the hub's cache if necessary.
 
     Raises:
       ModelError: no such directory; no such model on the hub, no access, or no network.
@@ -41,5 +41,5 @@ def tokenizer_directory(model: str) -> Path:
         return local
     if resolved.startswith((".", "/", "~")) or resolved.count("/") > 1:
         raise ModelError(f"model.model: there is no directory `{model}`")
-    # By name, because the hub's client is slow to import and not needed for local files.
+    # Imported by name, because the hub's client is slow to import and local files do not need it.
     return load_object("retrain_backends.tokenizer.hub:download_tokenizer")(resolved)

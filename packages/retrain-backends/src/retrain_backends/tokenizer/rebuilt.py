@@ -1,7 +1,7 @@
-"""Tokenizers that transformers builds anew from the vocabulary and merges of `tokenizer.json`.
+"""Tokenizers that transformers rebuilds from the vocabulary and merges of `tokenizer.json`.
 
-All else comes from the code of their class. Where the file says the same, nothing is lost by taking
-it as it stands.
+Everything else is defined by the code of their class. If the rest of the file agrees with it, the
+file can be used as it is.
 """
 
 import json
@@ -38,12 +38,12 @@ _WORDS = {
 
 
 def is_as_rebuilt(name: str, tokenizer: Tokenizer, special: SpecialTokens) -> bool:
-    """Whether a tokenizer is the one that transformers would build of its vocabulary.
+    """Whether a tokenizer equals the one that transformers would rebuild from its vocabulary.
 
     Args:
       name: of the class, a key of `DEFAULT_TOKENS`.
       tokenizer: read from `tokenizer.json`.
-      special: the special tokens, all of which it has.
+      special: the special tokens, all of which the tokenizer has.
     """
     added = tokenizer.get_added_tokens_decoder()
     texts = {*special.named.values(), *special.others}
@@ -67,7 +67,7 @@ def _is_plain_bpe(model: Any) -> bool:
 
 
 def _splits(state: Mapping[str, Any], words: str) -> bool:
-    """Whether a text is split at the words of a regular expression, then into bytes."""
+    """Whether a text is split into the words of a regular expression, then into bytes."""
     split, *rest = state.get("pretokenizers", [{}])
     return (
         split
@@ -86,7 +86,7 @@ def _is_plain(token: Any) -> bool:
 
 
 def _state(part: Any) -> Mapping[str, Any]:
-    """A part of a tokenizer as `tokenizer.json` writes it; empty for one that is missing."""
+    """A part of a tokenizer as in `tokenizer.json`; empty if it is missing."""
     return json.loads(part.__getstate__()) if part else {}
 
 

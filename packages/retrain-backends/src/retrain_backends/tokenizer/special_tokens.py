@@ -1,4 +1,4 @@
-"""The special tokens that a tokenizer's configuration files name."""
+"""The special tokens in the configuration files of a tokenizer."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-# With these in special_tokens_map.json or tokenizer_config.json a value is a list, or a table.
+# Keys whose value is a list or a table.
 _LISTS = ("extra_special_tokens", "additional_special_tokens")
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """What the configuration says of special tokens.
+    """The special tokens of a tokenizer.
 
     Args:
-      named: text by role: `bos_token`, `eos_token` and the like.
-      others: texts of those without a role.
-      added: tokens beside the vocabulary by id, where the configuration lists them.
+      named: text by role, such as `bos_token`.
+      others: texts of special tokens without a role.
+      added: added tokens by id, if the configuration lists them.
     """
 
     named: Mapping[str, str]
@@ -25,7 +25,7 @@ class SpecialTokens:
     added: Mapping[int, AddedToken]
 
     def all_in(self, tokenizer: Tokenizer) -> bool:
-        """Whether the tokenizer has all of them already, so that none must be added."""
+        """Whether the tokenizer has all of these tokens already."""
         known = {repr(token) for token in tokenizer.get_added_tokens_decoder().values()}
         texts = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         return texts >= {*self.named.values(), *self.others} and known >= {
@@ -36,15 +36,15 @@ class SpecialTokens:
 def read_special_tokens(
     config: Mapping[str, Any], older: Mapping[str, Any], defaults: Mapping[str, str]
 ) -> SpecialTokens:
-    """The special tokens of a tokenizer.
+    """Read the special tokens of a tokenizer.
 
     Args:
-      config: what `tokenizer_config.json` says.
-      older: what `special_tokens_map.json` says; it counts where the first lists no added tokens.
+      config: content of `tokenizer_config.json`.
+      older: content of `special_tokens_map.json`, used if `config` lists no added tokens.
       defaults: named tokens of the tokenizer's class.
 
     Raises:
-      ValueError, TypeError: something is not written as transformers writes it.
+      ValueError, TypeError: a value does not have the format of transformers.
     """
     added = {
         int(index): AddedToken(**token)
@@ -72,7 +72,7 @@ def _named(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: object) -> str | None:
-    """A token's text, which stands alone or in a table with its properties."""
+    """The text of a token, given as a string or as a table with its properties."""
     if isinstance(value, dict):
         return str(value["content"])
     return value if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""A model's tokenizer, as a run uses it."""
+"""The tokenizer interface of a run."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,7 +13,7 @@ from retrain_backends.types import Tokens
 
 
 class Codec(Protocol):
-    """A tokenizer of some library. `len` is the number of tokens, special ones included."""
+    """The tokenizer of a library. `len` is the number of tokens, including special ones."""
 
     eos_token_id: int | None
     has_chat_template: bool
@@ -29,7 +29,7 @@ class Codec(Protocol):
         ...
 
     def render_chat(self, messages: list[dict[str, str]]) -> str:
-        """The text of a conversation, up to where the answer begins.
+        """The text of a conversation, up to the start of the answer.
 
         Raises:
           TemplateError, ValueError, TypeError: the chat template fails.
@@ -55,19 +55,19 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of tokens, special ones included; a model may have room for more."""
+        """Number of tokens, including special ones; the model's embedding may be larger."""
         return len(self._codec)
 
     def render(self, question: str, template: str) -> str:
         """The prompt's text.
 
         Args:
-          question: put in place of `{question}` in the template; other braces stay as they are.
+          question: replaces `{question}` in the template; other braces are kept.
           template: the prompt template.
 
         Returns:
-          The filled template as a user's message of the model's chat template, up to where the
-          answer begins; just the filled template for a model without a chat template.
+          The filled template as a user message in the model's chat template, up to the start of
+          the answer; for a model without a chat template, the filled template alone.
 
         Raises:
           ModelError: the chat template fails.
@@ -76,7 +76,7 @@ class Tokenizer:
         if not self._codec.has_chat_template:
             return text
         message = {"role": "user", "content": text}
-        # A border: a template is a program that came with the model.
+        # A border: the template is code that comes with the model.
         try:
             return self._codec.render_chat([message])
         except (TemplateError, ValueError, TypeError) as error:
@@ -87,9 +87,8 @@ class Tokenizer:
     def encode(self, text: str) -> Tokens:
         """The tokens of a prompt's text, shape [T].
 
-        Special tokens that the text spells out are recognised. For a model without a chat template
-        those that its tokenizer puts in front of a text (beginning of text) are added, never one
-        that would end it.
+        Special tokens written in the text are recognised. For a model without a chat template, the
+        leading special tokens of its tokenizer (beginning of text) are added, but no trailing ones.
         """
         ids = self._codec.encode(text, add_special_tokens=False)
         return np.array([*self._prefix, *ids], dtype=np.int64)
@@ -100,20 +99,20 @@ class Tokenizer:
         return self._codec.decode(listed, skip_special_tokens=True)
 
     def token_texts(self, ids: Sequence[int] | Tokens) -> list[str]:
-        """Each token's own text as it stands within a longer text; joined, they are that text.
+        """The text of each token inside a longer text; joined, they are that text.
 
-        A word-boundary marker is a space and a byte-level newline a newline. A token that holds
-        part of a character, cut between bytes, is a replacement character; a special token is its
-        name; an id beyond the vocabulary is empty.
+        Word-boundary markers become spaces and byte-level newlines become newlines. A token with
+        part of a character is a replacement character, a special token is its name, and an id
+        beyond the vocabulary is empty.
         """
         known = np.minimum(np.asarray(ids, dtype=np.int64), len(self._vocabulary_texts) - 1)
         return self._vocabulary_texts[known].tolist()
 
     @cached_property
     def _vocabulary_texts(self) -> npt.NDArray[np.object_]:
-        """The text of every token, and an empty one at the end."""
-        # Decoders treat the first token of a text in their own ways (some drop its space), so each
-        # token is decoded behind another one whose text is then cut off.
+        """The text of every token, followed by an empty text."""
+        # Some decoders treat the first token of a text differently (and drop its space), so each
+        # token is decoded after another token, whose text is removed.
         anchor = self._codec.encode("a", add_special_tokens=False)
         ids = [anchor, *([*anchor, token] for token in range(len(self._codec)))]
         texts = [self._codec.decode(pair, skip_special_tokens=False) for pair in ids]
@@ -122,7 +121,7 @@ class Tokenizer:
 
 
 def _leading_special_tokens(codec: Codec) -> tuple[int, ...]:
-    """What the tokenizer puts before a text by itself."""
+    """The special tokens that the tokenizer inserts before a text."""
     bare = codec.encode("a", add_special_tokens=False)
     full = codec.encode("a", add_special_tokens=True)
     starts = range(len(full) - len(bare) + 1)

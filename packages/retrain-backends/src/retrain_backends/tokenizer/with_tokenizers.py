@@ -1,7 +1,7 @@
-"""Tokenizers of the usual kind, read from `tokenizer.json` without transformers.
+"""Read common tokenizers from `tokenizer.json` without transformers.
 
-transformers takes seconds to import and loads most tokenizers from this file as it stands. Here the
-same is done for those; every other directory is left to transformers (`with_transformers.py`).
+transformers takes seconds to import, and loads most tokenizers from this file unchanged. Such files
+are read here; every other tokenizer is read by transformers (`with_transformers.py`).
 """
 
 import json
@@ -22,13 +22,13 @@ _READ = ("config.json", "special_tokens_map.json", "tokenizer_config.json")
 _TEMPLATE_FILE = "chat_template.jinja"
 _MORE_TEMPLATES = "additional_chat_templates"
 
-# transformers takes `tokenizer.json` as it stands for these classes.
+# transformers loads `tokenizer.json` unchanged for these classes.
 _VERBATIM = ("TokenizersBackend", "PreTrainedTokenizerFast")
-# Also for this one, if the file is of byte-level BPE.
+# And for these, if the file has byte-level BPE.
 _VERBATIM_IF_BYTE_LEVEL = ("LlamaTokenizer", "LlamaTokenizerFast")
 _CLASSES = (*_VERBATIM, *_VERBATIM_IF_BYTE_LEVEL, *DEFAULT_TOKENS)
 
-# transformers does not believe what these types of models declare, and takes this class.
+# For these types of models, transformers ignores the declared class and uses this one.
 _CLASS_OF_TYPE = {
     "hyperclovax_vision_v2": "GPT2Tokenizer",
     "qwen2": "Qwen2Tokenizer",
@@ -39,7 +39,7 @@ _CLASS_OF_TYPE = {
     "siglip2": "Siglip2Tokenizer",
 }
 
-# Keys of tokenizer_config.json with which transformers changes what it has read.
+# Keys of tokenizer_config.json that make transformers modify the tokenizer.
 _UNUSUAL_KEYS = (
     *("add_prefix_space", "auto_map", "fast_tokenizer_files", "fix_mistral_regex", "gguf_file"),
     *("merges", "post_processor", "split_special_tokens", "tokenizer_object"),
@@ -48,7 +48,7 @@ _UNUSUAL_KEYS = (
 
 
 class TokenizersCodec:
-    """A tokenizer of the package `tokenizers`, with its chat template and special tokens."""
+    """A tokenizer of the package `tokenizers`, with chat template and special tokens."""
 
     def __init__(self, tokenizer: Tokenizer, special: Mapping[str, str], template: str) -> None:
         self._tokenizer = tokenizer
@@ -69,7 +69,7 @@ class TokenizersCodec:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def render_chat(self, messages: list[dict[str, str]]) -> str:
-        """The text of a conversation, up to where the answer begins."""
+        """The text of a conversation, up to the start of the answer."""
         return render_chat(self._template, messages, self._special)
 
     @cached_property
@@ -78,7 +78,7 @@ class TokenizersCodec:
 
 
 def read_with_tokenizers(directory: Path) -> TokenizersCodec | None:
-    """The tokenizer in a directory; None when it is not certain to be as transformers reads it."""
+    """The tokenizer in a directory; None if transformers might read it differently."""
     files = {name: _read_json(directory / name) for name in _READ}
     config = files["tokenizer_config.json"]
     name = _class_name(config, files["config.json"])
@@ -95,11 +95,11 @@ def read_with_tokenizers(directory: Path) -> TokenizersCodec | None:
 
 
 def _class_name(config: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """The class that transformers reads the directory with."""
+    """The class with which transformers reads the directory."""
     declared = str(config.get("tokenizer_class"))
     kind = str(model.get("model_type", ""))
     if declared in DEFAULT_TOKENS and not kind.startswith("qwen"):
-        return ""  # it depends on the type whether the declared class counts
+        return ""  # for other types transformers may use the declared class
     return _CLASS_OF_TYPE.get(kind, declared)
 
 
@@ -123,7 +123,7 @@ def _is_as_in_transformers(name: str, tokenizer: Tokenizer, special: SpecialToke
 
 
 def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
-    """The template for a conversation, empty without one; None if transformers must choose."""
+    """The chat template, empty if there is none; None if transformers has to choose one."""
     if (directory / _MORE_TEMPLATES).is_dir():
         return None
     file = directory / _TEMPLATE_FILE

@@ -1,12 +1,12 @@
-"""Tokenizers of every other kind, read by transformers. Imported by name, for those models only."""
+"""Read all other tokenizers with transformers. Imported by name, only if it is needed."""
 
 import os
 from pathlib import Path
 from typing import Any
 
-# transformers imports torch where it is installed, and torch reads the first of these once: idle
-# OpenMP threads that spin make a busy machine ten times slower. Where torch is not installed
-# transformers warns on every import, which does not concern a machine that trains elsewhere.
+# transformers imports torch if it is installed, and torch reads OMP_WAIT_POLICY once: idle OpenMP
+# threads that spin make a busy machine ten times slower. Without torch, transformers warns on every
+# import, which is irrelevant to a machine that trains on a service.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
@@ -35,7 +35,7 @@ class TransformersCodec:
         )
 
     def render_chat(self, messages: list[dict[str, str]]) -> str:
-        """The text of a conversation, up to where the answer begins."""
+        """The text of a conversation, up to the start of the answer."""
         return self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )

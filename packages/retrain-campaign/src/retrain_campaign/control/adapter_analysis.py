@@ -37,11 +37,13 @@ def analysis_for(settings: SqueezeSettings, directory: Path) -> Analyse:
         output = StringIO()
         path = adapter if "://" in adapter else str(directory / adapter)
         console = Console(file=output, width=_WIDTH)
-        report = run_squeeze(replace(settings, adapter_path=path), console=console, place=directory)
+        report = run_squeeze(
+            replace(settings, adapter_path=path), console=console, picture_directory=directory
+        )
         entry: dict[str, JsonValue] = {
-            "recommended_rank": report.found.analysis.recommended_rank,
-            "source_rank": report.found.analysis.source_rank,
-            "min_variance_retention": report.found.analysis.min_variance_retention,
+            "recommended_rank": report.analyzed.analysis.recommended_rank,
+            "source_rank": report.analyzed.analysis.source_rank,
+            "min_variance_retention": report.analyzed.analysis.min_variance_retention,
             "adapter": adapter,
             "output": settings.output_path or None,
         }

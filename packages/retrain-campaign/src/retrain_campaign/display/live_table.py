@@ -34,7 +34,7 @@ _NEWEST_WEIGHT = 0.2  # of the newest step in the moving average of the step tim
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Progress of a run: steps done, correct rate, and moving average of the step time."""
 
     steps: int = 0
@@ -58,7 +58,7 @@ class LiveTable:
     def __init__(self, console: Console, store: ManifestStore) -> None:
         self._console = console
         self._store = store
-        self._progress = {entry.name: Progress() for entry in store.entries}
+        self._progress = {entry.name: RunProgress() for entry in store.entries}
         self._started = monotonic()
         for entry in store.entries:
             self._read_progress(entry)

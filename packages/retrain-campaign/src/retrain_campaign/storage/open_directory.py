@@ -13,8 +13,8 @@ from retrain_backends.atomic import write_atomically
 from retrain_backends.config import dump_config, label_of, load_config
 from retrain_backends.errors import ConfigError
 from retrain_backends.train.storage.compatibility import changes_between, settings_of
-from retrain_campaign.commands import SCRIPT_FILE, run_all_script
 from retrain_campaign.plan.campaign import RUNS, Campaign, PlannedRun, campaign_of, plan_runs
+from retrain_campaign.plan.command_lines import SCRIPT_FILE, run_all_script
 from retrain_campaign.storage.find_directory import CAMPAIGN_FILE, working_directory_of
 from retrain_campaign.storage.manifest import Manifest, RunEntry, read_manifest
 

@@ -1,4 +1,4 @@
-"""`retrain campaign FILE.toml | DIR [--flag value]...`: many runs from one file."""
+"""`retrain campaign FILE.toml | DIR [--flag value]...`: run or resume a campaign."""
 
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 _SECTIONS = {
     "Arguments": (
-        ("PATH.toml", "the file; without [campaign] in it, the rules are the five-step ablation"),
-        ("DIR", "the directory of an earlier campaign, which is resumed as its file was"),
+        (
+            "PATH.toml",
+            "the file; without [campaign], the conditions are those of the five-step ablation",
+        ),
+        ("DIR", "the directory of an earlier campaign, which is resumed with its own file"),
     ),
     "Examples": (
         ("retrain campaign.toml", "every condition under every seed"),
@@ -26,10 +29,10 @@ _SECTIONS = {
         ("slurm", "jobs of Slurm; needs the extra retrain-campaign[slurm]"),
     ),
     "Exit codes": (
-        ("0", "every run is done"),
-        ("1", "a run failed; --resume tries it again"),
+        ("0", "all runs have finished"),
+        ("1", "a run failed; --resume repeats it"),
         ("2", "a mistake in the file or the flags; nothing was started"),
-        ("130", "interrupted; every run saved itself, and --resume finishes them"),
+        ("130", "interrupted; every run is saved, and --resume finishes them"),
     ),
 }
 _SHOWN = (
@@ -49,13 +52,13 @@ _SHOWN = (
 @click.option(
     "--config", default=None, metavar="FILE", help="Print the commands of the file's runs."
 )
-@click.option("--execute", is_flag=True, help="With --config: do the runs after all.")
+@click.option("--execute", is_flag=True, help="With --config: start the runs instead.")
 def campaign(arguments: "Arguments", config: str | None, execute: bool) -> int:  # noqa: ARG001
-    """Do all runs of a campaign, and compare them.
+    """Run all runs of a campaign, and compare them.
 
-    Every condition runs under every seed. A run that dies is started again from its checkpoint. The
-    word `campaign` may be left out before a file with [campaign]. Every other key of the file is a
-    flag too (`--lr 1e-4`): `retrain flags` lists them.
+    Every condition runs with every seed. A run whose process dies is restarted from its checkpoint.
+    The word `campaign` may be omitted before a file with [campaign]. Every other key of the file is
+    a flag too (`--lr 1e-4`): `retrain flags` lists them.
     """
     from retrain_campaign.command import main
 

@@ -1,4 +1,4 @@
-"""`retrain completion SHELL`: the script by which a shell completes `retrain`."""
+"""`retrain completion SHELL`: print a completion script for a shell."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -18,7 +18,7 @@ _SECTIONS = {
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script by which a shell completes commands, flags and names of rules."""
+    """Print the shell script that completes commands, flags and names of modes."""
     kind = get_completion_class(shell)
     assert kind is not None, "click has a class for each of these shells"
     script = kind(ctx.find_root().command, {}, "retrain", "_RETRAIN_COMPLETE")

@@ -1,4 +1,4 @@
-"""`retrain explain [PATH.toml] [--from DIR] [--flag value]...`: what a run would do and cost."""
+"""`retrain explain [PATH.toml] [--from DIR]`: describe a run or a campaign without starting it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +22,15 @@ _SECTIONS = {
     "Arguments": (("PATH.toml", "the file of a run or a campaign; without it, retrain.toml here"),),
     "Examples": (
         ("retrain explain my.toml --lr 1e-4", "what that run would do"),
-        ("retrain explain campaign.toml", "what a campaign would do, and the room it needs"),
-        ("retrain explain my.toml --from logs/a", "how long it takes, judged by an earlier run"),
+        ("retrain explain campaign.toml", "what a campaign would do, and its disk space"),
+        (
+            "retrain explain my.toml --from logs/a",
+            "how long it takes, estimated from an earlier run",
+        ),
     ),
     "Exit codes": (
-        ("0", "it would run"),
-        ("2", "it would be refused, for the reasons at the end of the page"),
+        ("0", "the run would start"),
+        ("2", "the run would be refused; the reasons are at the end of the page"),
     ),
 }
 
@@ -40,11 +43,11 @@ _SECTIONS = {
     default=None,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Directory of earlier runs, to judge time and cost by; with PATH.toml left out, of the "
-    "run that is explained.",
+    help="Directory of earlier runs to estimate time and cost from; without PATH.toml, of the run "
+    "to explain.",
 )
 def explain(arguments: "Arguments", run_dir: Path | None) -> int:
-    """Say what a run or a campaign would do and cost, without doing it.
+    """Describe what a run or a campaign would do and cost, without starting it.
 
     Nothing is written, and no model is loaded. Every key of the file is a flag too (`--lr 1e-4`):
     `retrain flags` lists them.
@@ -57,18 +60,18 @@ def explain(arguments: "Arguments", run_dir: Path | None) -> int:
     if run_dir and not arguments.paths:
         path = run_dir if is_campaign(run_dir) else run_dir / CONFIG_FILE
         arguments = replace(arguments, paths=[str(path)])
-    told = _explanation(arguments, run_dir)
+    explanation = _explanation(arguments, run_dir)
     console = Console(highlight=False, markup=False)
     console.width = min(console.width, _WIDEST)
-    for chapter in told.chapters:
+    for chapter in explanation.chapters:
         console.print(_chapter(chapter))
-    if told.amounts:
-        console.print(_table(told.amounts))
-    for note in told.notes:
+    if explanation.amounts:
+        console.print(_table(explanation.amounts))
+    for note in explanation.notes:
         console.print(note)
-    if told.problems:
+    if explanation.problems:
         console.print("\nThis run would be refused:", style="bold red")
-        for problem in told.problems:
+        for problem in explanation.problems:
             console.print(f"  {problem}")
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""`retrain flags`: every key of the configuration file, and its flag."""
+"""`retrain flags [WORD]`: list the keys of the configuration file with their flags."""
 
 import click
 

@@ -45,7 +45,7 @@ log_dir = "logs/first"
 
 _SECTIONS = {
     "Arguments": (("PATH", "the file to write; without it, retrain.toml"),),
-    "Exit codes": (("0", "written"), ("2", "there is such a file, or it cannot be written")),
+    "Exit codes": (("0", "written"), ("2", "the file exists already, or cannot be written")),
 }
 
 

@@ -1,4 +1,4 @@
-"""`retrain resume-check DIR`: what resuming a run would do, and whether it is exact."""
+"""`retrain resume-check DIR`: report what would be resumed and whether it is exact."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 from retrain_cli.command import Command
 
 _SECTIONS = {
-    "Arguments": (("DIRECTORY", "of the run, as for --resume"),),
+    "Arguments": (("DIRECTORY", "the directory of the run, as for --resume"),),
     "Exit codes": (
         ("0", "the run would be resumed exactly"),
         ("2", "it cannot be resumed, or not exactly"),
@@ -23,10 +23,10 @@ _SECTIONS = {
     metavar="N",
     type=int,
     default=0,
-    help="Also do N steps twice, once killed and resumed, and compare.",
+    help="Also run N steps twice, once killed and resumed, and compare the results.",
 )
 def resume_check(directory: Path, prove: int) -> int:
-    """Say what would be resumed and whether it is exact."""
+    """Report what would be resumed and whether it is exact."""
     from retrain_backends.train.checks.resume_check import check_resume
 
     report = check_resume(directory)

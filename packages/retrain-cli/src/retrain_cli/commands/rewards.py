@@ -22,11 +22,11 @@ _SECTIONS = {
     "Arguments": (("PATH.toml", "the file of a run; without it, retrain.toml here"),),
     "Examples": (
         ("retrain rewards check my.toml", "try the reward of that file"),
-        ("retrain rewards check --reward-type math", "another one on the same data"),
+        ("retrain rewards check --reward-type math", "try another reward on the same data"),
     ),
     "Exit codes": (
-        ("0", "every answer was judged as it should be"),
-        ("1", "there were surprises"),
+        ("0", "every answer was judged as expected"),
+        ("1", "some answers were not"),
         ("2", "a mistake in the file or the flags"),
     ),
 }
@@ -44,7 +44,7 @@ def rewards() -> None:
     metavar="N",
     type=click.IntRange(min=1),
     default=50,
-    help="How many examples of the data. [50]",
+    help="Number of examples of the data. [50]",
 )
 def check(arguments: "Arguments", examples: int) -> int:
     """Judge answers known to be right and wrong, and show where `match` and `math` differ."""
@@ -78,13 +78,13 @@ def _outcome(name: str, found: "RewardCheck") -> "Table":
 def _surprises(surprises: "list[Tried]") -> "Table":
     table = _table(f"Surprises: {len(surprises)}", "known to be", "answer", "reference", "judged")
     for one in surprises[:_MOST_SHOWN]:
-        told = _told(one.verdict)
-        table.add_row(one.known.value, _cut(one.answer), _cut(one.example.reference), told)
+        verdict = _verdict_text(one.verdict)
+        table.add_row(one.known.value, _cut(one.answer), _cut(one.example.reference), verdict)
     return table
 
 
 def _disagreements(found: "RewardCheck") -> "Table | str":
-    """A few answers of each form on which the two differ, and how many there are."""
+    """Some answers of each form on which `match` and `math` differ, and their number."""
     if found.disagreements is None:
         return "`match` and `math` were not compared: math-verify is not installed"
     title = f"`match` and `math` differ on {len(found.disagreements)} of {found.compared} answers"
@@ -96,7 +96,7 @@ def _disagreements(found: "RewardCheck") -> "Table | str":
         by_form.setdefault(one.form, []).append(one)
     for form, differ in by_form.items():
         for one in differ[:_MOST_OF_A_FORM]:
-            verdicts = (_told(one.match), _told(one.math))
+            verdicts = (_verdict_text(one.match), _verdict_text(one.math))
             table.add_row(form, _cut(one.answer), _cut(one.reference), *verdicts)
         if len(differ) > _MOST_OF_A_FORM:
             table.add_row(form, f"… and {len(differ) - _MOST_OF_A_FORM} more")
@@ -112,7 +112,7 @@ def _table(title: str, *columns: str) -> "Table":
     return table
 
 
-def _told(verdict: "Verdict") -> str:
+def _verdict_text(verdict: "Verdict") -> str:
     return verdict.reason if verdict.value is None else f"{verdict.value:g}"
 
 

@@ -1,4 +1,4 @@
-"""`retrain [run] [PATH.toml] [--flag value]...`: train, or do what `[squeeze]` asks for."""
+"""`retrain [run] [PATH.toml] [--flag value]...`: train, or analyse the adapter of `[squeeze]`."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 class _Run(ConfigCommand):
     def get_help(self, ctx: click.Context) -> str:
-        """The page of `retrain` itself, since the word `run` may be left out."""
+        """The page of `retrain`, since the word `run` may be omitted."""
         assert ctx.parent is not None, "it is a command of `retrain`"
         return ctx.parent.get_help()
 
@@ -23,7 +23,7 @@ class _Run(ConfigCommand):
 @click.argument("path", metavar="[PATH.toml]", type=click.Path(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print an analysis as JSON.")
 def run(arguments: "Arguments", as_json: bool) -> int | None:
-    """Train; the word `run` may be left out. A file with [campaign] does many runs."""
+    """Train; the word `run` may be omitted. A file with [campaign] starts a campaign."""
     from retrain_backends.config import Origin, load_arguments
     from retrain_backends.errors import ConfigError, InterruptedRunError
     from retrain_campaign.arguments import asks_for_campaign
@@ -45,7 +45,7 @@ def run(arguments: "Arguments", as_json: bool) -> int | None:
     if as_json:
         raise ConfigError("--json: only an analysis is reported as JSON ([squeeze] adapter_path)")
     try:
-        # Only now, so that a mistake in the file is reported at once.
+        # Imported here, so that mistakes in the file are reported first.
         from retrain_backends.train import train
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None

@@ -1,4 +1,4 @@
-"""`retrain schema`: JSON Schema of the configuration file."""
+"""`retrain schema`: print the JSON Schema of the configuration file."""
 
 import json
 
@@ -6,12 +6,16 @@ import click
 
 from retrain_cli.command import Command
 
-_SECTIONS = {"Examples": (("retrain schema > retrain.schema.json", "a file for your editor"),)}
+_SECTIONS = {
+    "Examples": (
+        ("retrain schema > retrain.schema.json", "write the schema to a file for your editor"),
+    )
+}
 
 
 @click.command(cls=Command, sections=_SECTIONS)
 def schema() -> None:
-    """Print JSON Schema of the file, for editors."""
+    """Print the JSON Schema of the configuration file, for editors."""
     from retrain_backends.config import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))

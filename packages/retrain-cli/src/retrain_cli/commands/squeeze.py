@@ -1,4 +1,4 @@
-"""`retrain squeeze ADAPTER | FILE.toml [--flag value]...`: the rank that an adapter needs."""
+"""`retrain squeeze ADAPTER | FILE.toml [--flag value]...`: analyse and compress an adapter."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -21,16 +21,16 @@ def _keys() -> "Mapping[str, FieldDoc]":
 _SECTIONS = {
     "Arguments": (
         ("ADAPTER", "a PEFT directory, or a tinker:// path"),
-        ("PATH.toml", "a file with [squeeze], which names the adapter"),
+        ("PATH.toml", "a file whose [squeeze] names the adapter"),
     ),
     "Examples": (
-        ("retrain squeeze logs/quickstart/final", "which rank is enough?"),
+        ("retrain squeeze logs/quickstart/final", "which rank is sufficient?"),
         ("retrain squeeze DIR --output-path small", "write the adapter at that rank"),
         ("retrain squeeze DIR --json", "the figures for a program"),
     ),
     "Exit codes": (
         ("0", "done"),
-        ("1", "the adapter could not be fetched or written"),
+        ("1", "the adapter could not be downloaded or written"),
         ("2", "a mistake in the flags, the file or the adapter"),
         ("130", "interrupted"),
     ),

@@ -1,4 +1,4 @@
-"""`retrain status [DIR]`: how far the runs and campaigns below a directory are."""
+"""`retrain status [DIR]`: show the progress of runs and campaigns below a directory."""
 
 from pathlib import Path
 
@@ -7,9 +7,11 @@ import click
 from retrain_cli.command import Command
 
 _SECTIONS = {
-    "Arguments": (("DIRECTORY", "where to look, and below; without it, here"),),
+    "Arguments": (
+        ("DIRECTORY", "searched with its subdirectories; without it, the working directory"),
+    ),
     "Examples": (
-        ("retrain status logs --watch", "a table that follows the runs"),
+        ("retrain status logs --watch", "a table that is updated"),
         ("retrain status logs/campaign_... --all", "every run of a campaign"),
     ),
 }
@@ -17,7 +19,7 @@ _SECTIONS = {
 
 @click.command(cls=Command, sections=_SECTIONS)
 @click.argument("directory", type=click.Path(path_type=Path), default=Path())
-@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Update the table until Ctrl-C.")
 @click.option("--all", "every_run", is_flag=True, help="Show every run of a campaign.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
 @click.option(
@@ -25,10 +27,10 @@ _SECTIONS = {
     metavar="SECONDS",
     type=click.FloatRange(min=0.1),
     default=2.0,
-    help="Time between two looks of --watch. [2]",
+    help="Time between two updates of --watch. [2]",
 )
 def status(directory: Path, watch: bool, every_run: bool, as_json: bool, every: float) -> None:
-    """Show how far the runs and campaigns below a directory are."""
+    """Show the progress of the runs and campaigns below a directory."""
     import json
     from contextlib import suppress
     from time import sleep

@@ -1,4 +1,4 @@
-"""What does the linear algebra: numpy on all cores, or PyTorch on a device of its own."""
+"""The linear algebra of an adapter: numpy on all cores, or PyTorch on another device."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,18 +18,21 @@ from retrain_squeeze.spectrum import (
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], object]
+OnModule = Callable[[int, int], object]
+"""Called as `on_module(done, total)` after each module."""
 
-_TORCH = "retrain_squeeze.on_torch"  # by name: torch is loaded only where it is asked for
-_MOST_WORKERS = 16  # each holds some blocks of a module: this bounds the memory of all
+_TORCH = (
+    "retrain_squeeze.torch_linear_algebra"  # by name: torch is imported only if a device needs it
+)
+_MOST_WORKERS = 16  # bounds the memory: each worker holds a few blocks of a module
 
 
-class Engine(NamedTuple):
-    """The two steps whose cost grows with the model; both take lora_A and lora_B as stored.
+class LinearAlgebra(NamedTuple):
+    """The two steps whose cost grows with the model; both take stored lora_A and lora_B.
 
-    squares: the squares of the singular values, as `spectrum.squared_singular_values`.
+    squares: squared singular values, as `spectrum.squared_singular_values`.
     triangles: `R_a` and `R_b`, as `spectrum.triangles`.
-    threads: how many modules may be worked on at once.
+    threads: number of modules that may be processed at once.
     """
 
     squares: Callable[[Stored, Stored], Floats]
@@ -37,15 +40,15 @@ class Engine(NamedTuple):
     threads: int
 
 
-def engine_for(device: str) -> Engine:
-    """The engine of a device: numpy for `cpu`, PyTorch for all others.
+def linear_algebra_for(device: str) -> LinearAlgebra:
+    """The linear algebra for a device: numpy for `cpu`, PyTorch for all others.
 
     Raises:
       MissingExtraError: PyTorch is not installed.
-      SqueezeConfigError: PyTorch knows no such device, or this machine has none.
+      SqueezeConfigError: PyTorch has no such device, or this machine does not.
     """
     if device == "cpu":
-        return Engine(squared_singular_values, triangles, _blas_threads())
+        return LinearAlgebra(squared_singular_values, triangles, _blas_threads())
     try:
         module = import_module(_TORCH)
     except ModuleNotFoundError as error:
@@ -55,11 +58,11 @@ def engine_for(device: str) -> Engine:
             f"device is `{device}`, which needs PyTorch; install `retrain-squeeze[torch]`, "
             "or use `cpu`"
         ) from error
-    return module.torch_engine(device)
+    return module.torch_linear_algebra(device)
 
 
 def _blas_threads() -> int:
-    """Threads that a matrix product of numpy would use: the cores, or what the user allowed."""
+    """Threads of a numpy matrix product: all cores, or fewer if the environment limits them."""
     counts = (found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas")
     return min(max(counts, default=os.cpu_count() or 1), _MOST_WORKERS)
 
@@ -68,12 +71,12 @@ def for_each(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     threads: int,
-    on_module: Progress | None,
+    on_module: OnModule | None,
 ) -> list[Result]:
-    """What `work` makes of each item, in order; `on_module(done, total)` is called after each.
+    """The results of `work` for all items, in order.
 
-    Modules are small: one core for each is several times quicker than all cores for one. So LAPACK
-    gets a single thread for the time, as otherwise `threads` times `threads` would compete.
+    Modules are small, so one core for each module is several times faster than all cores for one.
+    BLAS and LAPACK are limited to one thread meanwhile, since each worker would start its own.
     """
     results: list[Result] = []
     pool = ThreadPoolExecutor(threads, thread_name_prefix="squeeze")
@@ -83,6 +86,6 @@ def for_each(
                 results.append(result)
                 if on_module:
                     on_module(len(results), len(items))
-        finally:  # whatever stopped it, what has not begun never begins
+        finally:  # after a failure, pending items are not started
             pool.shutdown(cancel_futures=True)
     return results

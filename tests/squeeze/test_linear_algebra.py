@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from retrain_squeeze import MissingExtraError, SqueezeConfigError, analyze_adapter
-from retrain_squeeze.engine import engine_for, for_each
+from retrain_squeeze.linear_algebra import for_each, linear_algebra_for
 
 SHAPES = {"a.q": (60, 50), "b.q": (40, 3), "c.q": (2, 90)}
 
@@ -52,14 +52,14 @@ def test_another_device_needs_torch():
     if find_spec("torch"):
         pytest.skip("torch is installed")
     with pytest.raises(MissingExtraError, match=r"device is `cuda`.*install `retrain-squeeze"):
-        engine_for("cuda")
+        linear_algebra_for("cuda")
 
 
 @pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99"])
 def test_a_device_that_is_not_there(device):
     pytest.importorskip("torch")
     with pytest.raises(SqueezeConfigError, match=f"device is `{device}`") as caught:
-        engine_for(device)
+        linear_algebra_for(device)
     assert "\n" not in str(caught.value)
 
 
@@ -67,13 +67,15 @@ def test_a_device_that_is_not_there(device):
 @pytest.mark.parametrize(("rows", "columns"), SHAPES.values())
 def test_torch_computes_the_same(dtype, rows, columns):
     pytest.importorskip("torch")
-    torch_engine = pytest.importorskip("retrain_squeeze.on_torch").torch_engine
+    torch_linear_algebra = pytest.importorskip(
+        "retrain_squeeze.torch_linear_algebra"
+    ).torch_linear_algebra
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((8, columns)), rng.standard_normal((rows, 8))
     if dtype is np.uint16:  # bits of bfloat16
         a, b = (x.astype(np.float32).view(np.uint32) >> 16 for x in (a, b))
     a, b = a.astype(dtype), b.astype(dtype)
-    there, here = torch_engine("cpu"), engine_for("cpu")
+    there, here = torch_linear_algebra("cpu"), linear_algebra_for("cpu")
     np.testing.assert_allclose(there.squares(a, b), here.squares(a, b), rtol=1e-9, atol=1e-9)
     for got, expected in zip(there.triangles(a, b), here.triangles(a, b), strict=True):
         np.testing.assert_allclose(got.T @ got, expected.T @ expected, rtol=1e-12, atol=1e-12)

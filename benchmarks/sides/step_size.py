@@ -1,4 +1,4 @@
-"""What the two sides of `benchmarks/step.py` both need: the work, the model, the figures."""
+"""The parts that both sides of `benchmarks/step.py` share: size of a step, model, figures."""
 
 import json
 import resource
@@ -18,8 +18,8 @@ RANK, ALPHA, LR = 16, 32, 1e-3
 
 
 @dataclass(frozen=True)
-class Workload:
-    """How much one step does, and how many steps are timed."""
+class StepSize:
+    """The size of one step, and the number of timed steps."""
 
     name: str
     prompts: int
@@ -28,18 +28,18 @@ class Workload:
     steps: int
 
 
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        Workload("small", prompts=8, group=16, max_tokens=32, steps=12),
-        Workload("medium", prompts=4, group=8, max_tokens=256, steps=3),
+STEP_SIZES = {
+    size.name: size
+    for size in (
+        StepSize("small", prompts=8, group=16, max_tokens=32, steps=12),
+        StepSize("medium", prompts=4, group=8, max_tokens=256, steps=3),
     )
 }
 
 
-def make_model(workload: str, directory: Path) -> str:
+def make_model(size: str, directory: Path) -> str:
     """The bundled model, or a random one of 42M parameters with a vocabulary of 32,000 words."""
-    if workload == "small":
+    if size == "small":
         return resolve_model("builtin:tiny-arithmetic")
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -61,15 +61,15 @@ def make_model(workload: str, directory: Path) -> str:
     return str(directory)
 
 
-def texts(workload: Workload, steps: int) -> list[str]:
+def texts(size: StepSize, steps: int) -> list[str]:
     """Prompts of about 32 tokens for the word model; arithmetic for the bundled one."""
     rng = np.random.default_rng(0)
-    if workload.name == "small":
+    if size.name == "small":
         examples = ArithmeticExamples(0, "train")
-        return [examples[i].question for i in range(steps * workload.prompts)]
+        return [examples[i].question for i in range(steps * size.prompts)]
     return [
         " ".join(f"w{word}" for word in rng.integers(3, 32_000, 32))
-        for _ in range(steps * workload.prompts)
+        for _ in range(steps * size.prompts)
     ]
 
 

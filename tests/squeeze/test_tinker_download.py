@@ -5,7 +5,7 @@ import pytest
 from retrain_squeeze.errors import DownloadError, SqueezeConfigError
 
 pytest.importorskip("tinker")
-from retrain_squeeze.remote import fetch_adapter
+from retrain_squeeze.tinker_download import fetch_adapter
 
 URLS = "/api/v1/training_runs/run/checkpoints/external_weights/last/external_weights_urls"
 
@@ -32,21 +32,25 @@ def test_external_weights_through_the_sdk(service, tmp_path):
     ("status", "kind", "line"),
     [
         (404, SqueezeConfigError, "has no adapter tinker://run/external_weights/last (404)"),
-        (401, SqueezeConfigError, "refuses the key (401); set TINKER_API_KEY to one that it takes"),
-        (422, DownloadError, "fetching tinker://run/external_weights/last: it answered 422, "),
+        (401, SqueezeConfigError, "refuses the key (401); set TINKER_API_KEY to a valid one"),
+        (
+            422,
+            DownloadError,
+            "fetching tinker://run/external_weights/last: the service returned 422 ",
+        ),
     ],
 )
 def test_what_the_service_refuses_is_one_line(service, tmp_path, status, kind, line):
     service.answers[URLS] = status
-    with pytest.raises(kind) as told:
+    with pytest.raises(kind) as caught:
         fetch_adapter("tinker://run/external_weights/last", service.url, tmp_path)
-    assert str(told.value).startswith(f"{service.url}")
-    assert line in str(told.value)
+    assert str(caught.value).startswith(f"{service.url}")
+    assert line in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["tinker://", "tinker://run", "tinker://run/other/x"])
 def test_a_path_of_no_adapter(tmp_path, path):
-    with pytest.raises(SqueezeConfigError, match="they look like tinker://RUN/weights/NAME"):
+    with pytest.raises(SqueezeConfigError, match="use tinker://RUN/weights/NAME"):
         fetch_adapter(path, "http://127.0.0.1:1", tmp_path)
 
 
@@ -81,9 +85,9 @@ def test_nothing_answers(tmp_path):
 @pytest.mark.parametrize("key", ["hush", "tml-hush\u00fc", "tml-hu sh"])
 def test_what_is_no_key_is_refused_and_not_shown(monkeypatch, tmp_path, key):
     monkeypatch.setenv("TINKER_API_KEY", key)
-    with pytest.raises(SqueezeConfigError, match="they begin with `tml-`") as told:
+    with pytest.raises(SqueezeConfigError, match="keys begin with `tml-`") as caught:
         fetch_adapter("tinker://run/weights/last", "http://127.0.0.1:1", tmp_path)
-    assert "hu" not in str(told.value)
+    assert "hu" not in str(caught.value)
 
 
 def test_space_around_a_key_is_left_out(monkeypatch, service, tmp_path):
@@ -95,9 +99,11 @@ def test_space_around_a_key_is_left_out(monkeypatch, service, tmp_path):
 
 def test_a_variable_that_is_no_address_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("TINKER_BASE_URL", "http://_:hush@localhost")
-    with pytest.raises(SqueezeConfigError) as told:
+    with pytest.raises(SqueezeConfigError) as caught:
         fetch_adapter("tinker://run/weights/last", "", tmp_path)
-    assert str(told.value).startswith("TINKER_BASE_URL is `http://...@localhost`; it must be an a")
+    assert str(caught.value).startswith(
+        "TINKER_BASE_URL is `http://...@localhost`; it must be an a"
+    )
 
 
 @pytest.mark.skipif("TINKER_API_KEY" in os.environ or "TINKER_BASE_URL" in os.environ, reason="set")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrain_backends.config import RunConfig, dump_config, load_command_line, load_config
-from retrain_campaign.commands import command_line, flags_between, run_all_script
 from retrain_campaign.plan.campaign import campaign_of, plan_runs
+from retrain_campaign.plan.command_lines import command_line, flags_between, run_all_script
 
 CONDITIONS = [
     {"advantage_mode": "grpo", "transform_mode": "none", "training": {"lr": 1e-05}},
@@ -99,7 +99,7 @@ def test_a_script_gives_runs_the_threads_of_the_campaign(campaign, tmp_path, giv
 def test_a_script_that_is_interrupted_begins_no_other_run(campaign, tmp_path, shell):
     done = do_all(campaign, tmp_path, "echo begun; kill -INT $PPID; exit 130", shell)
     assert (done.returncode, done.stdout) == (130, "begun\n")
-    assert done.stderr == "interrupted; the same command goes on\n"
+    assert done.stderr == "interrupted; the same command resumes\n"
 
 
 def test_a_run_that_its_backend_ends_does_not_end_the_others(campaign, tmp_path):

@@ -1,8 +1,8 @@
-"""A `tinker://` adapter through the official SDK, and all that is known here of SDK versions.
+"""Download a `tinker://` adapter with the official SDK.
 
-Until 0.36 the service packs any checkpoint into an archive. From then on only external weights can
-be fetched, file by file; a training checkpoint is restored, exported as such and fetched, which is
-what the SDK's own command does. Sampler weights cannot be fetched any more.
+Until SDK 0.36 the service packs any checkpoint into an archive. Since then only external weights
+can be downloaded, file by file; a training checkpoint is restored, exported as external weights and
+downloaded, as the SDK's own command does. Sampler weights can no longer be downloaded.
 """
 
 import inspect
@@ -23,24 +23,24 @@ from retrain_squeeze.errors import DownloadError, SqueezeConfigError, SqueezeErr
 _PATH = re.compile(r"tinker://(?P<run>[^/]+)/(?P<kind>\w+)/(?P<name>.+)")
 _URL = re.compile(r"https?://[!-?A-~]+")
 _KINDS = ("weights", "external_weights", "sampler_weights")
-_OWN_KEY = "tml-none"  # a server of one's own takes any key, but the SDK wants one of this form
-# What the SDK takes: a key, or a token of somebody who has logged in. Another character would break
-# every header that it is sent in, which the SDK takes for a broken connection.
+_OWN_KEY = "tml-none"  # self-hosted servers accept any key, but the SDK requires this form
+# A key, or the token of a login. Other characters make invalid headers, which the SDK reports as a
+# connection error.
 _KEY = re.compile(r"(tml-|eyJ)[!-~]+")
 _REACH_S = 10.0
-_TIMEOUT_S = 600.0  # for each answer, the SDK's own retries included
-_TEMPORARY_S = 3600  # the shortest life that the service gives an export
-# From 0.38 on there is a client without a session for what is not training.
+_TIMEOUT_S = 600.0  # for each call, including the SDK's retries
+_TEMPORARY_S = 3600  # the shortest lifetime of an export that the service allows
+# Since 0.38 a client without a session is available for calls other than training.
 _HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
     "api_key" in inspect.signature(tinker.RestClient).parameters
 )
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where a service is (None: where the SDK says), and the key to it, which is never shown.
+class TinkerService:
+    """The URL of a service (None: the SDK's default), and its key, which is never shown.
 
-    `setting` is where the address was set.
+    `setting` is the setting that the URL comes from.
     """
 
     url: str | None
@@ -49,7 +49,7 @@ class Address:
 
     @property
     def endpoint(self) -> str:
-        """The address, for messages."""
+        """The service, for messages."""
         return self.url.rstrip("/") if self.url else "the Tinker service"
 
 
@@ -59,21 +59,21 @@ def fetch_adapter(path: str, base_url: str, directory: Path) -> Path:
     Args:
       path: `tinker://RUN/weights/NAME`, or `external_weights`, or with older SDKs
         `sampler_weights`.
-      base_url: of the service; "" takes TINKER_BASE_URL or the public one.
-      directory: an empty one, for its files.
+      base_url: of the service; "": TINKER_BASE_URL, or the public service.
+      directory: an empty directory for the files.
 
     Returns:
-      The directory in it that holds the PEFT adapter.
+      The directory below `directory` that contains the PEFT adapter.
 
     Raises:
-      SqueezeConfigError: no such kind of path, or no key.
-      DownloadError: the service or the network does not give it.
+      SqueezeConfigError: the path, the URL or the key is invalid.
+      DownloadError: the service or the network fails.
     """
     kind = _kind(path)
-    address = _address(base_url)
-    if address.url:
-        _refuse_unreachable(address.url, address.setting)
-    with _telling(address.endpoint, path), _addresses(path, kind, address) as urls:
+    service = _service(base_url)
+    if service.url:
+        _check_reachable(service.url, service.setting)
+    with _translated_errors(service.endpoint, path), _file_urls(path, kind, service) as urls:
         return download_adapter(urls, directory)
 
 
@@ -81,17 +81,17 @@ def _kind(path: str) -> str:
     match = _PATH.fullmatch(path)
     if match is None or match["kind"] not in _KINDS:
         raise SqueezeConfigError(
-            f"{path} is no path of an adapter; they look like tinker://RUN/weights/NAME "
+            f"{path} is not the path of an adapter; use tinker://RUN/weights/NAME "
             "or tinker://RUN/external_weights/NAME"
         )
     return match["kind"]
 
 
-def _address(base_url: str) -> Address:
+def _service(base_url: str) -> TinkerService:
     url = base_url or os.environ.get("TINKER_BASE_URL", "").strip()
     setting = "base_url" if base_url else "TINKER_BASE_URL"
     if url and not _URL.fullmatch(url):
-        shown = re.sub(r"(?<=://).*@", "...@", url)  # without what may be a password
+        shown = re.sub(r"(?<=://).*@", "...@", url)  # may contain a password
         raise SqueezeConfigError(
             f"{setting} is `{shown}`; it must be an address that starts with http:// or https://, "
             "with no user or password before an `@`; a key goes into TINKER_API_KEY"
@@ -99,21 +99,21 @@ def _address(base_url: str) -> Address:
     key = os.environ.get("TINKER_API_KEY", "").strip()
     if key and not _KEY.fullmatch(key):
         raise SqueezeConfigError(
-            "TINKER_API_KEY is no key of Tinker's: they begin with `tml-` and have neither spaces "
-            "nor characters beyond ASCII; copy it again"
+            "TINKER_API_KEY is not a Tinker key: keys begin with `tml-` and contain only printable "
+            "ASCII characters; copy it again"
         )
     if not key and not url:
         raise SqueezeConfigError(
-            "a tinker:// adapter needs a key: set TINKER_API_KEY, or base_url (in [model]) to use "
-            "a server of your own"
+            "a tinker:// adapter needs a key: set TINKER_API_KEY, or base_url (in [model]) for "
+            "your own server"
         )
-    return Address(url or None, key or _OWN_KEY, setting)
+    return TinkerService(url or None, key or _OWN_KEY, setting)
 
 
 @contextmanager
-def _addresses(path: str, kind: str, address: Address) -> Iterator[Mapping[str, str]]:
-    """Where the files can be fetched as long as the block lasts; "" is an archive of them all."""
-    rest = _rest_client(address)
+def _file_urls(path: str, kind: str, service: TinkerService) -> Iterator[Mapping[str, str]]:
+    """URLs of the files by path, valid inside the block; "" is an archive of all files."""
+    rest = _rest_client(service)
     if kind == "external_weights":
         yield _external_urls(rest, path)
     elif hasattr(rest, "get_checkpoint_archive_url_from_tinker_path"):
@@ -125,19 +125,19 @@ def _addresses(path: str, kind: str, address: Address) -> Iterator[Mapping[str, 
             "[backend] options = { download_adapter = true }"
         )
     else:
-        with _exported(path, address) as exported:
+        with _exported(path, service) as exported:
             try:
                 yield _external_urls(rest, exported)
             finally:
-                # It goes away by itself within the hour.
+                # If this fails, the service deletes the export within the hour.
                 with suppress(tinker.TinkerError, TimeoutError):
                     _resolved(rest.delete_checkpoint_from_tinker_path(exported))
 
 
 @contextmanager
-def _exported(path: str, address: Address) -> Iterator[str]:
-    """A training checkpoint as external weights that live for an hour."""
-    client = tinker.ServiceClient(base_url=address.url, api_key=address.key)
+def _exported(path: str, service: TinkerService) -> Iterator[str]:
+    """The path of a training checkpoint exported as external weights, kept for an hour."""
+    client = tinker.ServiceClient(base_url=service.url, api_key=service.key)
     try:
         trainer = _resolved(client.create_training_client_from_state(path))
         saving = trainer.save_weights_external("squeeze", ttl_seconds=_TEMPORARY_S)
@@ -151,27 +151,27 @@ def _exported(path: str, address: Address) -> Iterator[str]:
 def _external_urls(rest: Any, path: str) -> Mapping[str, str]:
     if not hasattr(rest, "get_external_weights_urls"):
         raise SqueezeConfigError(
-            f"{path}: external weights need tinker 0.28.1 or newer, here is {tinker.__version__}; "
+            f"{path}: external weights need tinker 0.28.1 or newer, not {tinker.__version__}; "
             "pip install --upgrade tinker"
         )
     return _resolved(rest.get_external_weights_urls(path)).urls
 
 
-def _rest_client(address: Address) -> Any:
+def _rest_client(service: TinkerService) -> Any:
     if _HAS_REST_CLIENT:
-        return tinker.RestClient(base_url=address.url, api_key=address.key)
-    service = tinker.ServiceClient(base_url=address.url, api_key=address.key)
-    return service.create_rest_client()
+        return tinker.RestClient(base_url=service.url, api_key=service.key)
+    client = tinker.ServiceClient(base_url=service.url, api_key=service.key)
+    return client.create_rest_client()
 
 
-def _resolved(answer: Any) -> Any:
-    """What a call comes to: newer SDKs answer with a future where older ones wait themselves."""
-    return answer.result(_TIMEOUT_S) if hasattr(answer, "result") else answer
+def _resolved(result: Any) -> Any:
+    """The result of a call; newer SDKs return a future where older ones wait."""
+    return result.result(_TIMEOUT_S) if hasattr(result, "result") else result
 
 
 @contextmanager
-def _telling(endpoint: str, path: str) -> Iterator[None]:
-    """A border: somebody else's library and network. What fails becomes one line."""
+def _translated_errors(endpoint: str, path: str) -> Iterator[None]:
+    """A border: the SDK and the network. Every failure becomes an error of one line."""
     try:
         yield
     except SqueezeError:
@@ -184,30 +184,30 @@ def _error(error: Exception, endpoint: str, path: str) -> SqueezeError:
     match error:
         case tinker.AuthenticationError() | tinker.PermissionDeniedError():
             return SqueezeConfigError(
-                f"{endpoint} refuses the key ({error.status_code}); set TINKER_API_KEY to one that"
-                " it takes"
+                f"{endpoint} refuses the key ({error.status_code}); set TINKER_API_KEY to a valid"
+                " one"
             )
         case tinker.NotFoundError():
             return SqueezeConfigError(f"{endpoint} has no adapter {path} (404)")
         case tinker.APIStatusError():
-            reason = f"it answered {error.status_code}, retries included"
-        case tinker.RequestFailedError():  # the SDK adds names of its own variables
+            reason = f"the service returned {error.status_code} after all retries"
+        case tinker.RequestFailedError():  # without the SDK's variable names
             reason = error.message.partition(" for self.")[0]
         case TimeoutError():
-            reason = f"no answer within {_TIMEOUT_S:.0f} s"
+            reason = f"no response within {_TIMEOUT_S:.0f} s"
         case tinker.APIConnectionError():
-            reason = f"no connection, retries included ({error.message})"
+            reason = f"no connection after all retries ({error.message})"
         case _:
             reason = describe(error)
     return DownloadError(f"{endpoint}: fetching {path}: {reason}")
 
 
-def _refuse_unreachable(url: str, setting: str) -> None:
-    """Ask once for anything: the SDK goes on asking an address without a server for minutes."""
+def _check_reachable(url: str, setting: str) -> None:
+    """Send one request: without a server at the URL, the SDK retries for minutes."""
     try:
         httpx.get(url, timeout=_REACH_S, follow_redirects=False)
     except httpx.InvalidURL as error:
-        raise SqueezeConfigError(f"{setting}: `{url}` is no address ({error})") from error
+        raise SqueezeConfigError(f"{setting}: `{url}` is not a valid URL ({error})") from error
     except httpx.HTTPError as error:
         raise DownloadError(
             f"{url.rstrip('/')} cannot be reached ({describe(error)}); start the server, or correct"

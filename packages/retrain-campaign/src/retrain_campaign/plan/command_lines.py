@@ -1,4 +1,4 @@
-"""The runs of a campaign as command lines, and `run_all.sh`, which does them all elsewhere."""
+"""The runs of a campaign as command lines, and `run_all.sh`, a script with all of them."""
 
 import json
 import shlex
@@ -13,16 +13,16 @@ from retrain_campaign.plan.campaign import RUNS, Campaign, PlannedRun
 SCRIPT_FILE = "run_all.sh"
 RUN = ("python", "-m", "retrain_backends")
 
-_OF_THE_PLACE = ("logging.log_dir", "backend.throttle_dir")
+_PER_DIRECTORY = ("logging.log_dir", "backend.throttle_dir")
 
 _SCRIPT = """\
 #!/bin/sh
-# Does all runs of a campaign again, one after another, with retrain and the data where they are:
+# Repeats all runs of a campaign, one after another, on a machine with retrain and the data:
 #
 #     run_all.sh [DIRECTORY]
 #
-# A run that is finished is passed over, and one that was stopped goes on. The number of threads is
-# that of the campaign, since a run's last digits depend on it; OMP_NUM_THREADS gives another.
+# Finished runs are skipped, and interrupted runs are resumed. The number of threads is that of the
+# campaign, since the last digits of a run depend on it; OMP_NUM_THREADS overrides it.
 set -u
 : "${{OMP_NUM_THREADS:={threads}}}"
 export OMP_NUM_THREADS
@@ -30,7 +30,7 @@ directory="${{1:-rerun}}"
 python="${{PYTHON:-python}}"
 failed=0
 interrupted=0
-trap interrupted=1 INT  # the run saves itself; without this, some shells begin the next one
+trap interrupted=1 INT  # the run is saved; without this, some shells start the next run
 
 run() {{
     run="$directory/{runs}/$1"; shift
@@ -41,7 +41,7 @@ run() {{
         "$python" -m retrain_backends "$directory/base.toml" "$@" --log-dir="$run"
     fi && touch "$run.done"
     code=$?
-    if [ "$interrupted" = 1 ]; then echo "interrupted; the same command goes on" >&2; exit 130; fi
+    if [ "$interrupted" = 1 ]; then echo "interrupted; the same command resumes" >&2; exit 130; fi
     if [ "$code" != 0 ]; then echo "failed: $run" >&2; failed=1; fi
 }}
 
@@ -55,10 +55,16 @@ exit "$failed"
 
 
 def run_all_script(campaign: Campaign, plan: Iterable[PlannedRun], threads: int) -> str:
-    """A shell script that needs nothing else of the campaign, whose runs have so many `threads`."""
+    """A self-contained shell script that repeats all runs of a campaign.
+
+    Args:
+      campaign: the campaign.
+      plan: its runs.
+      threads: CPU threads of each run.
+    """
     base = campaign.base
     calls = (
-        shlex.join(["run", run.name, *flags_between(base, run.config, but=_OF_THE_PLACE)])
+        shlex.join(["run", run.name, *flags_between(base, run.config, except_for=_PER_DIRECTORY)])
         for run in plan
     )
     return _SCRIPT.format(
@@ -66,24 +72,26 @@ def run_all_script(campaign: Campaign, plan: Iterable[PlannedRun], threads: int)
     )
 
 
-def command_line(file: Path, written: RunConfig, run: PlannedRun, threads: int) -> str:
-    """The command that does one run of a campaign by itself.
+def command_line(file: Path, in_file: RunConfig, run: PlannedRun, threads: int) -> str:
+    """The command line of one run of a campaign.
 
     Args:
       file: of the campaign.
-      written: what the file says, without the flags of the campaign's own command line.
+      in_file: the configuration in the file, without the flags of the campaign's command line.
       run: the run.
-      threads: of the CPU, as the campaign gives its runs; the last digits depend on them.
+      threads: CPU threads of the run; the last digits of its results depend on them.
     """
-    without = [f"--no-{name}" for name in ("campaign", "squeeze") if getattr(written, name)]
-    words = [*RUN, str(file), *without, *flags_between(written, run.config)]
+    without = [f"--no-{name}" for name in ("campaign", "squeeze") if getattr(in_file, name)]
+    words = [*RUN, str(file), *without, *flags_between(in_file, run.config)]
     return f"OMP_NUM_THREADS={threads} {shlex.join(words)}"
 
 
-def flags_between(base: RunConfig, other: RunConfig, but: Iterable[str] = ()) -> Iterator[str]:
-    """The flags that make `other` out of `base`, apart from some settings."""
+def flags_between(
+    base: RunConfig, other: RunConfig, except_for: Iterable[str] = ()
+) -> Iterator[str]:
+    """The flags that turn `base` into `other`, except for some settings."""
     for path, field in fields_by_path().items():
-        if not field.flag or path in but or path.startswith(("campaign.", "squeeze.")):
+        if not field.flag or path in except_for or path.startswith(("campaign.", "squeeze.")):
             continue
         before, now = (_value(config, field.section, field.key) for config in (base, other))
         if before != now:
