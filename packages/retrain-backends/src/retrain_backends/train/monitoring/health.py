@@ -223,9 +223,7 @@ class HealthMonitor:
     def _too_many(self) -> str:
         limit = self._config.max_nonfinite_steps
         steps = "the first such step ends" if limit == 1 else f"{limit} such steps end"
-        return (
-            f"{steps} the run (health.max_nonfinite_steps = {limit}); try a lower training.lr"
-        )
+        return f"{steps} the run (health.max_nonfinite_steps = {limit}); try a lower training.lr"
 
     def _event(self, step: int, result: StepResult) -> str:
         norm = result.grad_norm
