@@ -1,4 +1,4 @@
-"""The next step is prepared while one trains, and what that changes is told."""
+"""The next step is prepared while one trains, and the lag of its policy is recorded."""
 
 import json
 import threading

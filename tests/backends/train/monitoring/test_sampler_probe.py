@@ -1,4 +1,4 @@
-"""Engines with one defect each are told apart and named."""
+"""Engines with one defect each are recognised and named."""
 
 import json
 from dataclasses import replace
