@@ -45,7 +45,7 @@ def test_without_a_path_and_retrain_toml_the_error_explains_how_to_start(here):
     assert problems([]) == [
         "there is no retrain.toml in this directory; `retrain init` writes one, "
         "`retrain PATH.toml` uses another file, and "
-        "`retrain --model NAME --data-source NAME` needs none"
+        "`retrain --model NAME --data-source NAME` needs no file"
     ]
 
 
