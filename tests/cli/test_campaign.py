@@ -31,4 +31,4 @@ def test_the_commands_are_printed(here, retrain):
 def test_a_run_from_the_file_of_a_campaign_points_to_the_campaign(here, capsys):
     (here / "c.toml").write_text(FILE)
     assert main(["c.toml"]) == 2
-    assert "`retrain campaign FILE.toml` does them all" in capsys.readouterr().err
+    assert "use `retrain campaign FILE.toml`, or" in capsys.readouterr().err

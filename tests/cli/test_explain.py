@@ -99,7 +99,7 @@ def test_without_prices_there_is_no_cost(explain):
     assert "With [backend.options.prices] there would be a cost" in page
 
 
-def test_all_that_would_be_refused_is_told(explain):
+def test_all_reasons_for_a_refusal_are_reported(explain):
     code, page = explain(
         'backend = "tinker"\noptions = {max_cost = 3}',
         "--lora-alpha",
@@ -138,7 +138,7 @@ def test_the_rest_is_judged_by_what_was_measured(here, retrain):
     assert "steps 4 of 10 time 2.00 hours, about 5.00 at the end" in page
     assert numbers(page, "used in 4 steps") == [40, 400, 600, 2.64]
     assert numbers(page, "a step with its share of evaluations") == [10, 100, 150, 0.66]
-    assert numbers(page, "the whole run, if it goes on so") == [100, 1000, 1500, 6.6]
+    assert numbers(page, "the whole run, extrapolated") == [100, 1000, 1500, 6.6]
 
 
 def test_a_run_that_was_charged_nothing(here, retrain):
@@ -150,7 +150,7 @@ def test_a_run_that_was_charged_nothing(here, retrain):
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_a_run_that_has_not_begun(here, retrain, made):
+def test_a_run_without_a_step(here, retrain, made):
     (here / "a.toml").write_text(CONFIG + TINKER)
     if made:
         write_run(here, [])

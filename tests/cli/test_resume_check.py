@@ -69,20 +69,20 @@ def test_what_was_logged_since_is_counted(run_dir, retrain, capsys):
     )
     capsys.readouterr()
     table = facts(retrain("resume-check", "run")[1])
-    assert (table["done"], table["done again"]) == ("2 of 4 steps", "2 logged steps")
+    assert (table["done"], table["repeated"]) == ("2 of 4 steps", "2 logged steps")
 
 
-def test_damage_is_told(run_dir, retrain, capsys):
+def test_damage_is_reported(run_dir, retrain, capsys):
     (run_dir / "checkpoints/step_000004/policy.npy").write_bytes(b"")
     capsys.readouterr()
     code, output, _ = retrain("resume-check", "run")
     assert code == 0
-    assert facts(output)["damaged"].startswith("step_000004: policy.npy is not as it was written")
+    assert facts(output)["damaged"].startswith("step_000004: policy.npy was changed (its digest")
     assert facts(output)["from"].startswith("step_000002")
     (run_dir / "checkpoints/step_000002/policy.npy").unlink()
     code, output, _ = retrain("resume-check", "run")
     assert code == 2
-    assert facts(output)["resumes"].startswith("no: run: no intact checkpoint")
+    assert facts(output)["resumes"].startswith("no: run: there is no intact checkpoint")
 
 
 def test_an_edited_configuration_is_noticed(run_dir, retrain, capsys):
@@ -94,7 +94,7 @@ def test_an_edited_configuration_is_noticed(run_dir, retrain, capsys):
     assert "training.group_size: the run in run has 4, not 5" in facts(output)["resumes"]
 
 
-def test_roundings_and_versions_are_told(run_dir, retrain, capsys):
+def test_inexact_settings_and_versions_are_reported(run_dir, retrain, capsys):
     file = run_dir / "config.toml"
     file.write_text(file.read_text().replace('devices = "gpu:0"', 'devices = "cpu"'))
     capsys.readouterr()
@@ -102,29 +102,29 @@ def test_roundings_and_versions_are_told(run_dir, retrain, capsys):
     assert code == 2
     assert (facts(output)["resumes"], facts(output)["exact"]) == (
         "yes",
-        'no: backend.devices: "gpu:0" -> "cpu" changes roundings',
+        'no: backend.devices: "gpu:0" -> "cpu" changes rounding',
     )
 
 
-def test_how_exactly_a_service_goes_on_is_unknown_until_it_does(here, retrain, capsys):
+def test_fidelity_of_a_service_is_unknown_until_it_is_resumed(here, retrain, capsys):
     train(config_of(**{"backend.backend": f"{__name__}:Approximate"}))
     capsys.readouterr()
     code, output, _ = retrain("resume-check", "run")
     table = facts(output)
     assert (code, table["resumes"], table["service"]) == (2, "yes", "service://state/7")
-    assert table["exact"].startswith("unknown until it is measured when the run goes on: the back")
-    assert "last resumed" not in table
+    assert table["exact"].startswith("unknown; measured when the run is resumed: the back")
+    assert "last resume" not in table
 
 
-def test_what_was_measured_the_last_time_is_told(here, retrain, capsys):
+def test_the_last_measured_fidelity_is_reported(here, retrain, capsys):
     service = {"backend.backend": f"{__name__}:Approximate"}
     train(config_of(**service))
     capsys.readouterr()
     train(config_of(**service, **{"resume.from": "run", "training.max_steps": 6}))
     assert "resume_fidelity cold: a step without a gradient" in capsys.readouterr().out
     table = facts(retrain("resume-check", "run")[1])
-    assert table["last resumed"] == "cold, as measured then"
-    assert table["exact"].startswith("unknown until it is measured")
+    assert table["last resume"] == "cold, as measured then"
+    assert table["exact"].startswith("unknown; measured when")
 
 
 def test_no_run_is_one_line(here, retrain):
@@ -136,7 +136,7 @@ def test_no_run_is_one_line(here, retrain):
 def test_too_few_steps_to_prove(run_dir, retrain):
     code, _, errors = retrain("resume-check", "run", "--prove", "1")
     assert code == 2
-    assert errors.startswith("error: --prove: 1; at least 2 steps")
+    assert errors.startswith("error: --prove: 1; use at least 2 steps")
 
 
 # Hangs once, in the middle of the steps that are to be killed.
@@ -172,6 +172,6 @@ def test_resume_without_a_file_takes_that_of_the_run(run_dir, retrain, capsys):
     capsys.readouterr()
     code, output, errors = retrain("--resume", "run", "--max-steps", "6")
     assert (code, errors) == (0, "")
-    assert "going on after step 4, from step_000004" in output
+    assert "resuming after step 4, from step_000004" in output
     rows = (run_dir / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(6))

@@ -110,9 +110,8 @@ def test_conditions_survive_toml(tmp_path):
         (
             "[[c]]\nlogging = { condition = 'x', wandb_run_name = 'y', wandb_group = 'z' }",
             [
-                "number 1: [logging] condition cannot be set here: name, without the table, is "
-                "what the condition is called",
-                "number 1: [logging] wandb_run_name cannot be set here: a run is called by its "
+                "number 1: [logging] condition cannot be set here: write name without the table",
+                "number 1: [logging] wandb_run_name cannot be set here: a run is named by its "
                 "condition and its seed",
                 "number 1: [logging] wandb_group cannot be set here: the runs of a condition are "
                 "a group",
@@ -120,15 +119,15 @@ def test_conditions_survive_toml(tmp_path):
         ),
         (
             "[[c]]\nresume.from = 'there'",
-            ["number 1: [resume] cannot be set here: it is the campaign's as a whole"],
+            ["number 1: [resume] cannot be set here: all runs of a campaign share it"],
         ),
         (
             "[[c]]\nsqueeze.compress_to = 1",
-            ["number 1: [squeeze] cannot be set here: it is the campaign's as a whole"],
+            ["number 1: [squeeze] cannot be set here: all runs of a campaign share it"],
         ),
         (
             "[[c]]\n[[c]]",
-            ["2 conditions are called `grpo+none`; give them names that differ, with name"],
+            ["2 conditions have the label `grpo+none`; set name to tell them apart"],
         ),
         (
             "[[c]]\nname = 'a/b'",
@@ -136,10 +135,10 @@ def test_conditions_survive_toml(tmp_path):
         ),
     ],
 )
-def test_mistakes_in_conditions_are_told_before_anything_starts(tmp_path, text, lines):
+def test_mistakes_in_conditions_are_reported_before_anything_starts(tmp_path, text, lines):
     assert problems(tmp_path, text) == lines
 
 
-def test_all_mistakes_of_a_file_are_told_at_once(tmp_path):
+def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path):
     found = problems(tmp_path, "[[c]]\ntraining.lr = -1\n[[c]]\nsepa.steps = 'x'")
     assert len(found) == 3

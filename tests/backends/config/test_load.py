@@ -41,11 +41,11 @@ def test_without_a_path_retrain_toml_is_read(here):
     assert load_command_line(["--max-steps", "4"]).training.max_steps == 4
 
 
-def test_without_a_path_and_retrain_toml_it_says_how_to_start(here):
+def test_without_a_path_and_retrain_toml_the_error_explains_how_to_start(here):
     assert problems([]) == [
         "there is no retrain.toml in this directory; `retrain init` writes one, "
-        "`retrain PATH.toml` takes another file, and "
-        "`retrain --model NAME --data-source NAME` needs none"
+        "`retrain PATH.toml` uses another file, and "
+        "`retrain --model NAME --data-source NAME` needs no file"
     ]
 
 
@@ -116,7 +116,7 @@ def test_a_path_through_a_file(here):
         ("[a]".encode("utf-16"), "a.toml, line 1: is not UTF-8 text; save it as UTF-8"),
     ],
 )
-def test_what_is_no_toml_is_told_with_its_line(here, text, problem):
+def test_invalid_toml_is_reported_with_its_line(here, text, problem):
     (here / "a.toml").write_bytes(text)
     assert problems(["a.toml"]) == [problem]
 
@@ -126,7 +126,7 @@ def test_a_byte_order_mark_is_skipped(here):
     assert load_command_line(["a.toml"]).training.seed == 5
 
 
-def test_mistakes_in_flags_and_file_are_told_together(here):
+def test_mistakes_in_flags_and_file_are_reported_together(here):
     (here / "a.toml").write_text("[training]\nlr = -1\n")
     assert problems(["a.toml", "--batchsize", "3", "--seed", "x"]) == [
         "--batchsize: unknown flag; did you mean --batch-size?",
@@ -135,7 +135,7 @@ def test_mistakes_in_flags_and_file_are_told_together(here):
     ]
 
 
-def test_mistakes_in_flags_are_told_although_the_file_is_missing(here):
+def test_mistakes_in_flags_are_reported_although_the_file_is_missing(here):
     assert len(problems(["a.toml", "--lr", "x"])) == 2
 
 

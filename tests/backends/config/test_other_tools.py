@@ -75,7 +75,7 @@ def test_what_there_is_not():
         ("zzz=1", "zzz=1: a key is given as a flag; `retrain flags` lists them all"),
     ],
 )
-def test_a_hint_says_how_it_is_written_here(words, line):
+def test_a_hint_shows_our_spelling(words, line):
     assert read_arguments(words.split()).problems == [line]
 
 
@@ -94,6 +94,6 @@ def test_keys_of_a_file_are_translated_too(tmp_path):
         "[training] kl_coef is an unknown key; there is no KL term and no reference model in this "
         "version",
         "[training] learning_rate is an unknown key; here it is lr in [training]",
-        "num_train_epochs stands outside of any table; a run is counted in steps of --batch-size "
+        "num_train_epochs is outside of any table; a run is counted in steps of --batch-size "
         "prompts, not in epochs: `--max-steps N`",
     ]

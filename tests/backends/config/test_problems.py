@@ -31,7 +31,7 @@ def problems(tmp_path):
         ),
         ("training = 3", "run.toml: [training] must be a table, not 3"),
         ("[[training]]\nlr = 1", "run.toml: [training] must be a table, not [{lr = 1}]"),
-        ("lr = 1", "run.toml: lr stands outside of any table; did you mean lr in [training]?"),
+        ("lr = 1", "run.toml: lr is outside of any table; did you mean lr in [training]?"),
         (
             "[training]\nbatchsize = 1",
             "run.toml: [training] batchsize is an unknown key; did you mean batch_size?",
@@ -118,12 +118,12 @@ def test_one_mistake_is_one_line(problems, text, line):
     assert problem.startswith(line)
 
 
-def test_all_mistakes_are_told_at_once(problems):
+def test_all_mistakes_are_reported_at_once(problems):
     text = "[trainig]\nlr = 1\n[training]\nlr = 'x'\nbatch_size = 0\n[gtpo]\nbeta = true\n"
     assert len(problems(text)) == 4
 
 
-def test_a_wrong_override_is_told_as_its_flag(problems):
+def test_a_wrong_override_is_reported_as_its_flag(problems):
     overrides = {"training.lr": "fast", "model.lora_rank": 0}
     assert problems("[gtpo]\nbeta = -1", overrides) == [
         "--lora-rank is `0`; it must be an integer >= 1",

@@ -110,7 +110,7 @@ class Forgetful(FakeBackend):
 
 
 class Boastful(AtOne):
-    """Begins the optimiser anew, and says that it goes on exactly."""
+    """Starts the optimiser anew, and reports an exact resume."""
 
     def load(self, ref):
         return replace(super().load(ref), fidelity="exact")
@@ -167,7 +167,7 @@ class Impatient(FakeBackend):
         (Forgetful, "check_load_continues_what_save_wrote"),
         (Boastful, "check_load_continues_what_save_wrote"),
         (Modest, "check_load_continues_what_save_wrote"),
-        (Unmeasured, "check_usage_is_told"),
+        (Unmeasured, "check_usage_is_reported"),
         (TooWarm, "check_scores_are_those_of_the_sampler"),
         (Racing, "check_sampling_beside_training"),
         (Racing, "check_policy_is_that_of_the_call"),

@@ -46,7 +46,7 @@ def test_what_comes_later_is_refused(key, value):
 
 
 def test_a_campaign_is_not_a_run():
-    with pytest.raises(NotAvailableError, match=r"`retrain campaign FILE.toml` does them all"):
+    with pytest.raises(NotAvailableError, match=r"use `retrain campaign FILE.toml`, or"):
         refuse_unavailable(load_config(None, {"campaign.max_steps": 5}))
 
 
@@ -83,7 +83,9 @@ def test_clashes_with_the_backend_are_refused_at_once():
 def test_a_run_analyses_its_own_adapter_only():
     capabilities = CAN_ALL
     refuse_clashes(load_config(None, {"squeeze.target_ranks": [4]}), capabilities)
-    with pytest.raises(ConfigError, match=r"squeeze\.adapter_path: `a` is analysed, which trains"):
+    with pytest.raises(
+        ConfigError, match=r"squeeze\.adapter_path: `a` asks for an analysis without"
+    ):
         refuse_clashes(load_config(None, {"squeeze.adapter_path": "a"}), capabilities)
 
 

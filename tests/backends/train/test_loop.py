@@ -26,7 +26,7 @@ ISSUE_KEYS = {
 }  # fmt: skip
 
 
-# However many completions have no verdict, the run goes on.
+# The run continues, however many completions have no verdict.
 FORGIVING = {"reward.max_failure_rate": 1.0}
 
 
@@ -163,7 +163,7 @@ def test_metrics_hold_every_figure(make_config):
     assert first["ratio_max"] == pytest.approx(1.0)
 
 
-def test_records_call_the_rule_as_they_are_told(make_config):
+def test_logs_name_the_rule_as_configured(make_config):
     told = {"reward.type": plugin(FirstSymbol), "logging.condition": "slow"}
     summary = train(make_config(told))
     files = ("metrics.jsonl", "emergence/steps.jsonl")
@@ -329,7 +329,7 @@ def test_a_spent_budget_ends_the_run_after_its_step(make_config, tmp_path):
     saved = tmp_path / "run/checkpoints/step_000002"
     assert str(caught.value) == (
         f"stopped after 2 steps: 2 are spent; adapter saved in {saved}; "
-        f"`retrain --resume {tmp_path / 'run'}` goes on"
+        f"resume with `retrain --resume {tmp_path / 'run'}`"
     )
     assert caught.value.exit_code == 130
     assert len(read_metrics(tmp_path / "run")) == 2

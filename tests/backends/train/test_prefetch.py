@@ -1,4 +1,4 @@
-"""The next step is prepared while one trains, and what that changes is told."""
+"""The next step is prepared while one trains, and the lag of its policy is recorded."""
 
 import json
 import threading
@@ -240,7 +240,7 @@ def test_a_checkpoint_knows_nothing_of_what_is_sampled_beside_it(run, seen):
     assert (state["steps_done"], state["prompts_drawn"], state["updates"]) == (2, 4, 2)
 
 
-def test_a_resumed_run_begins_on_policy_and_says_so(run, seen, tmp_path):
+def test_a_resumed_run_starts_on_policy_and_reports_it(run, seen, tmp_path):
     whole = run(Watched, overrides={**AHEAD, "training.max_steps": 2})
     resumed = run(Watched, overrides={**AHEAD, "resume.from": str(whole.run_dir)})
     rows = read_metrics(resumed.run_dir)
@@ -274,4 +274,4 @@ def test_no_thread_is_left(run, overrides):
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "ahead"]
+    return [thread.name for thread in threading.enumerate() if thread.name == "background"]

@@ -14,22 +14,22 @@ from retrain_backends.errors import ConfigError, RetrainError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the run that the arguments ask for, and return the exit code."""
+    """Train as the arguments say, and return the exit code."""
     try:
         config = load_command_line(arguments)
         if config.squeeze is not None:
             raise ConfigError(
-                "[squeeze]: this command only trains; `retrain` also analyses the adapter, and so "
-                "does `python -m retrain_squeeze` afterwards; remove the table"
+                "[squeeze]: this command only trains; remove the table, and analyse the adapter "
+                "with `retrain` or `python -m retrain_squeeze`"
             )
-        # By name, so that a mistake in the file is told before the slow imports.
+        # By name, so that a mistake in the file is reported before the slow imports.
         load_object("retrain_backends.train:train")(config)
     except RetrainError as error:
         errors = Console(stderr=True, highlight=False)
         for problem in str(error).splitlines():
             errors.print(f"error: {problem}", markup=False, soft_wrap=True)
         return error.exit_code
-    except KeyboardInterrupt:  # while modules were being imported
+    except KeyboardInterrupt:  # during imports
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""What backends declare, readable before their code is imported."""
+"""Capabilities of backends, readable without importing their code."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,8 @@ class DeclaredBackend:
 
     Args:
       capabilities: what it can do.
-      name: where its class is, as `package.module:Class`.
-      package: which must be installed for it.
+      name: of its class, as `package.module:Class`.
+      package: the package that it requires.
     """
 
     capabilities: Capabilities
@@ -32,10 +32,10 @@ class DeclaredBackend:
 
 
 def declared_capabilities(name: str) -> Capabilities:
-    """What a backend declares, so that a run can be checked before a model is loaded.
+    """The capabilities that a backend declares; loads no model.
 
     Raises:
-      PluginError: there is no such backend, it is not installed, or it declares nothing.
+      PluginError: the backend is unknown, not installed, or declares no capabilities.
     """
     backend = resolve("backend", name)
     if isinstance(backend, DeclaredBackend):

@@ -1,4 +1,4 @@
-"""Objects by their dotted names, so that heavy packages are imported only where they are used."""
+"""Loads objects by dotted name, so that heavy packages are imported only where they are used."""
 
 import importlib
 import importlib.util
@@ -9,7 +9,7 @@ from typing import Any
 from retrain_backends.config import did_you_mean
 from retrain_backends.errors import PluginError, describe
 
-# What brings a package that is optional, by the name it is imported under.
+# Optional packages by import name, with the extra that installs them.
 _EXTRAS = {
     "datasets": "retrain-backends[local]",
     "math_verify": "retrain-backends[math]",
@@ -28,12 +28,11 @@ def load_object(name: str, where: str = "") -> Any:
     """Import the object that `pkg.module:attr` or `pkg.module.attr` names.
 
     Args:
-      name: where the object is; after a colon, dots lead into attributes, and into the entries
-        of a table.
-      where: what an error message begins with, the name itself unless given.
+      name: of the object; after a colon, dots separate attributes, or keys of a mapping.
+      where: prefix of error messages; default: the name.
 
     Raises:
-      PluginError: no such module, a module that fails on import, or no such attribute.
+      PluginError: the module does not exist or cannot be imported, or it has no such attribute.
     """
     where = where or f"`{name}`"
     module_name, _, path = name.partition(":") if ":" in name else name.rpartition(".")
@@ -41,23 +40,23 @@ def load_object(name: str, where: str = "") -> Any:
         raise PluginError(
             f"{where} is not a dotted name; write `my_module.my_object` or `my_module:my_object`"
         )
-    found: Any = _import(module_name, where)
+    value: Any = _import(module_name, where)
     for part in path.split("."):
-        table = found if isinstance(found, Mapping) else None
-        if not (part in table if table is not None else hasattr(found, part)):
-            near = did_you_mean(part, _public_names(found), "`{}`")
-            raise PluginError(f"{where}: `{module_name}` has no `{part}`{near}")
-        found = table[part] if table is not None else getattr(found, part)
-    return found
+        table = value if isinstance(value, Mapping) else None
+        if not (part in table if table is not None else hasattr(value, part)):
+            hint = did_you_mean(part, _public_names(value), "`{}`")
+            raise PluginError(f"{where}: `{module_name}` has no `{part}`{hint}")
+        value = table[part] if table is not None else getattr(value, part)
+    return value
 
 
-def _public_names(found: object) -> list[str]:
-    names = found if isinstance(found, Mapping) else dir(found)
+def _public_names(value: object) -> list[str]:
+    names = value if isinstance(value, Mapping) else dir(value)
     return [name for name in names if not name.startswith("_")]
 
 
 def _import(module_name: str, where: str) -> ModuleType:
-    # A border: a module that is imported here may belong to the user and may raise anything.
+    # A border: the module may be the user's own and may raise anything.
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -75,7 +74,7 @@ def _import(module_name: str, where: str) -> ModuleType:
 
 
 def require(package: str, where: str) -> None:
-    """Refuse to go on without a package that will be imported by another process.
+    """Check that a package is installed, without importing it.
 
     Raises:
       PluginError: it is not installed.

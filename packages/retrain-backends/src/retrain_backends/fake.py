@@ -1,8 +1,8 @@
-"""A small, honest backend without a model: for tests, and for trying out a configuration.
+"""A small backend without a model, for tests and for trying out a configuration.
 
-Its policy is a table of logits, one row for each (prompt, position of the token); tokens do not
-look at each other. It samples from that policy, trains it with the real policy gradient
-(`retrain_core.policy_loss`) and Adam, and so really learns whatever such a policy can learn.
+Its policy is a table of logits, one row for each prompt and token position; tokens do not depend
+on each other. It is trained with the same policy gradient as a model (`retrain_core.policy_loss`)
+and Adam, so it learns whatever such a policy can learn.
 """
 
 from collections.abc import Sequence
@@ -45,16 +45,16 @@ ADAPTER_FILE = "policy.npy"
 
 
 class FakeOptions(Section):
-    """`[backend] options` of the fake backend."""
+    """`[backend.options]` of the fake backend."""
 
     vocab_size: int = Field(default=64, ge=2, description="Tokens are 0 to this, exclusive.")
     positions: int = Field(
         default=8,
         ge=1,
-        description="Positions with logits of their own; later ones share the last.",
+        description="Positions with their own logits; later ones share the last.",
     )
     buckets: int = Field(
-        default=64, ge=1, description="Prompts are told apart by a hash into so many buckets."
+        default=64, ge=1, description="Number of hash buckets that distinguish prompts."
     )
     spread: float = Field(default=1.0, ge=0, description="Standard deviation of initial logits.")
     steps_off_policy: int = Field(
@@ -95,10 +95,10 @@ class FakeBackend:
 
     @classmethod
     def from_config(cls, settings: PolicySettings) -> Self:
-        """Make the table that the configuration describes; reads no model.
+        """Make the table that the configuration describes.
 
         Raises:
-          ConfigError: a wrong key or value in `[backend] options`.
+          ConfigError: a wrong key or value in `[backend.options]`.
         """
         training = FakeTraining(
             lr=settings.lr,
@@ -122,14 +122,14 @@ class FakeBackend:
 
     @property
     def facts(self) -> Facts:
-        """A table in numpy: the same numbers every time, unless it samples a step off policy."""
+        """Bitwise deterministic, unless it samples a step off policy."""
         if not self._options.steps_off_policy:
             return Facts("fake", (), "bitwise", "a table of logits in float64, on one thread")
-        reason = "the next step is sampled while this one trains; a resumed run begins on policy"
+        reason = "the next step is sampled while this one trains; a resumed run starts on policy"
         return Facts("fake", (), "seeded", reason, self._options.steps_off_policy)
 
     def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
-        """Sample groups from the table as it is at the call: an update replaces the table."""
+        """Sample groups from the current table; later updates replace it and have no effect."""
         return self._sample(self._logits, requests, params)
 
     def _sample(
@@ -150,7 +150,7 @@ class FakeBackend:
     def score(
         self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
     ) -> list[Floats]:
-        """Log-probs in the table as it is now."""
+        """Log-probs under the current table."""
         scores = []
         for prompt, tokens_T in zip(prompts, completions, strict=True):
             rows_TV = self._logits[self._bucket(prompt), self._positions(np.arange(len(tokens_T)))]
@@ -202,7 +202,7 @@ class FakeBackend:
         return CheckpointRef(directory)
 
     def load(self, ref: CheckpointRef) -> Restored:
-        """Continue from what `save` wrote, exactly."""
+        """Restore what `save` wrote, exactly."""
         with np.load(ref.directory / STATE_FILE, allow_pickle=False) as state:
             self._logits, self._mean, self._square = (
                 state["logits"],
@@ -210,15 +210,15 @@ class FakeBackend:
                 state["square"],
             )
             self._updates = int(state["updates"])
-        return Restored("exact", "the table and the state of Adam are read back byte for byte")
+        return Restored("exact", "the table and the state of Adam are restored byte for byte")
 
     def export_adapter(self, directory: Path) -> str:
-        """Write the table; there is no model that PEFT could put it on."""
+        """Write the table as a numpy file; it is not a PEFT adapter."""
         np.save(directory / ADAPTER_FILE, self._logits)
         return str(directory)
 
     def usage(self) -> Usage:
-        """Nothing that costs anything."""
+        """Nothing is charged."""
         return Usage()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""How groups of completions are sampled: the requests for a list of prompts."""
+"""Requests for groups of completions of a list of prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class GroupSampling:
     """Samples the same number of completions of every prompt.
 
     Args:
-      seed: names the random streams, with purpose, step and number of the prompt.
+      seed: of the random streams, besides purpose, step and index of the prompt.
       group_size: completions of each prompt.
       max_tokens: the length at which a completion is cut off.
-      params: of the sampler.
+      params: parameters for the sampler.
     """
 
     seed: int
@@ -31,7 +31,7 @@ class GroupSampling:
         purpose: Purpose = Purpose.SAMPLE,
         step: int = 0,
     ) -> list[list[Completion]]:
-        """The completions of each prompt, in order; none where a service gave no answer."""
+        """The completions of each prompt, in order; empty where a service failed to answer."""
         groups = dict(sampler.sample(self.requests(prompts, purpose, step), self.params))
         return [groups.get(index, []) for index in range(len(prompts))]
 

@@ -1,17 +1,17 @@
-"""From the name of a part to the part: built-ins, entry points, and the user's own modules.
+"""Finds the parts of a run by name: built-ins, entry points, and the user's own modules.
 
 A name in the TOML file is looked up in this order:
 
-1. the built-ins of its kind, in the table `KINDS`: strings, so that torch, datasets and the like
-   are imported only by the run that uses them;
+1. the built-ins of its kind, in the table `KINDS`: strings, so that torch, datasets and others are
+   imported only by the run that uses them;
 2. entry points of installed packages in the group `retrain.plugins`, named `<kind>.<name>`
-   (`reward.my_reward` is reached as `my_reward` or, in full, `reward.my_reward`);
-3. a dotted name, `my_module.my_object` or `my_package.my_module:my_object`, where the working
-   directory counts as importable.
+   (`reward.my_reward` can be written `my_reward` or `reward.my_reward`);
+3. a dotted name, `my_module.my_object` or `my_package.my_module:my_object`, which may be in the
+   working directory.
 
-A part that is built (backend, reward, detector, source, tracker) is a class with a classmethod
-`from_config`, which gets the part of the configuration that concerns it, or any class or function
-that is called without arguments. The others (advantage, transform, algorithm) are used as found.
+A backend, reward, detector, source or tracker is a class with a classmethod `from_config`, which
+receives its part of the configuration, or any class or function that is called without arguments.
+The others (advantage, transform, algorithm) are used as they are.
 """
 
 import importlib
@@ -33,12 +33,12 @@ from retrain_core import ADVANTAGE_MODES, TRANSFORM_MODES
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of part: where its name stands in the TOML file and what may stand there."""
+    """A kind of part: the key with its name, and the names that are allowed."""
 
     setting: str
     builtins: Mapping[str, str] = field(default_factory=dict)
-    later: frozenset[str] = frozenset()  # valid names that this version cannot honour yet
-    methods: tuple[str, ...] = ()  # what a built part must have
+    later: frozenset[str] = frozenset()  # valid names that are not available yet
+    methods: tuple[str, ...] = ()  # required of a built part
 
 
 KINDS: Mapping[str, Kind] = {
@@ -109,7 +109,7 @@ def names(kind: str) -> list[str]:
 
 
 def check_available(kind: str, name: str) -> None:
-    """Refuse a valid name that this version cannot honour; imports nothing.
+    """Refuse a valid name that is not available in this version; imports nothing.
 
     Raises:
       NotAvailableError: the name belongs to a part of a later version.
@@ -123,7 +123,7 @@ def check_available(kind: str, name: str) -> None:
 
 
 def resolve(kind: str, name: str) -> Any:
-    """The class or function that `name` leads to.
+    """The class or function with a name.
 
     Args:
       kind: a key of `KINDS`.
@@ -131,41 +131,41 @@ def resolve(kind: str, name: str) -> Any:
 
     Raises:
       NotAvailableError: the name belongs to a part of a later version.
-      PluginError: the name leads nowhere, to a module that fails, or to the wrong kind of object.
+      PluginError: the name is unknown, its module cannot be imported, or the object is unsuitable.
     """
     check_available(kind, name)
     known = KINDS[kind]
     where = f"{known.setting}: `{name}`"
     short = name.removeprefix(f"{kind}.")
-    # Entry points are looked for last: that reads the metadata of all that is installed.
+    # Entry points only if needed, because that reads the metadata of all installed packages.
     if name in known.builtins:
-        found = load_object(known.builtins[name], where)
+        part = load_object(known.builtins[name], where)
     elif ":" not in name and (point := _installed(kind).get(short)):
-        found = load_object(f"{point.module}:{point.attr}", where)
+        part = load_object(f"{point.module}:{point.attr}", where)
     elif "." in name or ":" in name:
         _make_working_directory_importable()
-        found = load_object(name, where)
+        part = load_object(name, where)
     else:
         usable = names(kind)
         raise PluginError(
             f"{known.setting}: there is no {kind} `{name}`; known: {', '.join(usable) or 'none'},"
             f" or a plugin as `my_module.my_object`{did_you_mean(name, usable, '`{}`')}"
         )
-    _check_kind(kind, name, found)
-    return found
+    _check_kind(kind, name, part)
+    return part
 
 
 def build(kind: str, name: str, *arguments: object) -> Any:
-    """The part itself: `from_config(*arguments)` of what `name` leads to, else a plain call.
+    """Build a part: `from_config(*arguments)` of the resolved object, else a call of it.
 
     Raises:
-      NotAvailableError, PluginError: as `resolve`; also when a plugin's constructor fails, or
-        the built object lacks a method.
+      NotAvailableError, PluginError: as `resolve`; also if a plugin's constructor fails, or the
+        built object lacks a method.
     """
-    found = resolve(kind, name)
+    factory = resolve(kind, name)
     # A border: the constructor may be the user's own.
     try:
-        part = found.from_config(*arguments) if hasattr(found, "from_config") else found()
+        part = factory.from_config(*arguments) if hasattr(factory, "from_config") else factory()
     except Exception as error:
         if isinstance(error, RetrainError) or name in KINDS[kind].builtins:
             raise
@@ -178,50 +178,50 @@ def build(kind: str, name: str, *arguments: object) -> Any:
 
 def _installed(kind: str) -> dict[str, EntryPoint]:
     """Entry points of a kind by short name."""
-    found: dict[str, EntryPoint] = {}
+    points: dict[str, EntryPoint] = {}
     for point in entry_points(group=PLUGIN_GROUP):
         point_kind, _, name = point.name.partition(".")
         if point_kind != kind:
             continue
-        if name in found and found[name].value != point.value:
+        if name in points and points[name].value != point.value:
             raise PluginError(
-                f"two installed packages offer the {kind} `{name}`: `{found[name].value}` and"
+                f"two installed packages offer the {kind} `{name}`: `{points[name].value}` and"
                 f" `{point.value}`; uninstall one, or write one of these dotted names instead"
             )
-        found[name] = point
-    return found
+        points[name] = point
+    return points
 
 
 def _make_working_directory_importable() -> None:
-    # Last in the path, so that a file named like a library does not hide the library.
+    # Last in the path, so that a file with the name of a library does not shadow it.
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
     importlib.invalidate_caches()
 
 
-def _check_kind(kind: str, name: str, found: object) -> None:
+def _check_kind(kind: str, name: str, part: object) -> None:
     known = KINDS[kind]
-    if not callable(found) and not hasattr(found, "from_config"):
+    if not callable(part) and not hasattr(part, "from_config"):
         expected = "class or a function that makes one" if known.methods else "function"
         raise PluginError(
-            f"{known.setting}: `{name}` is a {type(found).__name__}; a {expected} is expected"
+            f"{known.setting}: `{name}` is a {type(part).__name__}; a {expected} is expected"
         )
-    if isinstance(found, type):
-        _check_methods(kind, name, found)
+    if isinstance(part, type):
+        _check_methods(kind, name, part)
 
 
 def _check_methods(kind: str, name: str, part: object) -> None:
     methods = [
         method
         for method in KINDS[kind].methods
-        if "." not in method or not isinstance(part, type)  # what a class makes is seen once built
+        if "." not in method or not isinstance(part, type)  # attributes of instances: once built
     ]
     lacking = [
         f"`{method}`"
         for method in methods
         if not callable(
-            reduce(lambda found, name: getattr(found, name, None), method.split("."), part)
+            reduce(lambda value, name: getattr(value, name, None), method.split("."), part)
         )
     ]
     if lacking:

@@ -1,4 +1,4 @@
-"""What the parts of a run promise each other; built-ins and plugins keep the same protocols."""
+"""The protocols of the parts of a run, for built-ins and plugins alike."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,18 +31,18 @@ class Sampler(Protocol):
 
     @property
     def facts(self) -> Facts:
-        """What samples, on which devices, and what the same seed promises."""
+        """The engine, its devices, and its determinism."""
         ...
 
     def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
         """Sample the completions of each request; yields (index of the request, completions).
 
-        Results come as they finish, in any order. A request that a service failed to answer is
-        left out. Closing the iterator cancels what is still sampled.
+        Results are yielded as they finish, in any order. A request that a service failed to answer
+        is left out. Closing the iterator cancels the remaining requests.
 
-        All completions come from the policy as it is when `sample` is called, not when the
-        iterator is first advanced. A sampler whose facts allow a step off policy is iterated in a
-        second thread, beside `Trainer.train`, `Trainer.save` and other calls of `sample`.
+        All completions come from the policy at the call of `sample`, not when the iterator is
+        first advanced. If the facts allow a step off policy, the iterator is consumed in a second
+        thread, concurrently with `Trainer.train`, `Trainer.save` and other calls of `sample`.
         """
         ...
 
@@ -56,20 +56,20 @@ class Trainer(Protocol):
 
     @property
     def facts(self) -> Facts:
-        """What trains, on which devices, and what the same seed promises."""
+        """The engine, its devices, and its determinism."""
         ...
 
     def train(self, batch: TrainBatch) -> StepResult:
-        """One optimiser step on the policy-gradient loss of the batch.
+        """Take one optimiser step on the policy-gradient loss of the batch.
 
-        No step is taken when the loss or its gradient is not finite; the result reports it.
+        If the loss or its gradient is not finite, no step is taken, and the result reports it.
         """
         ...
 
     def score(
         self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
     ) -> list[Floats]:
-        """Log-probs of completions under the policy as it is trained, nats.
+        """Log-probs of completions under the trained policy, nats.
 
         `completions[i]` follows `prompts[i]`; entry `t` of `result[i]` is the log-prob of its token
         `t` at the temperature (0 means 1, as in sampling). Nothing is sampled and nothing changes.
@@ -77,20 +77,20 @@ class Trainer(Protocol):
         ...
 
     def save(self, directory: Path) -> CheckpointRef:
-        """Write what an exact continuation needs into `directory`, which exists and is empty.
+        """Write everything that an exact resume needs into `directory`, which exists and is empty.
 
-        A service keeps it itself; the answer then has its path, `directory` what else is needed.
+        A service may keep the state itself; the result then has its remote path.
         """
         ...
 
     def load(self, ref: CheckpointRef) -> Restored:
-        """Continue from what `save` wrote, and report how exactly."""
+        """Restore what `save` wrote, and report how exactly."""
         ...
 
     def export_adapter(self, directory: Path) -> str:
-        """Write the adapter as a PEFT directory and return where it is.
+        """Write the adapter as a PEFT directory and return its path.
 
-        `directory` exists and is empty, and is the answer; a service answers with its own path.
+        `directory` exists and is empty, and is the path; a service returns a URI of its own.
         """
         ...
 
@@ -98,27 +98,26 @@ class Trainer(Protocol):
 class Backend(Protocol):
     """A trainer and a sampler of one policy.
 
-    The sampler always samples from the policy as its trainer has left it. A class that is both may
-    name itself as both.
+    The sampler always samples from the current policy of the trainer. One object may be both.
     """
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this backend can do; a class attribute, so that it is known before a model is."""
+        """What this backend can do; a class attribute, readable before a model is loaded."""
         ...
 
     @property
     def trainer(self) -> Trainer:
-        """What trains the policy."""
+        """Trains the policy."""
         ...
 
     @property
     def sampler(self) -> Sampler:
-        """What samples from it."""
+        """Samples from the policy."""
         ...
 
     def usage(self) -> Usage:
-        """What was used since the last call; called once a step, after training."""
+        """Usage since the last call; called once per step, after training."""
         ...
 
     def close(self) -> None:
@@ -140,7 +139,7 @@ class Reward(Protocol):
 
 
 class DataSource(Protocol):
-    """Where examples come from."""
+    """Loads examples."""
 
     def load(self) -> Sequence[Example]:
         """All examples, in the source's own order."""
@@ -148,7 +147,7 @@ class DataSource(Protocol):
 
 
 class PlanningDetector(Protocol):
-    """Finds the tokens in which a completion plans rather than executes."""
+    """Finds the planning tokens of a completion."""
 
     def mask(self, tokens: Sequence[str]) -> npt.NDArray[np.bool_]:
         """True for planning tokens; one entry for each token text, in order."""
@@ -158,17 +157,17 @@ class PlanningDetector(Protocol):
 class Tracker(Protocol):
     """Sends the figures of a run to a service that draws them.
 
-    What it raises is reported once, and the run continues without it.
+    Errors are reported once, and the run continues without the tracker.
     """
 
     def log(self, step: int, figures: Mapping[str, float | str]) -> None:
         """Record the figures after `step` training steps, by name.
 
-        Steps come once each, in rising order. A resumed run first logs its earlier steps again;
-        the tracker leaves out those that the service has.
+        Each step is logged once, in ascending order. A resumed run first logs its earlier steps
+        again; the tracker skips those that the service has already.
         """
         ...
 
     def close(self) -> None:
-        """Send what has not been sent; nothing is logged afterwards."""
+        """Send the remaining figures; nothing is logged afterwards."""
         ...

@@ -1,7 +1,7 @@
-"""The values that the parts of a run hand to each other.
+"""The values that the parts of a run exchange.
 
-Shape suffixes: `_T` tokens of one completion, `_t` the tokens of a whole batch laid end to end,
-`_n` completions. Log-probabilities and entropies are in nats, times in seconds.
+Shape suffixes: `_T` tokens of one completion, `_t` the concatenated tokens of a whole batch, `_n`
+completions. Log-probabilities and entropies are in nats, times in seconds.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -20,7 +20,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 StopReason: TypeAlias = Literal["stop", "length"]
 Determinism: TypeAlias = Literal["bitwise", "seeded", "not controlled"]
-DETERMINISM: tuple[Determinism, ...] = get_args(Determinism)  # from the strongest promise on
+DETERMINISM: tuple[Determinism, ...] = get_args(Determinism)  # strongest first
 Fidelity: TypeAlias = Literal["exact", "approximate", "cold"]
 
 
@@ -30,7 +30,7 @@ Message: TypeAlias = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a data set: what is asked and the answer it is checked against."""
+    """One row of a data set: a question and its reference answer."""
 
     question: str
     reference: str
@@ -52,7 +52,7 @@ class StreamKey:
     """Names the random streams of a prompt's completions.
 
     Completion `j` draws from `stream(seed, purpose, step, prompt, j, turn=turn)`, one uniform
-    number a token, so it does not depend on what else is sampled in the same call.
+    number per token, so it does not depend on the other completions of the call.
     """
 
     seed: int
@@ -73,7 +73,7 @@ class Request:
     Args:
       prompt_T: token ids, at least one.
       key: names the random streams.
-      samples: numbers of the completions, each of which has a stream of its own.
+      samples: indices of the completions, each of which has its own stream.
       max_tokens: the length at which a completion is cut off.
     """
 
@@ -87,8 +87,8 @@ class Request:
 class SamplingParams:
     """How to sample, for all requests of a call.
 
-    `temperature = 0` is greedy decoding; log-probs are then those at temperature 1. `entropy` asks
-    for the entropy of every token's distribution.
+    `temperature = 0` is greedy decoding; log-probs are then those at temperature 1. `entropy`
+    requests the entropy of every token's distribution.
     """
 
     temperature: float
@@ -98,12 +98,12 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled answer.
+    """One sampled completion.
 
-    `logprobs_T` is under the distribution that the tokens were drawn from (at the sampling
-    temperature), `entropy_T` the Shannon entropy of that distribution when it was asked for. The
-    token that ended the completion is included. `trainable_T` is None when every token was sampled
-    by the policy; False marks tokens that an environment wrote.
+    `logprobs_T` are under the distribution that the tokens were drawn from (at the sampling
+    temperature), `entropy_T` is the Shannon entropy of that distribution, if requested. The stop
+    token is included. `trainable_T` is None if the policy sampled every token; False marks tokens
+    that an environment wrote.
     """
 
     tokens_T: Tokens
@@ -114,18 +114,18 @@ class Completion:
 
 
 SampledGroups: TypeAlias = Generator[tuple[int, list[Completion]], None, None]
-"""The index of a request and its completions, as they finish."""
+"""Yields the index of a request and its completions, as they finish."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a reward judges: an example and what the policy made of it.
+    """What a reward judges: an example with the policy's completion.
 
     Args:
       example: the question, its reference answer and its metadata.
-      completion: the text that the policy wrote last.
-      messages: the whole conversation, the prompt's messages first; empty when only the text of
-        a completion is known.
+      completion: the last text of the policy.
+      messages: the whole conversation, including the prompt; empty if only the text of a
+        completion is known.
     """
 
     example: Example
@@ -137,7 +137,7 @@ class Rollout:
 class Verdict:
     """A reward, or None with the reason why there is none. "No verdict" is never 0.
 
-    `text` is what a judge said, for the logs.
+    `text` is the reply of a judge, for the logs.
     """
 
     value: float | None
@@ -147,9 +147,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """What one optimiser step trains on: completions of informative groups, tokens end to end.
+    """What one optimiser step trains on: completions of informative groups, concatenated.
 
-    Rows of the same prompt are neighbours: `group_offsets_g[i]:group_offsets_g[i+1]` are the
+    Rows of the same prompt are adjacent: `group_offsets_g[i]:group_offsets_g[i+1]` are the
     completions of `prompts[i]`, and `token_offsets_n[j]:token_offsets_n[j+1]` the tokens of
     completion `j` in the flat arrays. `trained_t` is the explicit mask of trained tokens; an
     advantage of 0 on a trained token still counts in N. `weights_t` are the tokens' weights in the
@@ -178,11 +178,11 @@ class TrainBatch:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a training step reports. Ratios and KL are of MATHS.md 6, before any clipping.
+    """The result of a training step. Ratios and KL are before any clipping.
 
     `mean_abs_logprob_diff`: mean |new - old|; `kl_k3`: the k3 estimate of KL(old || new);
     `ratio_p99`, `ratio_max`: of exp(new - old); all over the trained tokens. `grad_norm` is None
-    when a service does not tell. `times_s` holds the parts of the step by name.
+    if a service does not report it. `times_s` has the times of the parts of the step, by name.
     """
 
     loss: float
@@ -197,7 +197,7 @@ class StepResult:
 
     @property
     def is_finite(self) -> bool:
-        """Whether loss and gradient are numbers, so that a step was taken."""
+        """Whether loss and gradient are finite, so that a step was taken."""
         return isfinite(self.loss) and (self.grad_norm is None or isfinite(self.grad_norm))
 
 
@@ -205,10 +205,10 @@ class StepResult:
 class TrainerCapabilities:
     """What a trainer can do; checked when a run is built, before any model is loaded.
 
-    `lora_alpha`, `lora_dropout`: whether these settings are heeded.
+    `lora_alpha`, `lora_dropout`: whether these settings are supported.
     `resume`: "exact" continues bit for bit, "approximate" with the same weights and optimiser only.
     `temperature`: whether `train` and `score` divide logits by the sampling temperature; if not,
-    both are at temperature 1 whatever they are asked for.
+    both always use temperature 1.
     """
 
     lora_alpha: bool
@@ -222,8 +222,8 @@ class SamplerCapabilities:
     """What a sampler can do; checked when a run is built, before any model is loaded.
 
     `entropy`: whether it reports the entropy of every token's distribution.
-    `logprobs`: what its log-probs are of: "tempered" is the distribution at the sampling
-    temperature, "raw" that at temperature 1, "truncated" what top-k, top-p or min-p leaves.
+    `logprobs`: the distribution of its log-probs: "tempered" at the sampling temperature, "raw" at
+    temperature 1, "truncated" after top-k, top-p or min-p.
     """
 
     entropy: bool
@@ -240,15 +240,15 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a trainer or a sampler that has been built reports of itself, for the logs.
+    """What a trainer or a sampler reports about itself once it is built, for the logs.
 
     Args:
-      engine: what computes, such as `pytorch`.
-      devices: what it runs on, such as `NVIDIA H200, 139.8 GiB`; the CPU is not named.
-      determinism: what the same seed promises of a second run.
-      reason: why no more than that.
+      engine: its name, such as `pytorch`.
+      devices: its devices, such as `NVIDIA H200, 139.8 GiB`; the CPU is not listed.
+      determinism: what a second run with the same seed reproduces.
+      reason: the reason for that level.
       steps_off_policy: of a sampler, how many optimiser steps a sample may lag behind the policy;
-        with 1 the next step is sampled, from a second thread, while this one trains.
+        with 1 the next step is sampled in a second thread while the current one trains.
     """
 
     engine: str
@@ -258,7 +258,7 @@ class Facts:
     steps_off_policy: int = 0
 
     def together_with(self, other: "Facts") -> "Facts":
-        """The facts of both: all devices, and the weaker of the two promises."""
+        """The facts of both: all devices, and the weaker determinism."""
         weaker = max(self, other, key=lambda facts: DETERMINISM.index(facts.determinism))
         return replace(
             self,
@@ -270,7 +270,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class CheckpointRef:
-    """Names what `Trainer.save` wrote: its directory, and the service's own path if it has one."""
+    """Refers to what `Trainer.save` wrote: its directory, and the path at a service if any."""
 
     directory: Path
     remote: str = ""
@@ -278,11 +278,11 @@ class CheckpointRef:
 
 @dataclass(frozen=True)
 class Restored:
-    """How a backend goes on from a checkpoint, as far as it could measure.
+    """How exactly a backend was restored from a checkpoint, as far as it could measure.
 
-    `fidelity`: "exact" when nothing differs from the moment of saving, "approximate" when the
-    policy is the same up to rounding or the optimiser could not be looked at, "cold" when the
-    optimiser begins anew. `reason` says what was measured.
+    `fidelity`: "exact" if nothing differs from the moment of saving, "approximate" if the policy is
+    equal up to rounding or the optimiser could not be checked, "cold" if the optimiser starts
+    anew. `reason` says what was measured.
     """
 
     fidelity: Fidelity
@@ -291,9 +291,9 @@ class Restored:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a backend has used since it was last asked; `figures` go into the metrics row.
+    """What a backend has used since the last call; `figures` are added to the metrics row.
 
-    `stop` says why the run should end after this step, as when its budget is spent; else empty.
+    `stop` is the reason to end the run after this step, such as a spent budget; else empty.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)

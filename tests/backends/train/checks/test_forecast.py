@@ -55,5 +55,5 @@ def test_a_run_that_is_done_needs_nothing_more(tmp_path):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(ConfigError, match="is no run; name the directory of a run that has begun"):
+    with pytest.raises(ConfigError, match="is no run; name the directory of a run with a fin"):
         measure_run(tmp_path, 5)

@@ -78,7 +78,7 @@ def test_generated_examples_can_be_checked():
     assert (found.examples, found.surprises) == (5, [])
 
 
-def test_missing_data_are_told(tmp_path):
+def test_missing_data_are_reported(tmp_path):
     config = load_config(None, {"data.source": "jsonl", "data.path": str(tmp_path / "no.jsonl")})
     with pytest.raises(DataError, match="there is no file"):
         check_reward(config, 5)

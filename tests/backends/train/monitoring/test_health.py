@@ -132,7 +132,7 @@ def test_nothing_sampled_is_not_measured(tmp_path):
     assert (health.warnings, health.stop) == ((), None)
 
 
-def test_a_healthy_step_says_nothing(tmp_path):
+def test_a_healthy_step_reports_nothing(tmp_path):
     health = watch(tmp_path).examine(0, FINE, result(), 0)
     assert (health.warnings, health.lines, health.stop) == ((), (), None)
     assert health.row() == {
@@ -185,16 +185,16 @@ def test_every_check_has_its_two_keys():
     assert keys | {"probe", "max_nonfinite_steps"} == set(HealthConfig.model_fields)
 
 
-def test_a_warning_is_told_when_it_begins_and_when_it_ends(tmp_path):
+def test_a_warning_is_reported_when_it_starts_and_when_it_ends(tmp_path):
     bad, _, _, _ = BAD["truncated"]
     watched = watch(tmp_path)
     steps = [watched.examine(n, s, None, 0) for n, s in enumerate([FINE, bad, bad, FINE, FINE])]
     assert [len(health.lines) for health in steps] == [0, 1, 0, 1, 0]
-    assert steps[3].lines[0].startswith("step 3: all right again: 0% of the completions")
+    assert steps[3].lines[0].startswith("step 3: back to normal: 0% of the completions")
     assert [health.warnings for health in steps] == [(), ("truncated",), ("truncated",), (), ()]
 
 
-def test_what_was_not_measured_neither_begins_nor_ends(tmp_path):
+def test_an_unmeasured_figure_neither_starts_nor_ends_a_warning(tmp_path):
     watched = watch(tmp_path)
     far, unknown = result(mean_abs_logprob_diff=0.2), None
     steps = [watched.examine(n, FINE, r, 0) for n, r in enumerate([far, unknown, far, result()])]
@@ -261,7 +261,7 @@ def test_a_sampler_that_never_follows_is_reported(make_config, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("probe", ["warn", "stop"])
-def test_a_defect_at_the_start_is_told(make_config, capsys, probe):
+def test_a_defect_at_the_start_is_reported(make_config, capsys, probe):
     config = make_config(
         {"backend.backend": plugin(Distant), "health.probe": probe, "training.max_steps": 1}
     )

@@ -1,4 +1,4 @@
-"""Engines with one defect each are told apart and named."""
+"""Engines with one defect each are recognised and named."""
 
 import json
 from dataclasses import replace
@@ -218,7 +218,7 @@ def train(backend: FakeBackend) -> None:
     ],
 )
 def test_a_defect_is_named(probe, kind, logprobs, defects):
-    result = probe(make(kind)).look()
+    result = probe(make(kind)).run()
     assert (result.logprobs, result.defects) == (logprobs, defects)
     assert set(defects) <= set(DEFECTS)
     assert result.tokens > 40
@@ -240,7 +240,7 @@ def test_a_defect_is_named(probe, kind, logprobs, defects):
 )
 def test_whatever_was_sampled(model_dir, kind, logprobs, seed):
     tokenizer = load_tokenizer(str(model_dir))
-    looked = SamplerProbe(make(kind), tokenizer, PROMPTS, replace(SAMPLING, seed=seed), 0).look()
+    looked = SamplerProbe(make(kind), tokenizer, PROMPTS, replace(SAMPLING, seed=seed), 0).run()
     assert looked.logprobs == logprobs
 
 
@@ -260,7 +260,7 @@ def test_whatever_was_sampled(model_dir, kind, logprobs, seed):
 def test_whether_the_adapter_is_used_shows_after_a_step(probe, kind, use):
     backend = make(kind)
     watched = probe(backend)
-    watched.look()
+    watched.run()
     assert watched.adapter_use() == "undecided"
     train(backend)
     assert watched.adapter_use() == use
@@ -269,25 +269,25 @@ def test_whether_the_adapter_is_used_shows_after_a_step(probe, kind, use):
 def test_an_adapter_that_has_not_moved_is_undecided(probe):
     backend = make(Stale, lr=0.0)
     watched = probe(backend)
-    watched.look()
+    watched.run()
     train(backend)
     assert watched.adapter_use() == "undecided"
 
 
-def test_a_policy_that_has_diverged_says_nothing_of_its_adapter(probe):
+def test_a_diverged_policy_leaves_its_adapter_undecided(probe):
     backend = make(FakeBackend)
     watched = probe(backend)
-    watched.look()
+    watched.run()
     backend._logits[:] = np.nan
     assert watched.adapter_use() == "undecided"
 
 
-def test_without_a_look_nothing_is_known(probe):
+def test_before_the_probe_has_run_nothing_is_known(probe):
     assert probe(make(FakeBackend)).adapter_use() == "undecided"
 
 
 def test_ids_that_the_tokenizer_cuts_otherwise_are_counted(model_dir, probe):
-    assert probe(make(FakeBackend)).look().round_trip_share == 1.0
+    assert probe(make(FakeBackend)).run().round_trip_share == 1.0
 
 
 class Listening(FakeBackend):
@@ -300,7 +300,7 @@ class Listening(FakeBackend):
 
 def test_a_probe_leaves_the_streams_of_training_alone(probe):
     backend = make(Listening)
-    probe(backend).look()
+    probe(backend).run()
     requests = [request for asked, _ in backend.heard for request in asked]
     assert {request.key.purpose for request in requests} == {Purpose.PROBE}
     assert {params.temperature for _, params in backend.heard} == {0.2, 1.0}
@@ -314,7 +314,7 @@ def test_an_empty_answer_decides_nothing(probe):
             yield from ((index, [nothing] * len(r.samples)) for index, r in enumerate(requests))
 
     watched = probe(make(Silent))
-    assert watched.look().logprobs == "undecided"
+    assert watched.run().logprobs == "undecided"
     assert watched.adapter_use() == "undecided"
 
 
@@ -328,9 +328,10 @@ def test_a_service_that_does_not_answer_decides_nothing(probe, kind):
 
     backend = make(Deaf)
     watched = probe(backend)
-    assert (watched.look().logprobs, watched.look().defects) == ("undecided", ())
+    result = watched.run()
+    assert (result.logprobs, result.defects) == ("undecided", ())
     backend.deaf = False
-    watched.look()
+    watched.run()
     train(backend)
     backend.deaf = True
     assert watched.adapter_use() == "undecided"
@@ -352,7 +353,7 @@ class EveryOther:
         (FakeBackend, 0.5, "tempered", None, True),
     ],
 )
-def test_the_consequence_is_told_once_and_recorded(
+def test_the_consequence_is_printed_once_and_recorded(
     make_config, capsys, kind, temperature, logprobs, words, ratio
 ):
     summary = train_run(

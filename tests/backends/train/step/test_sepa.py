@@ -57,5 +57,5 @@ def test_sepa_that_never_acts_is_reported(mode, sepa, idle):
     tables = {"algorithm": {"transform_mode": mode}, "sepa": sepa, "training": {"max_steps": 20}}
     config = RunConfig.model_validate(tables)
     found = idle_sepa(config.algorithm, config.sepa, config.training.max_steps)
-    assert found.startswith("SEPA will not act: with sepa.steps =") == idle
+    assert found.startswith("SEPA has no effect: with sepa.steps =") == idle
     assert bool(found) == idle

@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(make, tmp_path):
     assert caught.value.errno == errno.ENOSPC
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
     read_state(tmp_path / "trainer_state.json").check(tmp_path)
-    assert "after step 1 is intact" in checkpoints.when_the_disk_is_full()
+    assert "after step 1 is intact" in checkpoints.full_disk_message()
 
 
 def test_without_its_adapter_the_state_is_saved_all_the_same(make, tmp_path):
@@ -147,7 +147,7 @@ def test_without_its_adapter_the_state_is_saved_all_the_same(make, tmp_path):
     assert checkpoints.save(after(2)) == str(tmp_path / "checkpoints/step_000002")
 
 
-def test_room_is_looked_for_before_writing(make, tmp_path):
+def test_free_space_is_checked_before_writing(make, tmp_path):
     backend, checkpoints = make()
     begun = read_state(Path(checkpoints.save(after(1))) / "state.json")
     huge = begun.model_copy(update={"bytes": 10**18})

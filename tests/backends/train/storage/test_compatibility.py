@@ -61,7 +61,7 @@ def test_the_hash_is_of_the_meaning_alone():
     assert before != configuration_digest(settings(training__lr=1.0))
 
 
-def test_every_setting_of_a_run_is_looked_at():
+def test_every_setting_of_a_run_is_compared():
     known = settings_of(RunConfig())
     assert {"model.model", "training.seed", "data.path", "sepa.steps", "reward.type"} <= set(known)
     assert not {"logging.log_dir", "resume.from"} & set(known)

@@ -9,16 +9,16 @@ FULL = Fingerprints(examples="a", held_out="h", model={"weights": "1", "config.j
 @pytest.mark.parametrize(
     ("changes", "begins"),
     [
-        ({"examples": "b"}, ["data.source: the examples are not those"]),
-        ({"held_out": "i"}, ["eval: the held-out questions are not those"]),
-        ({"model": {"weights": "3", "config.json": "2"}}, ["model.model: weights is not the file"]),
-        ({"model": {"config.json": "2"}}, ["model.model: weights is not the file"]),
+        ({"examples": "b"}, ["data.source: the examples have changed"]),
+        ({"held_out": "i"}, ["eval: the held-out questions have changed"]),
+        ({"model": {"weights": "3", "config.json": "2"}}, ["model.model: weights has changed"]),
+        ({"model": {"config.json": "2"}}, ["model.model: weights has changed"]),
         # What is not known now cannot be compared, and a new file replaces none.
         ({"held_out": "", "model": {}}, []),
         ({"model": {**FULL.model, "new": "4"}}, []),
     ],
 )
-def test_what_has_become_another_thing_is_told(changes, begins):
+def test_changes_are_reported(changes, begins):
     found = list(FULL.differences(FULL.model_copy(update=changes)))
     assert [line[: len(begin)] for line, begin in zip(found, begins, strict=True)] == begins
 

@@ -52,7 +52,7 @@ def make(kind=FakeBackend, seed=1) -> FakeBackend:
     return kind(FakeOptions(), FakeTraining(lr=0.1), seed=seed)
 
 
-def test_it_says_what_a_run_started_from_and_ran_on(run):
+def test_it_records_the_start_and_the_machine_of_a_run(run):
     metadata, _ = run("one")
     assert metadata["seed"] == 5
     assert metadata["versions"].keys() >= {"python", "retrain-core", "numpy", "transformers"}
@@ -171,7 +171,7 @@ def test_the_commit_of_a_checkout(tmp_path):
     [
         ("match", "seeded", "why"),
         ("judge", "not controlled", "another model judges the completions"),
-        ("mine.Reward", "seeded", "why, if the reward `mine.Reward` always judges alike"),
+        ("mine.Reward", "seeded", "why, if the reward `mine.Reward` is deterministic"),
     ],
 )
 def test_a_run_is_as_determined_as_its_least_determined_part(reward, level, reason):

@@ -112,52 +112,52 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_resumed_run_is_the_undisturbed_run(make_run, whole, stopped, capsys):
+def test_a_resumed_run_equals_an_uninterrupted_run(make_run, whole, stopped, capsys):
     summary = resume(make_run, stopped)
     assert summary.run_dir == stopped
     assert (summary.steps, summary.adapter) == (9, str(stopped / "final"))
     assert logs_of(stopped) == logs_of(whole.run_dir)
     shown = capsys.readouterr().out
-    assert "going on after step 6, from step_000006" in shown
-    assert "what was logged after it is done again: 1 steps" in shown
+    assert "resuming after step 6, from step_000006" in shown
+    assert "repeating steps that were logged after the checkpoint: 1" in shown
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, flip, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("name", ["policy.npy", "trainer/state.npz"])
-def test_a_damaged_checkpoint_is_passed_over(make_run, whole, stopped, name, damage, capsys):
+def test_a_damaged_checkpoint_is_skipped(make_run, whole, stopped, name, damage, capsys):
     damage(stopped / "checkpoints/step_000006" / name)
     resume(make_run, stopped)
     assert logs_of(stopped) == logs_of(whole.run_dir)
-    assert f"damaged: step_000006: {name} is" in capsys.readouterr().out
+    assert f"damaged: step_000006: {name} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, flip, lambda path: path.write_bytes(b"")])
-def test_a_damaged_pointer_is_passed_over(make_run, whole, stopped, damage, capsys):
+def test_a_damaged_pointer_is_skipped(make_run, whole, stopped, damage, capsys):
     damage(stopped / "trainer_state.json")
     resume(make_run, stopped)
     assert logs_of(stopped) == logs_of(whole.run_dir)
     shown = capsys.readouterr().out
     assert "damaged: the newest state: trainer_state.json" in shown
-    assert "going on after step 6" in shown
+    assert "resuming after step 6" in shown
 
 
 def test_nothing_intact_is_an_error(make_run, stopped):
     for directory in (stopped / "checkpoints").iterdir():
         flip(directory / "policy.npy")
-    with pytest.raises(RunError, match="no intact checkpoint is left to go on from") as caught:
+    with pytest.raises(RunError, match="there is no intact checkpoint to resume from") as caught:
         resume(make_run, stopped)
     assert "step_000004: policy.npy" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_without_a_checkpoint_begins_again(make_run, whole, stopped):
+def test_a_run_without_a_checkpoint_starts_again(make_run, whole, stopped):
     shutil.rmtree(stopped / "checkpoints")
     (stopped / "trainer_state.json").unlink()
     resume(make_run, stopped)
     assert logs_of(stopped) == logs_of(whole.run_dir)
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(make_run, whole, tmp_path):
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(make_run, whole, tmp_path):
     ctrl_c = {"reward.type": plugin(CtrlC), "logging.log_dir": str(tmp_path / "mine")}
     with pytest.raises(InterruptedRunError, match="retrain --resume"):
         train(make_run(**ctrl_c))
@@ -195,7 +195,7 @@ def test_a_changed_meaning_is_refused_field_by_field(make_run, stopped):
 
 def test_other_data_are_refused(make_run, stopped, tmp_path):
     (tmp_path / "digits.jsonl").write_text('{"question": "1", "answer": "2"}\n')
-    with pytest.raises(ConfigError, match=r"data\.source: the examples are not those"):
+    with pytest.raises(ConfigError, match=r"data\.source: the examples have changed"):
         resume(make_run, stopped)
 
 
@@ -204,7 +204,7 @@ def test_another_model_of_the_same_name_is_refused(make_run, tmp_path):
     mine = {"model.model": str(model), "training.max_steps": 4}
     first = train(make_run(**mine))
     flip(model / "model.safetensors")
-    with pytest.raises(ConfigError, match=r"model\.model: model\.safetensors is not the file"):
+    with pytest.raises(ConfigError, match=r"model\.model: model\.safetensors has changed"):
         resume(make_run, first.run_dir, **{"model.model": str(model)})
 
 
@@ -223,7 +223,7 @@ def evaluated(make_run, evaluation):
 
 def test_other_held_out_questions_are_refused(make_run, evaluation, evaluated):
     Path(evaluation["eval.path"]).write_text('{"question": "4", "answer": "1"}\n')
-    with pytest.raises(ConfigError, match="eval: the held-out questions are not those"):
+    with pytest.raises(ConfigError, match="eval: the held-out questions have changed"):
         resume(make_run, evaluated.run_dir, **evaluation)
 
 
@@ -251,11 +251,11 @@ def test_a_longer_run_has_no_last_adapter_before_its_end(make_run):
     assert not (first.run_dir / "final").exists()
 
 
-def test_changes_of_what_is_free_are_told(make_run, stopped, capsys):
+def test_allowed_changes_are_reported(make_run, stopped, capsys):
     resume(make_run, stopped, **{"training.max_steps": 8, "backend.devices": "cpu"})
     shown = capsys.readouterr().out
     assert "changed: training.max_steps: 7 -> 8" in shown
-    assert 'changed: backend.devices: "gpu:0" -> "cpu" (changes roundings)' in shown
+    assert 'changed: backend.devices: "gpu:0" -> "cpu" (changes rounding)' in shown
     assert load_config(stopped / "config.toml").training.max_steps == 8
 
 
@@ -279,7 +279,7 @@ def test_adapters_elsewhere_are_found_again(make_run, whole, tmp_path):
     assert logs_of(first.run_dir) == logs_of(whole.run_dir)
 
 
-def test_a_moved_run_goes_on(make_run, whole, stopped, tmp_path):
+def test_a_moved_run_can_be_resumed(make_run, whole, stopped, tmp_path):
     stopped.rename(tmp_path / "moved")
     resume(make_run, tmp_path / "moved")
     assert logs_of(tmp_path / "moved") == logs_of(whole.run_dir)
@@ -299,13 +299,13 @@ def test_looking_changes_nothing(make_run, stopped):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on(make_run, whole, tmp_path):
+def test_a_full_disk_ends_the_run_in_one_line_and_it_can_be_resumed(make_run, whole, tmp_path):
     mine = {"logging.log_dir": str(tmp_path / "mine"), "training.keep_last": 1}
     with pytest.raises(RunError) as caught:
         train(make_run(**mine, **{"backend.backend": plugin(FullDisk)}))
     assert str(caught.value) == (
-        f"{tmp_path / 'mine'}: the disk is full; make room, and `retrain --resume "
-        f"{tmp_path / 'mine'}` goes on (the checkpoint after step 2 is intact)"
+        f"{tmp_path / 'mine'}: the disk is full; make room, then resume with `retrain --resume "
+        f"{tmp_path / 'mine'}` (the checkpoint after step 2 is intact)"
     )
     config = tmp_path / "mine/config.toml"
     point = find_resume_point(load_config(config, {"resume.from": str(tmp_path / "mine")}))

@@ -17,5 +17,5 @@ def test_a_run_promises_no_more_than_its_reward():
     assert told == [
         ("bitwise", "everything is seeded"),
         ("not controlled", "another model judges the completions"),
-        ("bitwise", "everything is seeded, if the reward `custom` always judges alike"),
+        ("bitwise", "everything is seeded, if the reward `custom` is deterministic"),
     ]

@@ -24,8 +24,7 @@ class AlgorithmConfig(Section):
 
     algorithm_mode: Annotated[str, NameOrPlugin("algorithm", ("",))] = Field(
         default="",
-        description="A plugin that replaces advantage and transform by one rule of its own. "
-        "Empty: the two below.",
+        description="A plugin that replaces advantage and transform. Empty: the two below.",
     )
     advantage_mode: AdvantageMode = Field(
         default="maxrl", description="How a group's rewards become one advantage per completion."
@@ -40,9 +39,8 @@ class AlgorithmConfig(Section):
     )
     importance_cap: NonNegative = Field(
         default=0.0,
-        description="Truncated importance sampling, for an engine that is not the trainer: no "
-        "token's ratio of trainer to sampler counts more than this. 0: off. Not together with "
-        "`clip_eps`.",
+        description="Truncated importance sampling, for an engine that is not the trainer: upper "
+        "bound on each token's ratio of trainer to sampler. 0: off. Excludes `clip_eps`.",
     )
     params: FreeTable = Field(
         default_factory=dict,
@@ -58,7 +56,7 @@ class AlgorithmConfig(Section):
     )
 
     def loss_options(self) -> "retrain_core.LossOptions":
-        """The bounds on the ratio in the loss, which a backend applies; 0 switches one off."""
+        """The bounds on the ratio in the loss, which the backend applies; 0 means off."""
         params: dict[str, Any] = {**self.params}
         return retrain_core.LossOptions(
             clip_eps=params.get("clip_eps") or None,
@@ -82,27 +80,27 @@ class HicraConfig(Section):
 
 
 class SepaConfig(Section):
-    """SEPA: the uncertainty of execution tokens is pooled, more and more as training goes on."""
+    """SEPA: the uncertainty of execution tokens is pooled, increasingly during training."""
 
     steps: CountOrZero = Field(
         default=500,
-        description="Steps over which pooling grows from 0 to 1. 0: the steps add none.",
+        description="Steps over which pooling grows from 0 to 1. 0: no growth by steps.",
     )
     schedule: Literal["linear", "auto"] = Field(
         default="linear",
-        description="`linear` follows the steps; `auto` goes faster when the variance of execution "
-        "uncertainty falls.",
+        description="`linear` follows the steps; `auto` grows faster when the variance of "
+        "execution uncertainty falls.",
     )
     delay_steps: CountOrZero = Field(default=50, description="Steps before pooling begins.")
     correct_rate_gate: Annotated[float, Field(le=1)] = Field(
         default=0.1,
-        description="Pooling waits for the first step whose correct rate reaches this. "
-        "0 or less: no waiting.",
+        description="Pooling starts after the first step whose correct rate reaches this. "
+        "0 or less: no gate.",
     )
 
 
 class PlanningConfig(Section):
-    """How planning tokens are told from execution tokens."""
+    """How planning tokens are distinguished from execution tokens."""
 
     detector: Annotated[Text, NameOrPlugin("detector", ("regex", "semantic"))] = Field(
         default="regex",
@@ -113,5 +111,5 @@ class PlanningConfig(Section):
         default="all-MiniLM-L6-v2", description="Embedding model of the `semantic` detector."
     )
     threshold: Share = Field(
-        default=0.02, description="How much closer to planning a text must be (`semantic`)."
+        default=0.02, description="Margin of similarity by which a text is planning (`semantic`)."
     )

@@ -1,4 +1,4 @@
-"""Where a run computes: the trainer's backend, and the engine that samples."""
+"""The backend that trains, and the engine that samples."""
 
 from typing import Annotated, Literal
 
@@ -18,12 +18,12 @@ _DEVICES = r"^ *(cpu|gpu:[0-9]+) *(, *(cpu|gpu:[0-9]+) *)*$"
 
 
 class BackendConfig(Section):
-    """What trains the model, and on which devices."""
+    """The backend that trains the model, and its devices."""
 
     backend: Annotated[Text, NameOrPlugin("backend", ("local", "tinker", "fake"))] = Field(
         default="local",
         description="The trainer: `local` is PyTorch on this machine, `tinker` a Tinker service, "
-        "`fake` a stand-in without a model for trying out a configuration.",
+        "`fake` a substitute without a model for trying out a configuration.",
     )
     devices: Annotated[
         str,
@@ -31,8 +31,8 @@ class BackendConfig(Section):
         Allowed('"cpu", "gpu:0", or a comma-separated list of such devices'),
     ] = Field(
         default="gpu:0",
-        description="Devices of the local backend. Without a GPU it falls back to the CPU and says "
-        "so in one line. With a list, the first device samples and the last one trains.",
+        description="Devices of the local backend. Without a GPU it falls back to the CPU with a "
+        "warning. With a list, the first device samples and the last one trains.",
     )
     adapter_path: str = Field(
         default="",
@@ -48,7 +48,7 @@ class BackendConfig(Section):
     )
     options: FreeTable = Field(
         default_factory=dict,
-        description="Settings of the chosen backend, which checks them itself.",
+        description="Settings of the chosen backend.",
     )
 
 
@@ -57,11 +57,11 @@ class InferenceConfig(Section):
 
     engine: Literal["pytorch", "max", "vllm", "sglang", "mlx", "openai"] = Field(
         default="pytorch",
-        description="The sampler. `pytorch` is retrain's own, inside the training process.",
+        description="The sampler. `pytorch` runs inside the training process.",
     )
-    url: Url = Field(default="", description="Address of the server, for engines that run as one.")
+    url: Url = Field(default="", description="Address of the server, for engines with a server.")
     attention_kernel: Literal["default", "flash", "triton", "tk", "cutlass"] = Field(
-        default="default", description="Attention kernel that the engine should use."
+        default="default", description="Attention kernel of the engine."
     )
     dtype: Literal["auto", "bf16", "fp8", "fp4"] = Field(
         default="auto", description="Number format of the weights while sampling."

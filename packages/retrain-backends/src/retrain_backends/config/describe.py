@@ -1,4 +1,4 @@
-"""The configuration, described from its own models: for tables, flags, help and error messages."""
+"""Descriptions of the configuration models, for tables, flags, help and error messages."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +14,11 @@ from pydantic_core import core_schema
 from retrain_backends.config.run import RunConfig
 from retrain_backends.config.section import Allowed, NameOrPlugin, Section
 
-# The fields of these sections say by themselves what they are, so their flags need no section in
-# front. The names within these sections are unique (tested).
+# Flags of the fields of these sections have no section prefix. Their names are unique (tested).
 SHORT_FLAG_SECTIONS = ("model", "backend", "algorithm", "training", "inference", "logging")
 
-# Keys of other sections whose flag is short all the same.
-_OWN_FLAGS = {"resume.from": "resume", "campaign.seeds": "seeds"}
+# Keys of other sections that have a short flag.
+_SHORT_FLAGS = {"resume.from": "resume", "campaign.seeds": "seeds"}
 
 _KIND_OF = {
     int: "integer",
@@ -43,9 +42,9 @@ _BOUNDS = ((Ge, "ge", ">="), (Gt, "gt", ">"), (Le, "le", "<="), (Lt, "lt", "<"))
 class FieldDoc:
     """One key of one section.
 
-    `flag` is the flag that the documentation shows, without dashes; empty for keys of tables that
-    repeat. `default` is written as in TOML, None when the key is required. `kind` is the JSON type,
-    "" when there are several. `names` are the built-in names, for keys that have such.
+    `flag` is the documented flag without dashes, empty for keys of repeated tables. `default` is
+    written as in TOML, None if the key is required. `kind` is the JSON type, "" if there are
+    several. `names` are the built-in names, if the key has any.
     """
 
     section: str
@@ -59,7 +58,7 @@ class FieldDoc:
 
     @property
     def path(self) -> str:
-        """`section.key`, the name that overrides use."""
+        """`section.key`, as in overrides."""
         return f"{self.section}.{self.key}"
 
 
@@ -79,7 +78,7 @@ class SectionDoc:
 
 
 class _TomlSchema(GenerateJsonSchema):
-    """JSON Schema of what TOML can say: there is no null, a missing table is just not there."""
+    """JSON Schema for TOML, which has no null: a missing table is absent."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -122,17 +121,17 @@ def fields_by_path() -> Mapping[str, FieldDoc]:
 
 
 def options_doc(name: str, model: type[Section]) -> SectionDoc:
-    """A table that a part of a run reads itself, such as `[backend.options]`; it has no flags."""
+    """A table of options that belongs to a part, such as `[backend.options]`; it has no flags."""
     return replace(_section_doc(name, model, repeated=True), repeated=False)
 
 
 def nested_section(model: type[Section], key: str) -> type[Section] | None:
-    """The class of the table that stands under a key; None when the key holds a plain value."""
+    """The section class of a nested table; None if the key has a plain value."""
     return _section_in(model.model_fields[key].annotation) if key in model.model_fields else None
 
 
 def toml_value(value: object) -> str:
-    """A value on one line as TOML writes it, for messages and tables."""
+    """A value in TOML on one line, for messages and tables."""
     if isinstance(value, Mapping):
         inner = ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items())
         return "{" + inner + "}"
@@ -144,17 +143,17 @@ def toml_value(value: object) -> str:
 
 
 def _section_class(info: FieldInfo) -> type[Section]:
-    found = _section_in(info.annotation)
-    assert found is not None, "every field of RunConfig is a section"
-    return found
+    section = _section_in(info.annotation)
+    assert section is not None, "every field of RunConfig is a section"
+    return section
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
     """The section class inside `Section`, `Section | None` or `tuple[Section, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    found = (_section_in(argument) for argument in get_args(annotation))
-    return next((section for section in found if section), None)
+    nested = (_section_in(argument) for argument in get_args(annotation))
+    return next((section for section in nested if section), None)
 
 
 def _section_doc(name: str, model: type[Section], *, repeated: bool = False) -> SectionDoc:
@@ -167,7 +166,7 @@ def _section_doc(name: str, model: type[Section], *, repeated: bool = False) -> 
 
 
 def _field_doc(section: str, key: str, info: FieldInfo, *, repeated: bool) -> FieldDoc:
-    written = [mark.text for mark in info.metadata if isinstance(mark, Allowed)]
+    explicit = [mark.text for mark in info.metadata if isinstance(mark, Allowed)]
     kind, names = _kind(info), _names(info)
     return FieldDoc(
         section=section,
@@ -175,7 +174,7 @@ def _field_doc(section: str, key: str, info: FieldInfo, *, repeated: bool) -> Fi
         flag="" if repeated else _flag(section, key),
         kind=kind,
         default=None if info.is_required() else _default(info),
-        allowed=written[0] if written else _allowed(info, kind, names),
+        allowed=explicit[0] if explicit else _allowed(info, kind, names),
         names=tuple(name for name in names if name),
         description=info.description or "",
     )
@@ -187,19 +186,19 @@ def _default(info: FieldInfo) -> str:
 
 
 def _flag(section: str, key: str) -> str:
-    if own := _OWN_FLAGS.get(f"{section}.{key}"):
-        return own
+    if short := _SHORT_FLAGS.get(f"{section}.{key}"):
+        return short
     if section in SHORT_FLAG_SECTIONS:
         return key.replace("_", "-")
     return f"{section}-{key}".replace("_", "-")
 
 
 def _kind(info: FieldInfo) -> str:
-    """The JSON type of a field, from its annotation, so that no validator is built for it."""
+    """The JSON type of a field; from its annotation, because building validators is slow."""
     if _plugin_names(info) is not None:
         return ""
-    found = get_origin(info.annotation) or info.annotation
-    return _KIND_OF.get(found, "")
+    annotation = get_origin(info.annotation) or info.annotation
+    return _KIND_OF.get(annotation, "")
 
 
 def _plugin_names(info: FieldInfo) -> tuple[str, ...] | None:
@@ -207,7 +206,7 @@ def _plugin_names(info: FieldInfo) -> tuple[str, ...] | None:
 
 
 def _names(info: FieldInfo) -> tuple[str, ...]:
-    """The built-in names of a field that has such, the empty one included."""
+    """The built-in names of a field, if it has any, including the empty one."""
     if get_origin(info.annotation) is Literal:
         return get_args(info.annotation)
     return _plugin_names(info) or tuple(_item_names(info))

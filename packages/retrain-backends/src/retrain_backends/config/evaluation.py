@@ -1,4 +1,4 @@
-"""How a run is judged on questions that it never trains on."""
+"""Evaluation on held-out questions."""
 
 from typing import Annotated, Self
 
@@ -34,10 +34,10 @@ EvalTemperature = Annotated[
 
 
 class EvalConfig(Section):
-    """Questions kept from training: asked before the first step, on the way and at the end."""
+    """Evaluation on held-out questions: before the first step, at intervals, and at the end."""
 
     every: CountOrZero = Field(
-        default=0, description="Steps between two evaluations. 0: no evaluation at all."
+        default=0, description="Steps between two evaluations. 0: no evaluation."
     )
     source: Annotated[str, NameOrPlugin("source", ("", "math", "arithmetic", "jsonl", "hf"))] = (
         Field(default="", description="Source of the questions. Empty: that of `[data]`.")
@@ -48,22 +48,23 @@ class EvalConfig(Section):
     )
     split: str = Field(
         default="",
-        description="Split of the source. Empty: `test`, which `jsonl` and `hf` without a `path` "
-        "of their own do not assume.",
+        description="Split of the source. Empty: `test`; `jsonl` and `hf` without `path` require "
+        "a split.",
     )
     max_examples: CountOrZero = Field(
         default=100,
-        description="Ask so many of the questions, the same for every seed and rule. 0: all.",
+        description="Number of questions, the same ones for every seed and rule. 0: all.",
     )
     samples: Count = Field(default=1, description="Completions of each question.")
     temperature: EvalTemperature = Field(
         default=-1.0,
-        description="Sampling temperature. -1: that of training, so that what is measured is what "
-        "is trained. 0: greedy, the likeliest token each time.",
+        description="Sampling temperature. -1: that of training, so that the trained policy is "
+        "measured. 0: greedy, always the most probable token.",
     )
     pass_k: PassK = Field(
         default=(1,),
-        description="Report pass@k, the chance that one of k completions is right, for each k.",
+        description="Report pass@k, the probability that one of k completions is right, for each "
+        "k.",
     )
 
     def temperature_beside(self, training: float) -> float:
@@ -71,15 +72,15 @@ class EvalConfig(Section):
         return training if self.temperature < 0 else self.temperature
 
     def due_after(self, max_steps: int) -> list[int]:
-        """After how many steps a run of `max_steps` evaluates, ascending."""
+        """The step counts after which a run of `max_steps` evaluates, ascending."""
         return sorted({*range(0, max_steps, self.every), max_steps}) if self.every else []
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(
-                f"samples = {self.samples} needs a temperature above 0: greedy completions of one "
-                "question are all the same"
+                f"samples = {self.samples} needs a temperature above 0: greedy completions of a "
+                "question are identical"
             )
         if (largest := max(self.pass_k)) > self.samples:
             raise ValueError(

@@ -1,10 +1,9 @@
-"""Command-line flags, made from the fields of the models.
+"""Command-line flags, generated from the fields of the models.
 
-Every field is the flag `--section-key`; those of `SHORT_FLAG_SECTIONS`, `[resume] from` and
-`[campaign] seeds` are also flags by their own name (`--lr`, `--resume`, `--seeds`). A flag takes
-its value from the next argument or after `=`; a flag of a true-or-false field may stand alone, and
-has a `--no-` form. So has a table that need not be there: `--no-campaign` does a single run from
-the file of a campaign.
+Every field has the flag `--section-key`; those of `SHORT_FLAG_SECTIONS`, `[resume] from` and
+`[campaign] seeds` also have a short one (`--lr`, `--resume`, `--seeds`). The value is the next
+argument or follows `=`; a boolean flag needs no value and has a `--no-` form. Optional tables have
+a `--no-` form too: `--no-campaign` trains a single run from the file of a campaign.
 """
 
 import re
@@ -22,19 +21,19 @@ _BOOLEANS = {"true": True, "false": False}
 _OPTIONAL = {f"--no-{name}": name for name in ("campaign", "squeeze")}
 _RESUME = "resume.from"
 _ALL_FLAGS = "; `retrain flags` lists them all"
-# `training.lr=1e-3`, as Hydra and OmegaConf have it.
+# `training.lr=1e-3`, as in Hydra and OmegaConf.
 _ASSIGNMENT = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@-]*=.*", re.DOTALL)
 
 
 @dataclass
 class Arguments:
-    """A command line taken apart.
+    """A parsed command line.
 
     Attributes:
-      paths: what is no flag and no value of one.
+      paths: arguments that are neither flags nor values of flags.
       overrides: values by `section.key`.
       flags: the flag that was typed for each override.
-      own: the values of the flags that the command added, by the flag; True without a value.
+      own: values of the flags that the command adds, by flag; True for a flag without a value.
       dropped: tables to leave out.
       resume_alone: whether `--resume` was given without a directory.
       problems: a line for each mistake.
@@ -51,7 +50,7 @@ class Arguments:
 
 @cache
 def flag_fields() -> Mapping[str, FieldDoc]:
-    """The field behind every accepted flag, by the flag's name without dashes."""
+    """The field of every accepted flag, by the flag's name without dashes."""
     fields = [doc for section in sections() for doc in section.fields if doc.flag]
     long_names = {doc.path.replace(".", "-").replace("_", "-"): doc for doc in fields}
     return {**long_names, **{doc.flag: doc for doc in fields}}
@@ -62,13 +61,12 @@ def read_arguments(
     own: Mapping[str, bool] | None = None,
     fields: Mapping[str, FieldDoc] | None = None,
 ) -> Arguments:
-    """Take a command line apart into paths and overrides; mistakes are collected, not raised.
+    """Parse a command line into paths and overrides; mistakes are collected, not raised.
 
     Args:
       arguments: the words after the name of the command.
-      own: flags that the command has beside those of the configuration, with their dashes, and
-        whether each takes a value.
-      fields: the field behind every flag, instead of `flag_fields`.
+      own: additional flags of the command, with dashes, and whether each takes a value.
+      fields: the field of every flag; default: `flag_fields`.
     """
     return _Reader(own or {}, flag_fields() if fields is None else fields).read(arguments)
 
@@ -100,7 +98,7 @@ class _Reader:
         self._result.problems.append(f"{word}: a key is given as a flag{hint}")
 
     def _read_flag(self, argument: str, following: str | None) -> bool:
-        """Record one flag; True if it used up the following argument."""
+        """Record one flag; returns whether the following argument is its value."""
         flag, equals, value = argument.partition("=")
         given = value if equals else None
         name = flag.removeprefix("--")
@@ -110,9 +108,9 @@ class _Reader:
             return self._read_key(doc, flag, given, following)
         if doc := self._fields.get(name.removeprefix("no-")):
             return self._read_negation(doc, argument)
-        used = given is None and following is not None and not following.endswith(".toml")
-        self._report_unknown(flag, following if used else given)
-        return used
+        has_value = given is None and following is not None and not following.endswith(".toml")
+        self._report_unknown(flag, following if has_value else given)
+        return has_value
 
     def _read_key(self, doc: FieldDoc, flag: str, given: str | None, following: str | None) -> bool:
         if given is not None:
@@ -168,7 +166,7 @@ class _Reader:
         self._result.problems.append(f"{flag}: unknown flag{hint}")
 
     def _translated(self, word: str, value: str | None) -> str:
-        """The hint for a key with dots, or for the name that another tool has; or nothing."""
+        """The hint for a key with dots or for another tool's name, if there is one."""
         by_path = {doc.path: doc for doc in self._fields.values()}
         doc = self._fields.get(_normal(word)) or by_path.get(known_key(word) or "")
         if doc is not None:
@@ -180,13 +178,13 @@ class _Reader:
         return ""
 
     def _similar(self, word: str) -> str:
-        """The hint with at most three flags: the most similar one, and those that end in a word."""
+        """A hint with at most three flags: the most similar one, and those that end in the word."""
         similar = nearest(_normal(word), [*self._fields, *(name[2:] for name in self._own)])
-        found = list(dict.fromkeys([*([similar] if similar else []), *self._ending(word)]))[:3]
-        return f"; did you mean {' or '.join(f'--{name}' for name in found)}?" if found else ""
+        names = list(dict.fromkeys([*([similar] if similar else []), *self._ending(word)]))[:3]
+        return f"; did you mean {' or '.join(f'--{name}' for name in names)}?" if names else ""
 
     def _ending(self, word: str) -> list[str]:
-        """The flags that end in a word, the shortest first."""
+        """The flags that end in a word, shortest first."""
         flags = sorted(
             {doc.flag for doc in self._fields.values()}, key=lambda flag: (len(flag), flag)
         )
@@ -194,12 +192,12 @@ class _Reader:
 
 
 def _normal(word: str) -> str:
-    """What was typed as the name of a flag."""
+    """A word in the form of a flag's name."""
     return word.lstrip("-+~").replace("_", "-").replace(".", "-").lower()
 
 
 def _with_next(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Each argument with the one after it, when that one can be a value."""
+    """Each argument with the next one, or None if that cannot be a value."""
     following_ones = [*arguments, None][1:]
     for argument, following in zip(arguments, following_ones, strict=True):
         usable = following is not None and not following.startswith("--")
@@ -207,7 +205,7 @@ def _with_next(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _value(doc: FieldDoc, text: str) -> object:
-    """The text of a flag as its field's type; a text that does not fit is left to validation."""
+    """The value of a flag, converted to the field's type; invalid text is left to validation."""
     try:
         match doc.kind:
             case "integer":
@@ -226,7 +224,7 @@ def _value(doc: FieldDoc, text: str) -> object:
 
 
 def _example(doc: FieldDoc, value: str | None) -> str:
-    """What to write after the flag: the value that was given if it may fit, else one that does."""
+    """An example value for a flag: the given one if it fits, else the default."""
     numeric = doc.kind in ("integer", "number")
     fits = not (numeric and isinstance(_value(doc, value or ""), str))
     if value and fits and (not doc.names or value in doc.names):

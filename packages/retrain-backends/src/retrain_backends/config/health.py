@@ -1,4 +1,4 @@
-"""What is watched while a run goes on, and when it warns or stops the run."""
+"""Health checks of a run, and the thresholds at which they warn or stop it."""
 
 from typing import Literal
 
@@ -8,22 +8,22 @@ from retrain_backends.config.section import Count, NonNegative, Section, Share
 
 
 class HealthConfig(Section):
-    """Figures that tell a sick run. A `warn_` key says so once, a `stop_` key ends the run."""
+    """Thresholds for figures of every step. `warn_` keys print a warning, `stop_` keys stop."""
 
     probe: Literal["off", "warn", "stop"] = Field(
         default="warn",
         description="Sample a few tokens before the first step and score them with the trainer, to "
-        "find out whether the engine's tokens and log-probs are what training takes them for; "
-        "after the first optimiser step, whether it samples from the trained adapter.",
+        "check that the engine's tokens and log-probs are what training assumes; after the first "
+        "optimiser step, check that it samples from the trained adapter.",
     )
     max_nonfinite_steps: Count = Field(
         default=1,
-        description="The run stops at so many steps whose loss or gradient is not a finite number. "
-        "Such a step trains nothing; its batch is kept.",
+        description="Number of steps with a non-finite loss or gradient at which the run stops. "
+        "Such a step trains nothing; its batch is saved.",
     )
     warn_logprob_diff: NonNegative = Field(
         default=0.05,
-        description="Mean distance between the sampler's and the trainer's log-probs, nats a "
+        description="Mean distance between the sampler's and the trainer's log-probs, nats per "
         "token. 0: off.",
     )
     stop_logprob_diff: NonNegative = Field(default=1.0, description="The same, to stop. 0: off.")
@@ -37,8 +37,8 @@ class HealthConfig(Section):
     stop_kl_k3: NonNegative = Field(default=0.0, description="The same, to stop. 0: off.")
     warn_entropy: NonNegative = Field(
         default=0.001,
-        description="Entropy of the policy, nats a token, at which it has collapsed: the figure "
-        "is this or less. 0: off.",
+        description="Entropy of the policy, nats per token, at or below which it has collapsed. "
+        "0: off.",
     )
     stop_entropy: NonNegative = Field(default=0.0, description="The same, to stop. 0: off.")
     warn_truncated: Share = Field(
@@ -47,7 +47,7 @@ class HealthConfig(Section):
     stop_truncated: Share = Field(default=0.0, description="The same, to stop. 0: off.")
     warn_repeated: Share = Field(
         default=0.2,
-        description="Share of completions that say the same over and over: of the 8-grams of at "
-        "least 32 tokens, half or more were there before. 0: off.",
+        description="Share of repetitive completions: at least 32 tokens, and at most half of the "
+        "8-grams are distinct. 0: off.",
     )
     stop_repeated: Share = Field(default=0.0, description="The same, to stop. 0: off.")

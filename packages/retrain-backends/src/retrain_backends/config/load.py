@@ -1,4 +1,4 @@
-"""From a TOML file and flags to one frozen configuration: default < TOML < flag."""
+"""Loads the configuration from a TOML file and flags: default < TOML < flag."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,20 +17,20 @@ from retrain_backends.config.toml import read_toml
 from retrain_backends.errors import ConfigError
 
 DEFAULT_FILE = Path("retrain.toml")
-# What the defaults cannot choose for somebody who has no file.
-_ENOUGH = frozenset({"model.model", "data.source"})
-CONFIG_FILE = "config.toml"  # the resolved configuration, in the directory of a run
+# Keys that must be set by flags if there is no file.
+_REQUIRED_FLAGS = frozenset({"model.model", "data.source"})
+CONFIG_FILE = "config.toml"  # the resolved configuration, in the run directory
 
 
 def load_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> RunConfig:
-    """The configuration of a file with overrides on top.
+    """The configuration of a file with overrides.
 
     Args:
       path: a TOML file; None for the defaults alone.
       overrides: values by `section.key`, typed as in TOML.
 
     Raises:
-      ConfigError: holds a line for every mistake found in the file and the overrides.
+      ConfigError: has a line for every mistake in the file and the overrides.
     """
     overrides = overrides or {}
     known = fields_by_path()
@@ -39,47 +39,45 @@ def load_config(path: Path | None, overrides: Mapping[str, object] | None = None
 
 
 def load_command_line(arguments: Sequence[str]) -> RunConfig:
-    """The configuration that a command line asks for: `[PATH.toml] [--flag value]...`.
+    """The configuration of a command line: `[PATH.toml] [--flag value]...`.
 
-    Without a path it is `retrain.toml` of the working directory, or after `--resume DIR` the file
-    that the run wrote there. Where there is none, flags alone are enough if they name a model and
-    a source of data. Also loads the working directory's `.env` into the environment; variables that
-    are set already keep their values.
+    The default path is `retrain.toml` in the working directory, or the run's own file with
+    `--resume DIR`. No file is needed if flags name a model and a data source. Also loads `.env`
+    from the working directory into the environment; variables that are already set do not change.
 
     Raises:
-      ConfigError: holds a line for every mistake found in the flags and the file.
+      ConfigError: has a line for every mistake in the flags and the file.
     """
     return load_arguments(read_arguments(arguments))
 
 
 def load_arguments(read: Arguments) -> RunConfig:
-    """As `load_command_line`, for a command line that has been taken apart."""
+    """As `load_command_line`, for a parsed command line."""
     load_env_file(Path(".env"))
     problems = list(read.problems)
     if read.resume_alone:
         problems.append(
-            "--resume: needs the directory of a run; without one it goes on with the newest "
-            "campaign of a file"
+            "--resume: needs the directory of a run; only `retrain campaign` resumes without one"
         )
     if len(read.paths) > 1:
         problems.append(f"one file at a time: {', '.join(read.paths)}")
     path = Path(read.paths[0]) if read.paths else _file_without_a_path(read)
     if path == DEFAULT_FILE and not path.exists():
         path = None
-        if not read.overrides.keys() >= _ENOUGH:
+        if not read.overrides.keys() >= _REQUIRED_FLAGS:
             problems.append(
                 f"there is no {DEFAULT_FILE} in this directory; `retrain init` writes one, "
-                "`retrain PATH.toml` takes another file, and "
-                "`retrain --model NAME --data-source NAME` needs none"
+                "`retrain PATH.toml` uses another file, and "
+                "`retrain --model NAME --data-source NAME` needs no file"
             )
     return _load(path, replace(read, problems=problems))
 
 
 def load_flags(read: Arguments) -> RunConfig:
-    """The configuration of the flags alone, whatever paths there are.
+    """The configuration of the flags alone; paths are ignored.
 
     Raises:
-      ConfigError: holds a line for every mistake found in the flags.
+      ConfigError: has a line for every mistake in the flags.
     """
     return _load(None, read)
 
@@ -90,9 +88,9 @@ def _file_without_a_path(arguments: Arguments) -> Path:
 
 
 def load_env_file(path: Path) -> None:
-    """Set the variables of a `.env` file that the environment does not have yet.
+    """Set the variables of a `.env` file that are not set yet; a missing file is ignored.
 
-    Values are not checked, logged or kept. A missing file sets nothing.
+    Values are not checked, logged or stored.
     """
     try:
         load_dotenv(path, override=False)
@@ -124,7 +122,7 @@ def _load(path: Path | None, arguments: Arguments) -> RunConfig:
 
 
 def _merged(tables: Mapping[str, Any], overrides: Mapping[str, object]) -> dict[str, Any]:
-    """The tables with the overrides in their places; something that is no table is left alone."""
+    """The tables with the overrides applied; values that are not tables are left to validation."""
     merged = {name: dict(t) if isinstance(t, dict) else t for name, t in tables.items()}
     for name, value in overrides.items():
         section, _, key = name.partition(".")

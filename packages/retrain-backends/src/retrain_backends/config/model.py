@@ -1,4 +1,4 @@
-"""The model that is trained, and the low-rank adapter that training changes."""
+"""The base model, and its low-rank adapter."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ class ModelConfig(Section):
     model: Text = Field(
         default="Qwen/Qwen3-4B-Instruct-2507",
         description="A model of the Hugging Face hub, a local directory, or "
-        "`builtin:tiny-arithmetic`, which comes with retrain and trains on any CPU.",
+        "`builtin:tiny-arithmetic`, which is included and trains on any CPU.",
     )
     base_url: Url = Field(
         default="",
@@ -31,5 +31,5 @@ class LoraConfig(Section):
         description="LoRA alpha; updates are scaled by alpha / rank. 0 means twice the rank.",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="Share of the adapter's inputs that is dropped in training."
+        default=0.0, description="Dropout probability of the adapter's inputs in training."
     )

@@ -1,17 +1,17 @@
-"""The name that was probably meant."""
+"""Suggestions for misspelt names."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
 
 def nearest(wanted: str, names: Sequence[str]) -> str | None:
-    """The most similar of `names`, or None when none is similar enough to be worth a mention."""
+    """The most similar of `names`, or None if none is similar enough."""
     by_lower = {name.lower(): name for name in names}
-    found = get_close_matches(wanted.lower(), list(by_lower), n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
+    matches = get_close_matches(wanted.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else None
 
 
 def did_you_mean(wanted: str, names: Sequence[str], form: str = "{}") -> str:
-    """`; did you mean X?` with the nearest of `names` in `form`, or nothing."""
-    found = nearest(wanted, names)
-    return f"; did you mean {form.format(found)}?" if found else ""
+    """`; did you mean X?` with the nearest of `names` in `form`; empty if there is none."""
+    name = nearest(wanted, names)
+    return f"; did you mean {form.format(name)}?" if name else ""

@@ -1,4 +1,4 @@
-"""Tables whose keys belong to a part: `[backend.options]`, `[campaign.executor_options]`."""
+"""Option tables of the parts: `[backend.options]`, `[campaign.executor_options]`."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -13,19 +13,19 @@ OptionsT = TypeVar("OptionsT", bound=Section)
 
 
 def read_backend_options(model: type[OptionsT], options: Mapping[str, object]) -> OptionsT:
-    """Validate `[backend.options]` as the chosen backend understands it.
+    """Validate `[backend.options]` with the model of the chosen backend.
 
     Raises:
-      ConfigError: holds a line for every mistake.
+      ConfigError: has a line for every mistake.
     """
     return read_options("backend.options", model, options)
 
 
 def read_options(name: str, model: type[OptionsT], options: Mapping[str, object]) -> OptionsT:
-    """Validate the table `name` as its part understands it.
+    """Validate the table `name` with the model of its part.
 
     Raises:
-      ConfigError: holds a line for every mistake.
+      ConfigError: has a line for every mistake.
     """
     given = dict(options)
     try:

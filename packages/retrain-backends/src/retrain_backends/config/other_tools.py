@@ -1,14 +1,14 @@
-"""Names that TRL, verl, OpenRLHF, prime-rl and the Trainer of transformers give to settings.
+"""Names of settings in TRL, verl, OpenRLHF, prime-rl and the Trainer of transformers.
 
-Whoever comes from one of them types its names first, so hints translate them into ours, or say
-that there is no such setting here.
+Hints for unknown keys and flags translate these names into ours, or explain why there is no such
+setting.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 
-# Our key -> what others call it. Words are in lower case, with `_` for `-`; one with a dot is the
-# end of a path with dots, as Hydra has them, and counts before one without.
+# Our key -> its names in other tools, in lower case with `_` for `-`. A name with a dot is the end
+# of a dotted path, as in Hydra, and takes precedence over one without.
 KEYS: Mapping[str, str] = {
     "model.model": """
         model_name_or_path model_name model_path model.path pretrain hf_model base_model
@@ -92,14 +92,14 @@ KEYS: Mapping[str, str] = {
     """,
 }
 
-# What our key means, where the others' may mean something else.
+# The meaning of our key, where it differs from that of other tools.
 _NOTES: Mapping[str, str] = {
     "training.batch_size": "prompts per step, each with --group-size completions",
     "backend.devices": "such as cpu, gpu:0 or gpu:0,gpu:1",
-    "reward.custom_module": "and --reward-type custom; a module of yours with a function score",
+    "reward.custom_module": "and --reward-type custom; your own module with a function score",
 }
 
-# What others have under these names has no key here, for this reason.
+# Names of other tools that have no key here, with the reason.
 ABSENT: tuple[tuple[str, str], ...] = (
     (
         "there is no KL term and no reference model in this version",
@@ -221,21 +221,21 @@ _KEY_OF, _REASON_OF = _by_word(KEYS.items()), _by_word(ABSENT)
 
 
 def known_key(word: str) -> str | None:
-    """Our `section.key` for the word of another tool, if there is one."""
+    """Our `section.key` for the name in another tool, if there is one."""
     return next((_KEY_OF[form] for form in _forms(word) if form in _KEY_OF), None)
 
 
 def note_on(path: str) -> str:
-    """What to mind when our key takes the place of another tool's, with `: ` before it."""
+    """A note on a key whose meaning differs from that of other tools, prefixed with `: `."""
     return f": {_NOTES[path]}" if path in _NOTES else ""
 
 
 def why_absent(word: str) -> str | None:
-    """Why the word of another tool has no key here, or what stands in its place."""
+    """Why the name in another tool has no key here, or what to use instead."""
     return next((_REASON_OF[form] for form in _forms(word) if form in _REASON_OF), None)
 
 
 def _forms(word: str) -> Iterable[str]:
-    """The word as the tables have it, then the ends of a path with dots, longest first."""
+    """The word in the form of the tables, then the ends of a dotted path, longest first."""
     parts = re.sub(r"^[-+~]+", "", word).lower().replace("-", "_").split(".")
     return (".".join(parts[start:]) for start in range(len(parts)))

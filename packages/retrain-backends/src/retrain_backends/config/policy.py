@@ -1,4 +1,4 @@
-"""What a backend is built from."""
+"""The settings from which a backend is built."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ class PolicySettings:
       model: `[model]`.
       lora: `[lora]`.
       optimizer: `[optimizer]`.
-      backend: `[backend]`; its `options` are the backend's own to read.
+      backend: `[backend]`; the backend itself validates `options`.
       inference: `[inference]`.
       loss: bounds on the ratio in the loss.
       lr: learning rate.
       weight_decay: of the optimiser.
       seed: of the run.
-      completions_a_step: of a training step; no more are sampled at once.
-      resumed: whether `Trainer.load` follows, so that no new adapter is needed.
+      completions_a_step: completions of a training step; no more are sampled at once.
+      resumed: whether `Trainer.load` is called next, so that no new adapter is needed.
     """
 
     model: ModelConfig

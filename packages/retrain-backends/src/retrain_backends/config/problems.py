@@ -1,4 +1,4 @@
-"""Every mistake of a configuration in one line each: where, what was given, what is allowed."""
+"""Error messages for configurations: one line per mistake with place, value and allowed values."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _LONGEST_SHOWN = 80
 
 @dataclass(frozen=True)
 class Origin:
-    """Where values came from: the file, or for the paths in `flags` the flag that was typed."""
+    """Where values came from: the file, or the typed flag for the paths in `flags`."""
 
     file: str
     flags: Mapping[str, str] = field(default_factory=dict)
@@ -41,10 +41,10 @@ class Origin:
 
 
 def problems_of(error: ValidationError, origin: Origin, given: Mapping[str, Any]) -> list[str]:
-    """The lines that tell a user about a failed validation.
+    """The error messages of a failed validation.
 
     Args:
-      error: what pydantic found.
+      error: from pydantic.
       origin: where each value came from.
       given: the tables that were validated.
 
@@ -58,12 +58,12 @@ def problems_of(error: ValidationError, origin: Origin, given: Mapping[str, Any]
 def problems_of_options(
     error: ValidationError, name: str, model: type[Section], given: Mapping[str, Any]
 ) -> list[str]:
-    """As `problems_of`, for a table that a part of a run reads itself.
+    """As `problems_of`, for the option table of a part.
 
     Args:
-      error: what pydantic found.
+      error: from pydantic.
       name: of the table, such as `backend.options`.
-      model: that it was validated with; tables may stand under its keys.
+      model: its section class, which may have nested tables.
       given: the values that were validated.
     """
     problems = error.errors(include_url=False)
@@ -76,8 +76,8 @@ def _option_line(
     key, *inner = map(str, problem["loc"]) if problem["loc"] else ("",)
     nested = nested_section(model, key)
     if nested and inner:
-        below = ErrorDetails(**{**problem, "loc": problem["loc"][1:]})
-        return _option_line(below, f"{name}.{key}", nested, given[key])
+        nested_problem = ErrorDetails(**{**problem, "loc": problem["loc"][1:]})
+        return _option_line(nested_problem, f"{name}.{key}", nested, given[key])
     section = options_doc(name, model)
     if not key:
         return f"{section.header} {_message(problem)}"
@@ -112,7 +112,7 @@ def _table_problem(problem: ErrorDetails, origin: Origin, table: str) -> str:
         hint = did_you_mean(table, names, "[{}]") or f"; the tables are {', '.join(names)}"
         return f"{origin.file}: [{table}] is an unknown table{hint}"
     hint = _translated(table) or "".join(_elsewhere(table)) or "; `retrain flags` lists all keys"
-    return f"{origin.file}: {table} stands outside of any table{hint}"
+    return f"{origin.file}: {table} is outside of any table{hint}"
 
 
 def _key_problem(
@@ -136,7 +136,7 @@ def _known_keys(section: SectionDoc, key: str) -> str:
 
 
 def _translated(key: str) -> str:
-    """The hint for the name that another tool has for a key of ours, or nothing."""
+    """The hint for another tool's name of a key; empty if it is unknown."""
     if path := known_key(key):
         table, _, name = path.partition(".")
         return f"; here it is {name} in [{table}]{note_on(path)}"
@@ -145,18 +145,18 @@ def _translated(key: str) -> str:
 
 
 def _elsewhere(key: str) -> Iterator[str]:
-    """The tables, at most two, that do have such a key."""
+    """A hint with at most two tables that have such a key."""
     docs = [doc for section in sections() if not section.repeated for doc in section.fields]
     same = [f"{doc.key} in [{doc.section}]" for doc in docs if doc.key == key.lower()]
-    if not same and (found := nearest(key, [doc.key for doc in docs])):
-        same = [f"{doc.key} in [{doc.section}]" for doc in docs if doc.key == found]
+    if not same and (similar := nearest(key, [doc.key for doc in docs])):
+        same = [f"{doc.key} in [{doc.section}]" for doc in docs if doc.key == similar]
     if same:
         yield f"; did you mean {' or '.join(same[:2])}?"
 
 
 def _nearest_value(doc: FieldDoc, value: object) -> str:
-    found = nearest(value, doc.names) if isinstance(value, str) else None
-    return f"; did you mean {toml_value(found)}?" if found and found != value else ""
+    name = nearest(value, doc.names) if isinstance(value, str) else None
+    return f"; did you mean {toml_value(name)}?" if name and name != value else ""
 
 
 def _message(problem: ErrorDetails) -> str:
@@ -164,6 +164,6 @@ def _message(problem: ErrorDetails) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value as TOML on one line, cut when it is long."""
+    """The value as TOML on one line, truncated if it is long."""
     text = without_password(toml_value(value))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -30,8 +30,8 @@ from retrain_backends.config.training import (
 class RunConfig(Section):
     """All settings of a run; `RunConfig()` has every default.
 
-    `campaign` and `squeeze` are None unless the file or a flag mentions them: their presence is
-    what asks for a campaign or an analysis.
+    `campaign` and `squeeze` are None unless the file or a flag sets them: their presence requests
+    a campaign or an analysis.
     """
 
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -58,10 +58,10 @@ class RunConfig(Section):
 
     @property
     def condition(self) -> str:
-        """What the run's records call its rule: its own word, `maxrl+gtpo_sepa`, or the plugin."""
+        """The name of the learning rule in the logs: `logging.condition`, the plugin, or modes."""
         algorithm = self.algorithm
-        parts = f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
-        return self.logging.condition or algorithm.algorithm_mode or parts
+        modes = f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
+        return self.logging.condition or algorithm.algorithm_mode or modes
 
     def policy(self) -> PolicySettings:
         """The settings that a backend is built from."""
@@ -81,9 +81,9 @@ class RunConfig(Section):
 
 
 def with_drawn_seed(config: RunConfig) -> RunConfig:
-    """The same configuration with a seed: `training.seed = -1` is replaced by one drawn at random.
+    """The configuration with `training.seed = -1` replaced by a random seed.
 
-    The seed comes from the operating system and is below 2^31, short enough to be typed again.
+    The seed comes from the operating system, and is below 2^31 so that it is easy to type.
     """
     if config.training.seed >= 0:
         return config

@@ -1,7 +1,7 @@
-"""What all sections of a configuration share: the strict frozen model, and the types of its values.
+"""The strict frozen model that all sections share, and the types of its values.
 
-Every type describes itself in JSON Schema, so that documentation, flags and error messages can be
-made from the models alone. `Allowed` says in words what a schema cannot.
+Every type has a JSON Schema, so that documentation, flags and error messages can be generated from
+the models. `Allowed` describes in words what a schema cannot express.
 """
 
 import json
@@ -25,30 +25,30 @@ from pydantic_core import CoreSchema, core_schema
 
 PLUGIN_NAME = r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$"
 PLUGIN_GROUP = "retrain.plugins"
-LARGEST_SEED = 2**63 - 1  # what TOML, numpy and torch can all hold
+LARGEST_SEED = 2**63 - 1  # valid in TOML, numpy and torch
 
 _Value = TypeVar("_Value", int, str)
 
 
 class Section(BaseModel):
-    """One TOML table: no unknown keys, no silent conversion of types, no NaN, no change later."""
+    """One TOML table: frozen, without unknown keys, type conversions or NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """The values that a field allows, in words, for tables and error messages."""
+    """The allowed values of a field in words, for tables and error messages."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class NameOrPlugin:
-    """Marks a `str` that is one of the built-in `names`, or leads to the user's own object.
+    """Marks a `str` that is one of the built-in `names`, or the name of a plugin.
 
-    A plugin is written `my_module.my_object` or `my_package.my_module:my_object`; one that an
-    installed package offers as the entry point `kind.name` is also reached by that short name.
+    A plugin is written `my_module.my_object` or `my_package.my_module:my_object`; the entry point
+    `kind.name` of an installed package also has that short name.
     """
 
     kind: str
@@ -63,7 +63,7 @@ class NameOrPlugin:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Offer the names, and the shape of a plugin's name."""
+        """The names, and the pattern of a plugin's name."""
         return {"anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": PLUGIN_NAME}]}
 
     def _check(self, name: str) -> str:
@@ -75,12 +75,12 @@ class NameOrPlugin:
 
 
 def table_from_json(value: object) -> object:
-    """A JSON object becomes a table; anything else is left for the type check to judge."""
+    """Parse a JSON object into a table; other values are returned unchanged, for validation."""
     if not isinstance(value, str):
         return value
     try:
         table = json.loads(value)
-        # Neither NaN nor half of a surrogate pair may pass: TOML has neither.
+        # TOML has neither NaN nor unpaired surrogates.
         json.dumps(table, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return value
@@ -96,12 +96,12 @@ def _contains_null(value: JsonValue) -> bool:
 
 
 def _table_for_toml(table: dict[str, JsonValue]) -> dict[str, JsonValue] | str:
-    """TOML has no null, so a table that holds one is written as JSON."""
+    """Write a table with a null as JSON, because TOML has no null."""
     return json.dumps(table) if _contains_null(table) else table
 
 
 def without_password(text: str) -> str:
-    """The text without what an address in it has between :// and @."""
+    """The text with the part of an address between :// and @ removed."""
     return re.sub(r"(?<=://).*@", "...@", text)
 
 
@@ -110,7 +110,7 @@ def _tuple_from_list(value: object) -> object:
 
 
 def distinct(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
-    """The values, none of which may come twice."""
+    """The values; raises ValueError if one is repeated."""
     if len(set(values)) < len(values):
         raise ValueError("repeated value")
     return values
@@ -123,7 +123,7 @@ FreeTable: TypeAlias = Annotated[
     WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string"}]}),
     Allowed("a table, or a JSON object as text"),
 ]
-"""A table whose keys belong to somebody else; also accepted as a JSON string."""
+"""A table with arbitrary keys; also accepted as a JSON string."""
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -138,5 +138,5 @@ Url: TypeAlias = Annotated[
     Field(pattern=r"^(https?://[!-?A-~]+)?$"),
     Allowed(f'{ADDRESS} (a key belongs in an environment variable), or ""'),
 ]
-"""It goes into files and messages, so a password has no place in it."""
+"""A password is refused, because the address is written to files and messages."""
 ListFromToml = BeforeValidator(_tuple_from_list)

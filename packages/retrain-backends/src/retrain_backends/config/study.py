@@ -1,4 +1,4 @@
-"""Around a run: its logs, campaigns of many runs, and the analysis of an adapter's rank."""
+"""Logs of a run, campaigns of many runs, and the analysis of an adapter's rank."""
 
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -23,7 +23,7 @@ from retrain_backends.config.section import (
 
 
 def _readable_grams(text: str) -> str:
-    if text:  # the name loads numpy, which most uses of a configuration can do without
+    if text:  # avoids importing numpy where it is not needed
         retrain_core.parse_strategic_grams(text)
     return text
 
@@ -55,31 +55,31 @@ Grams: TypeAlias = Annotated[
 
 
 class LoggingConfig(Section):
-    """Where a run's records go."""
+    """The logs of a run, and its trackers."""
 
     log_dir: Text = Field(default="logs/train", description="Directory of the run's logs.")
     condition: str = Field(
         default="",
-        description="What the run's records call its learning rule. Empty: "
+        description="Name of the learning rule in the logs. Empty: "
         "`{advantage_mode}+{transform_mode}`, or the `algorithm_mode`.",
     )
     trackers: Trackers = Field(
         default=(),
-        description="Services that get the figures of every step: `wandb`, or plugins. "
-        "A `wandb_project` adds `wandb`.",
+        description="Services that receive the figures of every step: `wandb`, or plugins. "
+        "Setting `wandb_project` adds `wandb`.",
     )
     wandb_project: str = Field(
         default="", description="Weights & Biases project. Empty: no Weights & Biases."
     )
     wandb_run_name: str = Field(
-        default="", description="Name of the run there. Empty: the condition."
+        default="", description="Name of the run in Weights & Biases. Empty: the condition."
     )
-    wandb_entity: str = Field(default="", description="Team or user there.")
-    wandb_group: str = Field(default="", description="Group of the run there.")
-    wandb_tags: str = Field(default="", description="Tags of the run there, comma-separated.")
+    wandb_entity: str = Field(default="", description="Team or user in Weights & Biases.")
+    wandb_group: str = Field(default="", description="Group of the run in Weights & Biases.")
+    wandb_tags: str = Field(default="", description="Tags of the run, comma-separated.")
     strategic_grams: Grams = Field(
         default="",
-        description="Phrases that mark planning tokens. Empty: the built-in ones.",
+        description="Phrases that mark planning tokens. Empty: the built-in phrases.",
     )
 
     @model_validator(mode="after")
@@ -90,9 +90,9 @@ class LoggingConfig(Section):
 
 
 class ConditionConfig(Section):
-    """One rule of the comparison; more keys can be set for it: `training.lr = 1e-4`."""
+    """One learning rule of the comparison; it can override other keys: `training.lr = 1e-4`."""
 
-    # Tables of overrides, by section; `conditions.py` checks what is in them.
+    # Tables of overrides, by section; checked in `conditions.py`.
     __pydantic_extra__: dict[str, FreeTable] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
     model_config = ConfigDict(extra="allow")
 
@@ -102,9 +102,7 @@ class ConditionConfig(Section):
         str,
         Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$"),
         Allowed("letters, digits and . _ + -"),
-    ] = Field(
-        default="", description="What to call it. Empty: `{advantage_mode}+{transform_mode}`."
-    )
+    ] = Field(default="", description="Its label. Empty: `{advantage_mode}+{transform_mode}`.")
 
     @property
     def overrides(self) -> dict[str, FreeTable]:
@@ -113,31 +111,32 @@ class ConditionConfig(Section):
 
 
 class CampaignConfig(Section):
-    """Many runs from one file: every condition under every seed. Present only when written."""
+    """Many runs from one file: every condition with every seed. Absent unless set."""
 
     seeds: Seeds = Field(
         default=(42, 101, 202, 303, 404, 505, 606, 707),
-        description="Seeds under which each condition runs.",
+        description="Seeds of the runs of each condition.",
     )
     max_steps: Count = Field(
-        default=500, description="Steps of every run, instead of those of `[training]`."
+        default=500, description="Steps of every run, instead of `training.max_steps`."
     )
-    parallel: bool = Field(default=False, description="Run several at once.")
+    parallel: bool = Field(default=False, description="Train several runs at once.")
     max_workers: CountOrZero = Field(
-        default=0, description="Most runs at once. 0: one per GPU, or all for a remote service."
+        default=0,
+        description="Maximum number of runs at once. 0: one per GPU, or all for a remote service.",
     )
     stagger_seconds: NonNegative = Field(
         default=0.0, description="Seconds between the starts of two runs."
     )
     retries: CountOrZero = Field(
-        default=1, description="How often a run that died is started again before it has failed."
+        default=1, description="How often a run that died is restarted before it counts as failed."
     )
     executor: Literal["process", "ray", "slurm"] = Field(
         default="process",
         description="What starts the runs: processes on this machine, a Ray cluster, or Slurm.",
     )
     executor_options: FreeTable = Field(
-        default_factory=dict, description="Settings of the executor, which checks them itself."
+        default_factory=dict, description="Settings of the executor."
     )
     directory: str = Field(
         default="",
@@ -147,37 +146,37 @@ class CampaignConfig(Section):
         tuple[ConditionConfig, ...], ListFromToml, Allowed("tables [[campaign.conditions]]")
     ] = Field(
         default=(),
-        description="The rules that are compared. Empty: the five-step ablation from GRPO to "
-        "MaxRL with GTPO and SEPA.",
+        description="The rules to compare. Empty: the five-step ablation from GRPO to MaxRL with "
+        "GTPO and SEPA.",
     )
 
 
 class SqueezeConfig(Section):
-    """Analysis of the rank that an adapter needs. Present only when written."""
+    """Analysis of the rank that an adapter needs. Absent unless set."""
 
     min_variance_retention: PositiveShare = Field(
         default=0.95, description="Share of the update's variance that the rank must keep."
     )
     adapter_path: str = Field(
         default="",
-        description="Adapter to analyse: a PEFT directory or a `tinker://` path; nothing is "
-        "trained then. Empty: the one that the run trains.",
+        description="Adapter to analyse without training: a PEFT directory or a `tinker://` path. "
+        "Empty: the one that the run trains.",
     )
     source_rank: CountOrZero = Field(
-        default=0, description="Rank of that adapter. 0: read it from the adapter."
+        default=0, description="Rank of the adapter. 0: read from the adapter."
     )
     target_ranks: Ranks = Field(
-        default=(), description="Ranks to look at. Empty: the powers of two below the source rank."
+        default=(), description="Ranks to analyse. Empty: the powers of two below the source rank."
     )
     output_path: str = Field(
-        default="", description="Directory for the compressed adapter. Empty: only analyse."
+        default="", description="Directory for the compressed adapter. Empty: analysis only."
     )
     compress_to: CountOrZero = Field(
         default=0, description="Rank to compress to. 0: the recommended one."
     )
     per_module: bool = Field(
         default=False,
-        description="Compress each module to a rank of its own: as much variance is kept with "
-        "fewer parameters.",
+        description="Compress each module to its own rank: the same variance with fewer "
+        "parameters.",
     )
-    device: Text = Field(default="cpu", description="Device that computes, such as `cuda:0`.")
+    device: Text = Field(default="cpu", description="Device of the analysis, such as `cuda:0`.")

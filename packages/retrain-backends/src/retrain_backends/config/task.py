@@ -1,4 +1,4 @@
-"""What is learnt: the data, the environment and the reward."""
+"""The data, the environment and the reward."""
 
 from typing import Annotated, Literal
 
@@ -18,8 +18,8 @@ from retrain_backends.config.section import (
 
 DEFAULT_TEMPLATE = "{question}\n\nReason step by step, and put your final answer in \\boxed{}."
 
-# A backspace is what TOML makes of "\boxed" between double quotes, so control characters other
-# than tab and newline are refused.
+# TOML reads "\boxed" between double quotes as a backspace, so control characters other than tab
+# and newline are refused.
 _TEMPLATE = r"^[^\x00-\x08\x0b-\x1f]*\{question\}[^\x00-\x08\x0b-\x1f]*$"
 
 
@@ -29,7 +29,7 @@ class DataConfig(Section):
     source: Annotated[Text, NameOrPlugin("source", ("math", "arithmetic", "jsonl", "hf"))] = Field(
         default="math",
         description="`math` is the MATH data set, `arithmetic` an endless seeded generator, "
-        "`jsonl` a file of yours, `hf` a data set of the Hugging Face hub or on disk.",
+        "`jsonl` your own file, `hf` a data set of the Hugging Face hub or on disk.",
     )
     path: str = Field(
         default="",
@@ -37,10 +37,10 @@ class DataConfig(Section):
     )
     split: Text = Field(default="train", description="Split of the data set.")
     question_field: str = Field(
-        default="", description="Field that holds the question. Empty: the source's usual one."
+        default="", description="Field with the question. Empty: the default of the source."
     )
     answer_field: str = Field(
-        default="", description="Field that holds the answer. Empty: the source's usual one."
+        default="", description="Field with the answer. Empty: the default of the source."
     )
     prompt_template: Annotated[
         str,
@@ -51,11 +51,11 @@ class DataConfig(Section):
         ),
     ] = Field(
         default=DEFAULT_TEMPLATE,
-        description="The prompt, before the model's chat template. `{question}` stands for the "
-        "question; all other braces are plain text.",
+        description="The prompt, before the model's chat template. `{question}` is replaced by "
+        "the question; other braces are plain text.",
     )
     shuffle: bool = Field(
-        default=True, description="A new seeded order for every epoch, instead of the file's."
+        default=True, description="Use a new seeded order in every epoch, not that of the file."
     )
 
 
@@ -63,27 +63,27 @@ class EnvironmentConfig(Section):
     """A multi-turn environment instead of single answers."""
 
     provider: Literal["", "verifiers"] = Field(
-        default="", description="Where the environment comes from. Empty: single answers."
+        default="", description="Provider of the environment. Empty: single answers."
     )
     id: str = Field(default="", description="Name of the environment at its provider.")
     args: FreeTable = Field(
         default_factory=dict, description="Arguments for the environment's constructor."
     )
     max_turns: Annotated[int, Field(ge=-1)] = Field(
-        default=-1, description="Most turns of one episode. -1: the environment's own limit."
+        default=-1, description="Maximum turns of an episode. -1: the environment's own limit."
     )
     auto_install: bool = Field(
-        default=False, description="Install the environment's package when it is missing."
+        default=False, description="Install the environment's package if it is missing."
     )
 
 
 class RewardConfig(Section):
-    """How an answer is judged."""
+    """The reward of a completion."""
 
     type: Annotated[Text, NameOrPlugin("reward", ("match", "math", "judge", "custom"))] = Field(
         default="match",
         description="`match` compares the boxed answer with the reference as text, `math` as "
-        "mathematics; `judge` asks a model; `custom` calls your function.",
+        "mathematics; `judge` queries a model; `custom` calls your function.",
     )
     judge_model: str = Field(default="", description="Model that judges (`judge`).")
     judge_url: Url = Field(
@@ -97,20 +97,20 @@ class RewardConfig(Section):
     )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=10.0,
-        description="Longest that one completion may take to judge; then it has no verdict "
+        description="Time limit for judging one completion, after which it has no verdict "
         "(`math`, `judge` with its retries, `custom`).",
     )
     max_failure_rate: Share = Field(
         default=0.2,
-        description="The run stops when a larger share of a step's completions has no verdict.",
+        description="The run stops if a larger share of a step's completions has no verdict.",
     )
     workers: CountOrZero = Field(
         default=0,
-        description="Processes that judge (`math`, `custom`; 0: one for each core), or requests at "
-        "a time (`judge`; 0: 16).",
+        description="Number of judging processes (`math`, `custom`; 0: one per core), or of "
+        "concurrent requests (`judge`; 0: 16).",
     )
     memory_mb: Count = Field(
         default=1024,
-        description="Memory that judging one completion may take in its process, beyond what "
-        "loading took (`math`, `custom`; enforced on Linux).",
+        description="Memory limit of a judging process, beyond what it uses after loading "
+        "(`math`, `custom`; enforced on Linux).",
     )

@@ -1,4 +1,4 @@
-"""TOML in and out."""
+"""Reads and writes TOML files."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ _POSITION = re.compile(r"^(?P<reason>.*) \(at line (?P<line>\d+), column (?P<col
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
-    A byte-order mark, which some editors write, is skipped.
+    A byte-order mark is skipped.
 
     Raises:
       ConfigError: there is no such file, it cannot be read, or is not TOML in UTF-8.
@@ -42,19 +42,19 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def dump_config(config: RunConfig) -> str:
-    """The whole configuration as TOML, defaults included; loading it gives an equal one."""
+    """The whole configuration as TOML, with defaults; loading it gives an equal configuration."""
     tables = config.model_dump(by_alias=True)
     return tomli_w.dumps({name: table for name, table in tables.items() if table is not None})
 
 
 def _syntax_problem(message: str, text: str) -> str:
-    """`, line 3, column 5: reason: the line`, from what tomllib says."""
-    found = _POSITION.match(message)
-    if found is None:  # tomllib says "(at end of document)"
+    """`, line 3, column 5: reason: the line`, from the message of tomllib."""
+    match = _POSITION.match(message)
+    if match is None:  # "(at end of document)"
         return f": {_reason(message)}"
-    number, column = int(found["line"]), found["column"]
+    number, column = int(match["line"]), match["column"]
     line = text.split("\n")[number - 1].strip()
-    return f", line {number}, column {column}: {_reason(found['reason'])}: `{line[:80]}`"
+    return f", line {number}, column {column}: {_reason(match['reason'])}: `{line[:80]}`"
 
 
 def _reason(message: str) -> str:

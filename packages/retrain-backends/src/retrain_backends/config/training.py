@@ -1,4 +1,4 @@
-"""How long and how hard to train: steps, batches, optimiser, batch-size control, resuming."""
+"""Training: steps, batches, optimiser, batch-size control, resuming."""
 
 from typing import Annotated, Self
 
@@ -22,39 +22,40 @@ class TrainingConfig(Section):
         int, Field(ge=-1, le=LARGEST_SEED), Allowed("an integer >= -1 and below 2^63")
     ] = Field(
         default=-1,
-        description="Seed of every random number of the run. -1 draws one and records it.",
+        description="Seed of all random numbers of the run. -1: a random seed, which is recorded.",
     )
     max_steps: Count = Field(default=500, description="Training steps.")
     batch_size: Count = Field(default=8, description="Prompts per step.")
     group_size: Count = Field(default=16, description="Completions per prompt.")
-    max_tokens: Count = Field(default=2048, description="Longest completion, in tokens.")
+    max_tokens: Count = Field(
+        default=2048, description="Maximum length of a completion, in tokens."
+    )
     temperature: NonNegative = Field(
         default=0.7, description="Sampling temperature, the same for sampling and for the loss."
     )
     lr: NonNegative = Field(default=4e-5, description="Learning rate of AdamW.")
     weight_decay: NonNegative = Field(default=0.0, description="Weight decay of AdamW.")
     max_examples: CountOrZero = Field(
-        default=0, description="Train on the first so many examples only. 0: all of them."
+        default=0, description="Number of examples to train on, from the first. 0: all."
     )
     save_every: Count = Field(
-        default=20, description="Steps between two checkpoints; the last step always has one."
+        default=20, description="Steps between two checkpoints; the last step is always saved."
     )
-    keep_last: Count = Field(default=2, description="Keep so many of the newest checkpoints.")
+    keep_last: Count = Field(default=2, description="Number of newest checkpoints to keep.")
     keep_best: bool = Field(
         default=True,
-        description="Also keep the checkpoint with the best evaluation, and save one whenever an "
-        "evaluation is the best so far.",
+        description="Save a checkpoint whenever an evaluation is the best so far, and keep it.",
     )
 
 
 class OptimizerConfig(Section):
-    """AdamW beyond learning rate and weight decay."""
+    """AdamW, besides learning rate and weight decay."""
 
     beta1: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Decay of the running mean of the gradient."
     )
     beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.95, description="Decay of the running mean of its square."
+        default=0.95, description="Decay of the running mean of the squared gradient."
     )
     eps: Annotated[float, Field(gt=0)] = Field(
         default=1e-8, description="Added to the denominator of the update."
@@ -64,26 +65,26 @@ class OptimizerConfig(Section):
 class BackpressureConfig(Section):
     """Chooses the batch size by measured throughput, after the universal scalability law."""
 
-    enabled: bool = Field(default=False, description="Let the batch size follow the throughput.")
+    enabled: bool = Field(default=False, description="Adapt the batch size to the throughput.")
     warmup_steps: CountOrZero = Field(
-        default=10, description="Steps that try out batch sizes before control begins."
+        default=10, description="Steps that try out batch sizes before control starts."
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9, description="Decay of the running mean of the throughput."
     )
     throttle_margin: PositiveShare = Field(
-        default=0.85, description="Share of the optimal concurrency that is aimed at."
+        default=0.85, description="Target concurrency, as a share of the optimal one."
     )
     increase_margin: PositiveShare = Field(
-        default=0.5, description="Share of that aim below which the batch grows."
+        default=0.5, description="Share of the target below which the batch grows."
     )
     min_batch_size: Count = Field(default=1, description="Smallest batch, in prompts.")
     max_batch_size: Count = Field(default=64, description="Largest batch, in prompts.")
     peak_gflops: NonNegative = Field(
-        default=0.0, description="Peak GFLOP/s of the device, for roofline hints. 0: none."
+        default=0.0, description="Peak GFLOP/s of the device, for roofline hints. 0: unknown."
     )
     peak_bw_gb_s: NonNegative = Field(
-        default=0.0, description="Peak memory bandwidth in GB/s, for roofline hints. 0: none."
+        default=0.0, description="Peak memory bandwidth in GB/s, for roofline hints. 0: unknown."
     )
 
     @model_validator(mode="after")
@@ -97,7 +98,7 @@ class BackpressureConfig(Section):
 
 
 class ResumeConfig(Section):
-    """Continue an earlier run."""
+    """Resuming an earlier run."""
 
     model_config = ConfigDict(validate_by_name=True)
 
@@ -105,5 +106,5 @@ class ResumeConfig(Section):
         default="",
         validation_alias="from",
         serialization_alias="from",
-        description="Directory of the run to continue. Empty: start a new one.",
+        description="Directory of the run to resume. Empty: a new run.",
     )

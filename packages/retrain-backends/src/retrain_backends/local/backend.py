@@ -1,4 +1,4 @@
-"""The local backend: sample and train with PyTorch on this machine."""
+"""The local backend: samples and trains with PyTorch on this machine."""
 
 from typing import Self
 
@@ -17,9 +17,9 @@ from retrain_backends.types import Usage
 
 
 class LocalBackend:
-    """One policy: a frozen base model with a LoRA adapter, sampled from and trained.
+    """One policy: a frozen base model with a LoRA adapter, and its trainer and sampler.
 
-    In split mode the sampler has a second copy of model and adapter on another device.
+    In split mode the sampler has its own copy of model and adapter on another device.
     """
 
     capabilities = BACKEND.capabilities
@@ -30,7 +30,7 @@ class LocalBackend:
 
     @classmethod
     def from_config(cls, settings: PolicySettings) -> Self:
-        """Load the model and draw the adapter that the configuration describes."""
+        """Load the model and initialise the adapter."""
         options = read_backend_options(LocalOptions, settings.backend.options)
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -58,11 +58,11 @@ class LocalBackend:
         return cls(LocalTrainer(*trained, optimizer), sampler)
 
     def usage(self) -> Usage:
-        """One's own machine is not charged for."""
+        """Nothing is charged on a local machine."""
         return Usage()
 
     def close(self) -> None:
-        """Detach the adapters; memory goes with the objects."""
+        """Detach the adapters; memory is freed with the objects."""
         self.trainer.base.attach(None)
         self.sampler.close()
 

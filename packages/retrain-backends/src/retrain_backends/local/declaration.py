@@ -1,4 +1,4 @@
-"""What the local backend can do, readable without importing torch."""
+"""Capabilities of the local backend, readable without importing torch."""
 
 from retrain_backends.declared import DeclaredBackend
 from retrain_backends.types import Capabilities, SamplerCapabilities, TrainerCapabilities

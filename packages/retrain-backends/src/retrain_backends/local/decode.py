@@ -1,8 +1,8 @@
-"""Sampling: prompts prefilled once, their cache shared by the group, finished rows dropped.
+"""Decoding: prompts are prefilled once, groups share the cache, finished rows are dropped.
 
 A token is the inverse CDF of the model's distribution at the next uniform number of its
-completion's own stream (`Request.key`). A completion therefore does not depend on which other rows
-are in the batch, and rows can be dropped, split and reordered freely.
+completion's stream (`Request.key`). A completion therefore does not depend on the other rows in the
+batch, and rows can be dropped, split and reordered.
 """
 
 from collections.abc import Sequence, Set
@@ -23,14 +23,14 @@ _DROP_SHARE = 8  # drop finished rows once they are an eighth of the batch
 
 @dataclass
 class _Rows:
-    """The completions being sampled: arrays of all rows, and which rows are still live."""
+    """The completions being sampled: arrays of all rows, and the rows that are still live."""
 
     uniforms: Tensor  # (n, longest limit), float64
     tokens: Tensor  # (n, longest limit)
     logprobs: Tensor  # (n, longest limit), float32
     entropy: Tensor | None  # (n, longest limit), float32
     limits: Tensor  # (n,), max_tokens of the row's request
-    lengths: Tensor  # (n,), the limit until a stop token comes
+    lengths: Tensor  # (n,), the limit until a stop token is drawn
     group: Tensor  # (n,), the row's request
     live: Tensor  # (m,), rows still in the batch
     done: Tensor  # (m,), bool: finished since rows were last dropped
@@ -44,14 +44,14 @@ def sample_groups(
     *,
     share_prompts: bool = True,
 ) -> SampledGroups:
-    """Sample the completions of each request together.
+    """Sample the completions of all requests in one batch.
 
     Args:
-      base: the model, with the adapter to sample from attached.
+      base: the model, with the adapter attached.
       requests: at least one.
       params: how to sample.
-      share_prompts: prefill each prompt once for its group; False does it for every completion,
-        which gives the same completions more slowly.
+      share_prompts: prefill each prompt once for its group; False prefills it for every
+        completion, which is slower and gives the same completions.
 
     Yields:
       The index of a request and its completions, as they finish.
@@ -70,7 +70,7 @@ def sample_groups(
     bias = None if bias is None else bias[repeat]
     token = _draw(base.logits(hidden)[repeat], rows, 0, params)
     for step in range(1, longest):
-        # On a GPU every eighth token only: looking waits for the device.
+        # On a GPU only at every eighth token, because reading the count synchronises.
         finished = 0 if base.device.type == "cuda" and step % 8 else int(rows.done.sum())
         if finished:
             yield from groups.finished(rows)
@@ -112,7 +112,7 @@ def _start(base: BaseModel, requests: Sequence[Request], params: SamplingParams)
 def _prefill(
     base: BaseModel, prompts: Sequence[Tokens], lengths: Tensor
 ) -> tuple[Tensor, GroupCache]:
-    """Run the prompts, padded on the right; the hidden state of each one's last token."""
+    """Run the prompts, padded on the right; returns the hidden state of their last tokens."""
     width = int(lengths.max())
     padded = np.zeros((len(prompts), width), dtype=np.int64)
     for row, prompt in zip(padded, prompts, strict=True):
@@ -136,7 +136,7 @@ def _prompt_bias(lengths: Tensor, max_tokens: int) -> Tensor | None:
 
 
 def _draw(logits: Tensor, rows: _Rows, step: int, params: SamplingParams) -> Tensor:
-    """Draw one token a live row and record it; logits (m, vocabulary), result (m,)."""
+    """Draw and record one token per live row; logits (m, vocabulary), result (m,)."""
     greedy = params.temperature == 0
     if not greedy:
         logits = logits / params.temperature
@@ -146,13 +146,13 @@ def _draw(logits: Tensor, rows: _Rows, step: int, params: SamplingParams) -> Ten
         token = logits.argmax(-1)
     else:
         cdf = probabilities.cumsum(-1, dtype=torch.float64)
-        # The sum may miss 1 by rounding; scaling the number keeps the tail's share what it is.
+        # The sum may differ from 1 by rounding; scaling the number preserves the tail.
         point = rows.uniforms[rows.live, step, None] * cdf[:, -1:]
         token = torch.searchsorted(cdf, point, right=True)[:, 0].clamp_max(cdf.shape[1] - 1)
     rows.tokens[rows.live, step] = token
     rows.logprobs[rows.live, step] = logprobs.gather(-1, token[:, None])[:, 0]
     if rows.entropy is not None:
-        # 0 * -inf is nan, but a token without probability adds nothing.
+        # 0 * -inf is nan, but a token of probability 0 contributes nothing.
         entropy = -(probabilities * logprobs.clamp_min(torch.finfo(torch.float32).min)).sum(-1)
         rows.entropy[rows.live, step] = entropy
     _mark_finished(rows, token, step, params.stop_token_ids)
@@ -170,7 +170,7 @@ def _mark_finished(rows: _Rows, token: Tensor, step: int, stop: Sequence[int]) -
 
 
 def _drop_finished(rows: _Rows, finished: int) -> Tensor | None:
-    """Which rows of the batch to keep, when enough have finished to make dropping worth it."""
+    """The rows of the batch to keep; None while too few have finished."""
     if not finished or (finished < len(rows.done) and finished * _DROP_SHARE < len(rows.done)):
         return None
     keep = (~rows.done).nonzero()[:, 0]
@@ -179,19 +179,19 @@ def _drop_finished(rows: _Rows, finished: int) -> Tensor | None:
 
 
 class _Groups:
-    """Makes the completions of each request, once."""
+    """Makes the completions of each request once they have finished."""
 
     def __init__(self, requests: Sequence[Request], params: SamplingParams) -> None:
         ends = np.cumsum([len(request.samples) for request in requests]).tolist()
-        self._rows = dict(enumerate(map(slice, [0, *ends], ends)))  # of what is still to be made
+        self._rows = dict(enumerate(map(slice, [0, *ends], ends)))  # of requests not yet returned
         self._stop = np.array(params.stop_token_ids, dtype=np.int64)
 
     def finished(self, rows: _Rows) -> SampledGroups:
-        """The requests whose completions have all ended and were not made yet."""
+        """The requests whose completions have all finished, and which were not returned yet."""
         return self._make(rows, set(rows.group[rows.live[~rows.done]].tolist()))
 
     def rest(self, rows: _Rows) -> SampledGroups:
-        """All that were not made yet, when sampling is over."""
+        """All requests that were not returned yet, at the end of sampling."""
         return self._make(rows, frozenset())
 
     def _make(self, rows: _Rows, unfinished: Set[int]) -> SampledGroups:

@@ -54,26 +54,26 @@ def is_gpu(device: torch.device) -> bool:
 
 def gpu_name(device: torch.device) -> str:
     """A GPU's name and memory."""
-    found = torch.cuda.get_device_properties(device)
-    return f"{found.name}, {found.total_memory / 2**30:.1f} GiB"
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
 
 
 def facts_about(device: torch.device) -> Facts:
-    """What runs on a device, and what the same seed promises there."""
+    """The facts of PyTorch on a device."""
     if is_gpu(device):
         return Facts(
             "pytorch",
             (gpu_name(device),),
             "seeded",
-            "same weights, prompts and random numbers, but GPU kernels may add in another order:"
-            " figures agree to rounding until a token falls otherwise",
+            "same weights, prompts and random numbers, but GPU kernels may sum in another order:"
+            " figures agree up to rounding until a different token is drawn",
         )
     return Facts(
         "pytorch",
         (),
         "bitwise",
-        "on the CPU, with a random number of its own for every token: the same machine, versions"
-        f" and number of threads (now {torch.get_num_threads()}) give the same bytes",
+        "on the CPU, with one random number per token: the same machine, versions and number of"
+        f" threads (now {torch.get_num_threads()}) give the same bytes",
     )
 
 

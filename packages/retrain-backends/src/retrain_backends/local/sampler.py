@@ -22,10 +22,10 @@ class PytorchSampler:
 
     Args:
       base: the model, with `adapter` attached.
-      adapter: what is sampled from. In split mode a copy of `trained` on another device, which is
-        brought up to date by each call of `sample`.
+      adapter: the adapter to sample from. In split mode a copy of `trained` on another device,
+        updated by each call of `sample`.
       trained: the trainer's adapter.
-      completions_at_once: how many are sampled together at most.
+      completions_at_once: the maximum number of completions in a batch.
       share_prompts: whether a prompt is prefilled once for its group.
     """
 
@@ -48,11 +48,11 @@ class PytorchSampler:
 
     @property
     def facts(self) -> Facts:
-        """PyTorch, and what arithmetic on the device promises."""
+        """PyTorch on the device of the model, and its determinism."""
         return facts_about(self.base.device)
 
     def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
-        """Sample groups; when memory runs out, fewer prompts at a time, to the same result."""
+        """Sample groups; out of memory, fewer prompts at a time, with the same result."""
         if self.adapter is not self._trained:
             self.adapter.copy_from(self._trained)
         return self._groups(requests, params)
@@ -61,43 +61,43 @@ class PytorchSampler:
         left = list(range(len(requests)))
         with self.base.merged():
             while left:
-                some = self._first(left, requests)
+                chunk = self._next_chunk(left, requests)
                 try:
-                    for place, group in sample_groups(
+                    for position, group in sample_groups(
                         self.base,
-                        [requests[index] for index in some],
+                        [requests[index] for index in chunk],
                         params,
                         share_prompts=self._share_prompts,
                     ):
-                        left.remove(some[place])
-                        yield some[place], group
+                        left.remove(chunk[position])
+                        yield chunk[position], group
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
-                    self._sample_fewer(some, requests)
+                    self._shrink_chunks(chunk, requests)
 
-    def _first(self, left: Sequence[int], requests: Sequence[Request]) -> list[int]:
+    def _next_chunk(self, left: Sequence[int], requests: Sequence[Request]) -> list[int]:
         """The next requests to sample together: as many as are allowed, and at least one."""
-        some: list[int] = []
+        chunk: list[int] = []
         completions = 0
         for index in left:
             completions += len(requests[index].samples)
-            if some and completions > self._at_once:
+            if chunk and completions > self._at_once:
                 break
-            some.append(index)
-        return some
+            chunk.append(index)
+        return chunk
 
-    def _sample_fewer(self, some: Sequence[int], requests: Sequence[Request]) -> None:
-        if len(some) == 1:
+    def _shrink_chunks(self, chunk: Sequence[int], requests: Sequence[Request]) -> None:
+        if len(chunk) == 1:
             raise RunError(
                 f"step {requests[0].key.step}: out of memory sampling a single group: lower"
                 " training.group_size or training.max_tokens"
             )
-        self._at_once = sum(len(requests[index].samples) for index in some[: len(some) // 2])
-        log.warning("out of memory: sampling %d prompts at a time", len(some) // 2)
+        self._at_once = sum(len(requests[index].samples) for index in chunk[: len(chunk) // 2])
+        log.warning("out of memory: sampling %d prompts at a time", len(chunk) // 2)
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def close(self) -> None:
-        """Detach the adapter; memory goes with the objects."""
+        """Detach the adapter; memory is freed with the objects."""
         self.base.attach(None)

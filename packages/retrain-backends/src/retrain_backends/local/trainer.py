@@ -1,4 +1,4 @@
-"""The trainer: micro-batches forward and backward, then AdamW on the flat adapter."""
+"""The trainer: forward and backward passes in micro-batches, then AdamW on the flat adapter."""
 
 import logging
 import time
@@ -36,12 +36,12 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _STATE = "state.safetensors"
-_BUDGET = "microbatch_tokens"  # as configured, and as it is now
+_BUDGET = "microbatch_tokens"  # the configured and the current value
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW, and how a step is cut into micro-batches."""
+    """Settings of AdamW, and of the split into micro-batches."""
 
     lr: float
     weight_decay: float
@@ -72,17 +72,17 @@ class LocalTrainer:
             fused=True,
         )
         if settings.gradient_checkpointing:
-            # The newer name first: the older one warns in the versions that have both.
+            # The newer name first, because the older one warns where both exist.
             enable = getattr(base.model, "activation_checkpointing_enable", None)
             (enable or base.model.gradient_checkpointing_enable)({"use_reentrant": False})
 
     @property
     def facts(self) -> Facts:
-        """PyTorch, and what arithmetic on the device promises."""
+        """PyTorch on the device of the model, and its determinism."""
         return facts_about(self.base.device)
 
     def train(self, batch: TrainBatch) -> StepResult:
-        """Forward, backward and update; a loss or gradient that is not finite updates nothing."""
+        """Forward, backward and update; no update if loss or gradient are not finite."""
         started = time.perf_counter()
         loss, new = self._within_memory(batch, self._passes)
         norm = float(self.adapter.gradient.norm())
@@ -114,17 +114,17 @@ class LocalTrainer:
     def score(
         self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
     ) -> list[Floats]:
-        """Log-probs of completions; neighbours with the same prompt share its forward pass."""
+        """Log-probs of completions; adjacent ones with the same prompt share its forward pass."""
         batch = batch_to_score(prompts, completions, temperature)
         with torch.no_grad():
-            logprobs_t = self._within_memory(batch, self._look)
+            logprobs_t = self._within_memory(batch, self._score)
         return np.split(logprobs_t, batch.token_offsets_n[1:-1])
 
     def save(self, directory: Path) -> CheckpointRef:
         """Write adapter weights and optimiser state as one safetensors file.
 
-        The token budget is saved too: it is lower than configured once memory has run out, and
-        another split into micro-batches rounds otherwise.
+        The token budget is saved too: it is lower than configured after running out of memory, and
+        a different split into micro-batches changes rounding.
         """
         state = self.optimizer.state.get(self.parameter, {})
         tensors = {
@@ -136,7 +136,7 @@ class LocalTrainer:
         return CheckpointRef(directory)
 
     def load(self, ref: CheckpointRef) -> Restored:
-        """Continue from `save`, bit for bit on the CPU."""
+        """Restore what `save` wrote; bit for bit on the CPU."""
         tensors = load_file(ref.directory / _STATE)
         configured, budget = tensors.pop(_BUDGET).tolist()
         if configured == self.settings.microbatch_tokens:
@@ -145,7 +145,7 @@ class LocalTrainer:
         device = self.adapter.weights.device
         state = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.optimizer.state[self.parameter].update(state)
-        return Restored("exact", "weights and optimiser are read back byte for byte")
+        return Restored("exact", "weights and optimiser are restored byte for byte")
 
     def export_adapter(self, directory: Path) -> str:
         """Write a PEFT directory."""
@@ -153,7 +153,7 @@ class LocalTrainer:
         return str(directory)
 
     def _within_memory(self, batch: TrainBatch, work: Callable[[TrainBatch], _T]) -> _T:
-        """Work on the batch; out of memory halves the token budget and starts again."""
+        """Call `work` with the batch; out of memory, halve the token budget and retry."""
         while True:
             try:
                 return work(batch)
@@ -172,19 +172,19 @@ class LocalTrainer:
             self.budget //= 2
             log.warning("out of memory: micro-batches of %d tokens from now on", self.budget)
 
-    def _look(self, batch: TrainBatch) -> Floats:
+    def _score(self, batch: TrainBatch) -> Floats:
         options = self._options(batch)
-        found = np.zeros(len(batch.tokens_t))
+        logprobs_t = np.zeros(len(batch.tokens_t))
         for rows in plan(batch, self.budget):
             micro = pack(batch, rows, options, self.base.device)
             logprobs = head_logprobs(
                 self._hidden(micro), self.base.head, micro.trained.targets, options.temperature
             )
-            found[micro.source] = logprobs.double().cpu().numpy()
-        return found
+            logprobs_t[micro.source] = logprobs.double().cpu().numpy()
+        return logprobs_t
 
     def _passes(self, batch: TrainBatch) -> tuple[float, Floats]:
-        """Fill the gradient; the loss and the log-probs it was taken at."""
+        """Compute the gradient; returns the loss and the log-probs."""
         self.adapter.gradient.zero_()
         torch.manual_seed(int(stream(batch.seed, Purpose.DROPOUT, batch.step).integers(2**63)))
         options = self._options(batch)
@@ -209,7 +209,7 @@ class LocalTrainer:
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Gradient checkpointing in transformers is on in training mode only; sampling is not."""
+        """Enable training mode if needed: transformers checkpoints gradients only in that mode."""
         self.base.model.train(self.settings.gradient_checkpointing)
         try:
             yield
@@ -217,10 +217,10 @@ class LocalTrainer:
             self.base.model.eval()
 
     def _options(self, batch: TrainBatch) -> LossOptions:
-        """The bounds, at the sampler's temperature (greedy log-probs are those at 1)."""
+        """The bounds, with the sampler's temperature (1 for greedy decoding)."""
         return replace(self.settings.bounds, temperature=batch.temperature or 1.0)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory, on a GPU or on the CPU (whose error has no class)."""
+    """Whether torch ran out of memory, on a GPU or on the CPU (whose error has no own class)."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""For authors of backends and trackers: checks that each must pass, and `FakeBackend` to build on.
+"""Conformance checks for authors of backends and trackers, and `FakeBackend` to build on.
 
 import pytest
 from retrain_backends.testing import CHECKS, BackendCase

@@ -1,4 +1,4 @@
-"""The backend under test, and what the checks do to it."""
+"""The backend under test, and operations that the checks share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,15 +35,15 @@ def _sampling() -> GroupSampling:
 
 @dataclass(frozen=True)
 class BackendCase:
-    """How to make the backend under test, and what to feed it.
+    """How to make the backend under test, and its inputs.
 
     Args:
-      make: builds a new backend in its initial state; each check closes what it made. Its learning
-        rate must be large enough for one step to change what is sampled.
+      make: builds a new backend in its initial state; each check closes those it makes. The
+        learning rate must be large enough for one step to change the sampled tokens.
       directory: an empty directory for the check's files.
       prompts: at least two prompts of the backend's vocabulary.
       sampling: how to sample; `group_size` at least 2.
-      tolerance: largest error in a log-probability that the backend's arithmetic may make.
+      tolerance: the largest allowed error of a log-probability.
     """
 
     make: Callable[[], Backend]
@@ -62,11 +62,11 @@ class BackendCase:
             backend.close()
 
     def requests(self, *, step: int = 0, **changes: Any) -> list[Request]:
-        """A group of completions of each prompt; `changes` are those to `sampling`."""
+        """A request for a group of each prompt; `changes` override fields of `sampling`."""
         return replace(self.sampling, **changes).requests(self.prompts, Purpose.SAMPLE, step)
 
     def sample(self, backend: Backend, *, step: int = 0, **changes: Any) -> list[list[Completion]]:
-        """Completions of every prompt; `changes` are those to the sampler's parameters."""
+        """Completions of every prompt; `changes` override the sampling parameters."""
         return self.sampled(backend, self.requests(step=step), **changes)
 
     def sampled(
@@ -79,7 +79,7 @@ class BackendCase:
         return [groups[index] for index in range(len(requests))]
 
     def batch(self, groups: Groups, *, advantages: Sequence[float] = (1.0, -0.5)) -> TrainBatch:
-        """A training batch of all completions, whose advantages go round in turn."""
+        """A training batch of all completions, with the advantages repeated in turn."""
         rows = list(chain.from_iterable(groups))
         lengths = [len(row.tokens_T) for row in rows]
         per_row = np.resize(np.asarray(advantages, dtype=np.float64), len(rows))
@@ -97,7 +97,7 @@ class BackendCase:
         )
 
     def run(self, backend: Backend, start: int, stop: int) -> list[tuple[list[list[int]], float]]:
-        """Sample and train on what was sampled, step by step: each step's tokens and loss."""
+        """Sample and train for some steps; returns the tokens and the loss of each."""
         steps = []
         for step in range(start, stop):
             groups = self.sample(backend, step=step)
@@ -112,7 +112,7 @@ def flat_tokens(groups: Groups) -> list[list[int]]:
 
 
 def flat_logprobs(groups: Groups) -> Floats:
-    """The log-probs of all completions end to end."""
+    """The log-probs of all completions, concatenated."""
     return np.concatenate([row.logprobs_T for group in groups for row in group])
 
 

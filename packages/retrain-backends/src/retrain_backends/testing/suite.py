@@ -1,4 +1,4 @@
-"""What every backend must do. Each check takes a `BackendCase` and fails with an AssertionError."""
+"""Checks of a backend. Each takes a `BackendCase` and fails with an AssertionError."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,13 +12,13 @@ from retrain_backends.testing.lifecycle import (
     check_backend_describes_itself,
     check_load_continues_what_save_wrote,
     check_sampling_beside_training,
-    check_usage_is_told,
+    check_usage_is_reported,
 )
 from retrain_backends.types import Completion
 
 
 def check_completions_are_well_formed(case: BackendCase) -> None:
-    """Groups, lengths, log-probs and stop reasons are what `Sampler.sample` promises."""
+    """Groups, lengths, log-probs and stop reasons are as `Sampler.sample` documents."""
     with case.backend() as backend:
         groups = case.sample(backend)
     assert len(groups) == len(case.prompts), "one group for each prompt"
@@ -37,20 +37,20 @@ def check_sampling_is_repeatable(case: BackendCase) -> None:
 
 
 def check_policy_is_that_of_the_call(case: BackendCase) -> None:
-    """Completions come from the policy as it was when `sample` was called, if it allows that."""
+    """With a step off policy, completions come from the policy at the call of `sample`."""
     with case.backend() as backend:
         if not backend.sampler.facts.steps_off_policy:
             return
         expected = case.sample(backend)
         groups = backend.sampler.sample(case.requests(), case.sampling.params)
         backend.trainer.train(case.batch(expected))
-        taken = dict(groups)
-    late = [taken[index] for index in range(len(case.prompts))]
-    assert flat_tokens(late) == flat_tokens(expected), "an update reached an earlier call"
+        sampled = dict(groups)
+    actual = [sampled[index] for index in range(len(case.prompts))]
+    assert flat_tokens(actual) == flat_tokens(expected), "an update changed an earlier call"
 
 
 def check_sampling_can_be_cancelled(case: BackendCase) -> None:
-    """Closing the iterator ends a call; the next one is not disturbed."""
+    """Closing the iterator ends a call, and does not affect the next one."""
     with case.backend() as backend:
         expected = case.sample(backend)
         groups = backend.sampler.sample(case.requests(), case.sampling.params)
@@ -60,21 +60,21 @@ def check_sampling_can_be_cancelled(case: BackendCase) -> None:
 
 
 def check_streams_differ(case: BackendCase) -> None:
-    """Another seed, another step, another turn and another sample draw other numbers."""
+    """Different seeds, steps, turns and samples draw different numbers."""
     next_turn = [replace(r, key=replace(r.key, turn=1)) for r in case.requests()]
     with case.backend() as backend:
-        here = flat_tokens(case.sample(backend))
+        reference = flat_tokens(case.sample(backend))
         next_step = flat_tokens(case.sample(backend, step=1))
         other_seed = flat_tokens(case.sampled(backend, case.requests(seed=case.sampling.seed + 1)))
         other_turn = flat_tokens(case.sampled(backend, next_turn))
-    assert here != next_step, "two steps drew the same tokens"
-    assert here != other_seed, "two seeds drew the same tokens"
-    assert here != other_turn, "two turns drew the same tokens"
-    assert any(row != here[0] for row in here), "all completions are the same"
+    assert reference != next_step, "two steps drew the same tokens"
+    assert reference != other_seed, "two seeds drew the same tokens"
+    assert reference != other_turn, "two turns drew the same tokens"
+    assert any(row != reference[0] for row in reference), "all completions are the same"
 
 
 def check_rows_do_not_affect_each_other(case: BackendCase) -> None:
-    """A completion is the same whichever other prompts and samples are drawn with it."""
+    """A completion does not depend on the other prompts and samples of the call."""
     requests = case.requests()
     with case.backend() as backend:
         every = case.sampled(backend, requests)
@@ -82,25 +82,25 @@ def check_rows_do_not_affect_each_other(case: BackendCase) -> None:
         others = case.sampled(backend, requests[1:])
         fewer = case.sampled(backend, case.requests(group_size=1))
     assert flat_tokens(alone) == flat_tokens(every[:1]), "other prompts changed a completion"
-    assert flat_tokens(others) == flat_tokens(every[1:]), "prompts of a second call draw otherwise"
+    assert flat_tokens(others) == flat_tokens(every[1:]), "a second call changed a completion"
     firsts = [group[:1] for group in every]
     assert flat_tokens(fewer) == flat_tokens(firsts), "the group's size changed a completion"
 
 
 def check_each_request_has_its_own_limit(case: BackendCase) -> None:
-    """Requests of one call may differ in `max_tokens`; a shorter one is the beginning."""
+    """Requests of one call may differ in `max_tokens`; a lower limit only cuts completions off."""
     requests = case.requests()
     limits = [max(1, request.max_tokens - 3 * index) for index, request in enumerate(requests)]
     shorter = [replace(r, max_tokens=n) for r, n in zip(requests, limits, strict=True)]
     with case.backend() as backend:
         long, short = case.sampled(backend, requests), case.sampled(backend, shorter)
-    for group, cut, limit in zip(long, short, limits, strict=True):
-        expected = [tokens[:limit] for tokens in flat_tokens([group])]
-        assert flat_tokens([cut]) == expected, "a limit changed the tokens before it"
+    for long_group, short_group, limit in zip(long, short, limits, strict=True):
+        expected = [tokens[:limit] for tokens in flat_tokens([long_group])]
+        assert flat_tokens([short_group]) == expected, "a limit changed the tokens before it"
 
 
 def check_greedy_decoding(case: BackendCase) -> None:
-    """At temperature 0 all completions of a prompt are the same, whatever the seed."""
+    """At temperature 0 all completions of a prompt are equal, for every seed."""
     with case.backend() as backend:
         first, second = (
             flat_tokens(case.sampled(backend, case.requests(seed=seed)[:1], temperature=0.0))
@@ -110,13 +110,13 @@ def check_greedy_decoding(case: BackendCase) -> None:
 
 
 def check_entropy_is_what_was_declared(case: BackendCase) -> None:
-    """With the capability, entropies come when asked for, and only then."""
+    """With the capability, entropies are returned if and only if they are requested."""
     with case.backend() as backend:
         if not backend.capabilities.sampler.entropy:
             return
         without = case.sample(backend)
         with_it = case.sample(backend, entropy=True)
-    assert flat_tokens(without) == flat_tokens(with_it), "asking for entropy changed the tokens"
+    assert flat_tokens(without) == flat_tokens(with_it), "requesting entropy changed the tokens"
     assert all(row.entropy_T is None for group in without for row in group)
     for group in with_it:
         for row in group:
@@ -126,10 +126,9 @@ def check_entropy_is_what_was_declared(case: BackendCase) -> None:
 
 
 def check_scores_are_those_of_the_sampler(case: BackendCase) -> None:
-    """The trainer gives sampled tokens the log-probs they were sampled with, and changes nothing.
+    """`score` returns the sampler's log-probs, and changes nothing.
 
-    At the temperature that is asked for, not only at the one that was sampled at; without the
-    capability, at temperature 1 whatever is asked for.
+    It uses the temperature of its argument, or temperature 1 if the trainer declares so.
     """
     with case.backend() as backend:
         groups = case.sample(backend)
@@ -142,20 +141,20 @@ def check_scores_are_those_of_the_sampler(case: BackendCase) -> None:
         expected = flat_logprobs(cold)
         if not backend.capabilities.trainer.temperature:
             expected = np.concatenate(backend.trainer.score(prompts, cold_tokens, temperature=1.0))
-        nothing = backend.trainer.score(
+        empty = backend.trainer.score(
             prompts[:1], [tokens[0][:0]], case.sampling.params.temperature
         )
-        again = case.sample(backend)
+        after = case.sample(backend)
     assert [score.shape for score in scores] == [row.shape for row in tokens]
-    assert nothing[0].shape == (0,), "no token, no score"
-    for found, known in ((scores, flat_logprobs(groups)), (cold_scores, expected)):
-        difference = np.abs(np.concatenate(found) - known)
+    assert empty[0].shape == (0,), "an empty completion has scores"
+    for actual, known in ((scores, flat_logprobs(groups)), (cold_scores, expected)):
+        difference = np.abs(np.concatenate(actual) - known)
         assert difference.max() <= 10 * case.tolerance, "sampler and trainer disagree"
-    assert np.array_equal(flat_logprobs(again), flat_logprobs(groups)), "scoring changed the policy"
+    assert np.array_equal(flat_logprobs(after), flat_logprobs(groups)), "scoring changed the policy"
 
 
 def check_training_starts_on_policy(case: BackendCase) -> None:
-    """Right after sampling every ratio is 1, so the loss is minus the mean advantage."""
+    """Directly after sampling every ratio is 1, so the loss is minus the mean advantage."""
     with case.backend() as backend:
         batch = case.batch(case.sample(backend))
         result = backend.trainer.train(batch)
@@ -173,12 +172,12 @@ def check_training_lowers_the_loss(case: BackendCase) -> None:
     with case.backend() as backend:
         batch = case.batch(case.sample(backend))
         first, second = backend.trainer.train(batch), backend.trainer.train(batch)
-    assert second.loss < first.loss, "the same batch has no lower loss after a step on it"
-    assert second.mean_abs_logprob_diff > first.mean_abs_logprob_diff, "the policy has not moved"
+    assert second.loss < first.loss, "a step on a batch did not lower its loss"
+    assert second.mean_abs_logprob_diff > first.mean_abs_logprob_diff, "a step changed no log-prob"
 
 
 def check_mask_leaves_tokens_out(case: BackendCase) -> None:
-    """Tokens outside `trained_t` count neither in N nor in the loss."""
+    """Tokens outside `trained_t` are neither counted nor part of the loss."""
     with case.backend() as backend:
         batch = case.batch(case.sample(backend))
         trained = np.zeros_like(batch.trained_t)
@@ -198,11 +197,11 @@ def check_non_finite_loss_changes_nothing(case: BackendCase) -> None:
         after = case.sample(backend)
     assert not np.isfinite(result.loss), "the loss of NaN advantages is reported as a number"
     assert flat_tokens(after) == flat_tokens(before)
-    assert np.array_equal(flat_logprobs(after), flat_logprobs(before)), "the policy has changed"
+    assert np.array_equal(flat_logprobs(after), flat_logprobs(before)), "the policy was updated"
 
 
 def check_training_is_repeatable(case: BackendCase) -> None:
-    """Two backends that are made and fed alike stay alike."""
+    """Two backends with the same inputs give the same results."""
     with case.backend() as one, case.backend() as other:
         assert case.run(one, 0, 2) == case.run(other, 0, 2)
 
@@ -219,7 +218,7 @@ CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_entropy_is_what_was_declared,
     check_scores_are_those_of_the_sampler,
     check_backend_describes_itself,
-    check_usage_is_told,
+    check_usage_is_reported,
     check_sampling_beside_training,
     check_training_starts_on_policy,
     check_training_lowers_the_loss,
@@ -238,7 +237,7 @@ def _check_completion(completion: Completion, sampling: GroupSampling) -> None:
     assert len(tokens) <= sampling.max_tokens, "a completion is longer than max_tokens"
     assert np.all((logprobs <= 0) & np.isfinite(logprobs)), "log-probs are finite and <= 0"
     stops = np.isin(tokens, sampling.params.stop_token_ids)
-    assert not stops[:-1].any(), "a completion goes on after a stop token"
+    assert not stops[:-1].any(), "a completion continues after a stop token"
     if completion.stop_reason == "stop":
         assert stops[-1:].any(), "a completion that stopped ends with its stop token"
     else:

@@ -1,4 +1,4 @@
-"""What every tracker must do. Each check takes a `TrackerCase` and fails with an AssertionError.
+"""Checks of a tracker. Each takes a `TrackerCase` and fails with an AssertionError.
 
 Errors of the tracker are not caught here; in a run they are reported, and the run continues.
 """
@@ -18,12 +18,12 @@ Figures: TypeAlias = Mapping[str, float | str]
 
 @dataclass(frozen=True)
 class TrackerCase:
-    """How to make the tracker under test, and how to read what it sent.
+    """How to make the tracker under test, and how to read what it has sent.
 
     Args:
       make: builds the tracker of a run; called again for the same run, as when it is resumed.
-      received: the steps that the service has of the run, in its order; without figures that the
-        service adds.
+      received: returns the steps that the service has received, in order, without figures that
+        the service adds itself.
       directory: an empty directory, that of the run.
       logging: the `[logging]` table.
     """
@@ -47,7 +47,7 @@ class TrackerCase:
 
 
 def figures(step: int) -> dict[str, float | str]:
-    """The figures of a step as a run has them: an evaluation every second step, texts, integers."""
+    """Typical figures of a step: numbers, texts, and an evaluation every second step."""
     trained: dict[str, float | str] = {
         "train/loss": 0.25 * step,
         "train/num_datums": step,
@@ -58,7 +58,7 @@ def figures(step: int) -> dict[str, float | str]:
 
 
 def check_every_step_is_received(case: TrackerCase) -> None:
-    """After `close` the service has every step once, in order, with its figures."""
+    """After `close` the service has received every step once, in order, with its figures."""
     tracker = case.tracker()
     _log(tracker, range(4))
     tracker.close()
@@ -66,7 +66,7 @@ def check_every_step_is_received(case: TrackerCase) -> None:
 
 
 def check_skipped_steps_stay_out(case: TrackerCase) -> None:
-    """The service has the steps under the numbers they were logged with, with gaps between."""
+    """Steps keep the numbers they were logged with; gaps are not filled."""
     tracker = case.tracker()
     _log(tracker, (1, 3, 8))
     tracker.close()
@@ -74,7 +74,7 @@ def check_skipped_steps_stay_out(case: TrackerCase) -> None:
 
 
 def check_a_resumed_run_repeats_no_step(case: TrackerCase) -> None:
-    """A second tracker of the run, which logs all steps again, adds those that are new."""
+    """A second tracker of the run logs all steps again; the service receives only new ones."""
     for last in (2, 5):
         tracker = case.tracker()
         _log(tracker, range(last))
@@ -85,7 +85,7 @@ def check_a_resumed_run_repeats_no_step(case: TrackerCase) -> None:
 def check_a_killed_run_loses_no_step(case: TrackerCase) -> None:
     """The same when the first tracker was never closed.
 
-    A service whose library opens a run once in a process needs a test of its own for this.
+    A service whose library can open a run only once per process needs a separate test for this.
     """
     killed = case.tracker()
     _log(killed, range(2))
@@ -96,7 +96,7 @@ def check_a_killed_run_loses_no_step(case: TrackerCase) -> None:
 
 
 def check_a_run_without_steps_closes(case: TrackerCase) -> None:
-    """A run that ends before its first step closes its tracker; a later start has all steps."""
+    """A tracker without steps can be closed; a later tracker of the run receives all steps."""
     case.tracker().close()
     tracker = case.tracker()
     _log(tracker, range(2))
@@ -105,7 +105,7 @@ def check_a_run_without_steps_closes(case: TrackerCase) -> None:
 
 
 def check_figures_that_are_not_finite_are_accepted(case: TrackerCase) -> None:
-    """A loss that is not finite is no error, and the figures beside it are received."""
+    """A non-finite loss is not an error, and the other figures are received."""
     tracker = case.tracker()
     for step, loss in enumerate((float("nan"), float("inf"))):
         tracker.log(step, {"train/loss": loss, "train/num_datums": 4})

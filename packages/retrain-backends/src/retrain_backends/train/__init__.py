@@ -19,11 +19,11 @@ __all__ = ["RunSummary", "train"]
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module the first time it is asked for (PEP 562)."""
+    """Load a public name from its module on first use (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module `retrain_backends.train` has no attribute `{name}`")
     value: object = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value  # the next use finds it without coming here
+    globals()[name] = value
     return value
 
 

@@ -1,4 +1,4 @@
-"""From the configuration to the parts of a run."""
+"""Builds the parts of a run from its configuration."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -49,11 +49,11 @@ from retrain_backends.types import Restored, SamplingParams
 
 
 def build(config: RunConfig) -> Run:
-    """Make every part of the run; the cheap and fallible first, the model next, its files last.
+    """Build every part of the run: cheap checks first, then the model, the files last.
 
     Raises:
-      ConfigError: settings that this version or the backend cannot honour.
-      RetrainError: a part that cannot be made.
+      ConfigError: settings that this version or the backend does not support.
+      RetrainError: a part cannot be built.
     """
     refuse_unavailable(config)
     with ExitStack() as stack:
@@ -64,9 +64,9 @@ def build(config: RunConfig) -> Run:
 
 @dataclass(frozen=True)
 class _Storage:
-    """The run's directory, opened, and how exactly the backend continues (None: it begins)."""
+    """The opened run directory with its logs; `restored` is None for a new run."""
 
-    place: RunDirectory
+    run_directory: RunDirectory
     restored: Restored | None
     journal: Journal
     view: StepView
@@ -89,9 +89,12 @@ def _build(
     backend: Backend = build_part("backend", config.backend.backend, config.policy())
     stack.enter_context(closing(backend))
     progress = Progress(sepa)
-    begun = describe_start(config, progress.start(), _fingerprints(config, task), facts_of(backend))
-    storage = _open(point, config, begun, backend, console, stack)
-    directory, saved = storage.place.directory, storage.place.saved.resumed(storage.restored)
+    initial = describe_start(
+        config, progress.start(), _fingerprints(config, task), facts_of(backend)
+    )
+    storage = _open(point, config, initial, backend, console, stack)
+    directory = storage.run_directory.directory
+    saved = storage.run_directory.saved.resumed(storage.restored)
     sampling = _training_samples(config, task.tokenizer)
     schedule = Schedule(training.batch_size, training.max_steps)
     return Run(
@@ -137,20 +140,21 @@ def _fingerprints(config: RunConfig, task: Task) -> Fingerprints:
 def _open(
     point: ResumePoint | None,
     config: RunConfig,
-    begun: SavedState,
+    initial: SavedState,
     backend: Backend,
     console: Console,
     stack: ExitStack,
 ) -> _Storage:
-    """Make or reopen the run's directory, and have the backend continue from its checkpoint."""
-    place = (
-        reopen_run_directory(point, begun)
+    """Create or reopen the run directory, and load its checkpoint into the backend."""
+    run_directory = (
+        reopen_run_directory(point, initial)
         if point
-        else stack.enter_context(claim_run_directory(config, begun))
+        else stack.enter_context(claim_run_directory(config, initial))
     )
-    print_lines(console, *_opening_lines(config, place, point))
-    restored = _restore(backend.trainer, place, console)
-    return _Storage(place, restored, *stack.enter_context(_logs(config, place, console)))
+    print_lines(console, *_opening_lines(config, run_directory, point))
+    restored = _restore(backend.trainer, run_directory, console)
+    logs = stack.enter_context(_logs(config, run_directory, console))
+    return _Storage(run_directory, restored, *logs)
 
 
 def _training_samples(config: RunConfig, tokenizer: Tokenizer) -> GroupSampling:
@@ -176,7 +180,7 @@ def _evaluation(config: RunConfig, task: Task) -> EvaluationSettings:
 def _startup_checks(
     config: RunConfig, task: Task, backend: Backend, storage: _Storage, console: Console
 ) -> StartupChecks:
-    directory = storage.place.directory
+    directory = storage.run_directory.directory
     return StartupChecks(
         backend=backend,
         stream=task.prompts,
@@ -188,7 +192,7 @@ def _startup_checks(
             backend,
             config.training.seed,
             config.reward.type,
-            storage.place.saved.fingerprints.model,
+            storage.run_directory.saved.fingerprints.model,
             storage.restored,
         ),
         monitor=HealthMonitor(config.health, backend.sampler.facts.engine, directory / "nonfinite"),
@@ -203,14 +207,14 @@ def _title(config: RunConfig) -> str:
 
 @contextmanager
 def _logs(
-    config: RunConfig, place: RunDirectory, console: Console
+    config: RunConfig, run_directory: RunDirectory, console: Console
 ) -> Iterator[tuple[Journal, StepView]]:
-    """The logs of the run, and the console's view, which reads their rows as its trackers do.
+    """The logs of the run, and the console view, which reads their rows like a tracker.
 
-    The trackers of a resumed run first get the rows that are there already.
+    The trackers of a resumed run first receive the rows that are already logged.
     """
     tracked = TrackedRun(
-        directory=place.directory,
+        directory=run_directory.directory,
         name=config.condition,
         logging=config.logging,
         settings=run_settings(config, config.condition),
@@ -218,31 +222,32 @@ def _logs(
     )
     evaluated = frozenset(config.eval.due_after(config.training.max_steps))
     with open_tracking(tracked, evaluated) as tracking:
-        tracking.replay(place.directory)
+        tracking.replay(run_directory.directory)
         view = step_view(console, config.training.max_steps)
-        with view, Journal(place.directory, [tracking, view]) as journal:
+        with view, Journal(run_directory.directory, [tracking, view]) as journal:
             yield journal, view
 
 
-def _restore(trainer: Trainer, place: RunDirectory, console: Console) -> Restored | None:
-    """Have the trainer continue from the checkpoint, if there is one, and print how exactly."""
-    if not place.saved.checkpoint:
+def _restore(trainer: Trainer, run_directory: RunDirectory, console: Console) -> Restored | None:
+    """Load the checkpoint, if there is one, and print how exactly it was restored."""
+    saved = run_directory.saved
+    if not saved.checkpoint:
         return None
-    restored = trainer.load(place.saved.reference_in(place.directory))
+    restored = trainer.load(saved.reference_in(run_directory.directory))
     print_lines(console, f"resume_fidelity {restored.fidelity}: {restored.reason}")
     return restored
 
 
 def _opening_lines(
-    config: RunConfig, place: RunDirectory, point: ResumePoint | None
+    config: RunConfig, run_directory: RunDirectory, point: ResumePoint | None
 ) -> Iterator[str]:
-    """Where the run is, and from where and how it is resumed."""
+    """The run directory, and for a resumed run its checkpoint and what has changed."""
     if point:
-        yield f"logs in {place.directory}"
+        yield f"logs in {run_directory.directory}"
         yield from point.notes()
         return
-    taken = str(place.directory) != config.logging.log_dir
+    taken = str(run_directory.directory) != config.logging.log_dir
     note = f" ({config.logging.log_dir} holds another run)" if taken else ""
-    yield f"logs in {place.directory}{note}"
+    yield f"logs in {run_directory.directory}{note}"
     if idle := idle_sepa(config.algorithm, config.sepa, config.training.max_steps):
         yield f"note: {idle}"

@@ -1,7 +1,7 @@
-"""Evaluation: held-out questions, asked before the first step, every so often and at the end.
+"""Evaluation on held-out questions: before the first step, at intervals, and after the last step.
 
-All runs ask the same questions and draw the same random numbers, at every evaluation and whatever
-their seed: what changes between two evaluations is the policy, not the luck.
+Questions and random numbers are the same in every evaluation of every run, whatever its seed, so
+two evaluations differ by the policy alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,14 +42,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """When to evaluate, and how the questions are asked.
+    """When and how to evaluate.
 
     Args:
-      due_after: numbers of steps after which an evaluation is due.
+      due_after: step counts after which an evaluation is due.
       condition: name of the learning rule, for the logs.
-      questions: what is asked, each question with its number in its source.
-      sampling: how many completions of each question, and how; its seed is not the run's.
-      pass_k: the k of pass@k to report.
+      questions: each question with its index in its source.
+      sampling: how each question is sampled; its seed is not that of the run.
+      pass_k: the values of k for which pass@k is reported.
     """
 
     due_after: frozenset[int]
@@ -60,15 +60,15 @@ class EvaluationSettings:
 
 
 class Evaluator:
-    """Evaluates the policy when it is due.
+    """Evaluates the policy when an evaluation is due.
 
     Args:
-      settings: when, and how.
+      settings: when and how to evaluate.
       run_dir: directory of the run's logs.
       sampler: samples the completions.
       judge: scores them.
-      journal: gets the evaluation.
-      view: shows it.
+      journal: receives the results.
+      view: shows progress.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class Evaluator:
     def evaluate_if_due(self, steps_done: int) -> float | None:
         """Evaluate before the first step, every `[eval] every` steps, and after the last step.
 
-        An evaluation that the logs already have, as after resuming, is not repeated.
+        An evaluation that is already logged, as after resuming, is not repeated.
 
         Args:
-          steps_done: how many steps the policy has been trained.
+          steps_done: training steps completed.
 
         Returns:
-          The policy's score by which checkpoints are compared: its mean held-out reward. None when
-          no evaluation is due, or when no completion could be judged.
+          The mean held-out reward, by which checkpoints are compared. None if no evaluation is
+          due, or no completion has a verdict.
         """
         if steps_done not in self._settings.due_after:
             return None
@@ -125,11 +125,11 @@ class Evaluator:
         return summary
 
     def _sample(self) -> Scoring:
-        """Sample the completions, and begin to judge each group when it is finished."""
+        """Sample the completions, and start scoring each group when it is finished."""
         settings = self._settings
         prompts = [prompt for _, prompt in settings.questions]
         scoring = self._judge.scoring(prompts)
-        # The streams have neither the run's seed nor the step in their names.
+        # Step 0 and a fixed seed: every evaluation uses the same random streams.
         tokens = [prompt.tokens for prompt in prompts]
         requests = settings.sampling.requests(tokens, Purpose.EVALUATE, 0)
         self._view.announce(f"evaluating: 0 of {len(prompts)} questions")
@@ -145,9 +145,9 @@ def evaluation_figures(
 ) -> dict[str, float | None]:
     """The figures of one evaluation.
 
-    Rates and rewards are means over questions, each of which counts the same; a question without a
-    verdict is left out of them, and one with fewer than `k` verdicts out of `pass_at_<k>`. So is
-    one that a service failed to answer, which has no completions.
+    Rates and rewards are means over questions. Questions without a verdict are excluded, among
+    them those that a service failed to answer; `pass_at_<k>` also excludes questions with fewer
+    than `k` verdicts.
     """
     rewards_n = np.array([verdict.value or 0.0 for verdict in answers.verdicts_n])
     scored_n = np.array([verdict.value is not None for verdict in answers.verdicts_n], np.bool_)
@@ -169,7 +169,7 @@ def evaluation_figures(
 
 
 def _question_rows(questions: Sequence[tuple[int, Prompt]], answers: Answers) -> Iterator[Row]:
-    """One object for each question, in `eval/step_<steps>.jsonl`."""
+    """One row per question, for `eval/step_<steps>.jsonl`."""
     bounds = pairwise(answers.offsets.tolist())
     for (index, prompt), group, (start, end) in zip(questions, answers.groups, bounds, strict=True):
         verdicts = answers.verdicts_n[start:end]
@@ -186,6 +186,6 @@ def _question_rows(questions: Sequence[tuple[int, Prompt]], answers: Answers) ->
 
 
 def _mean(values: Floats) -> float | None:
-    """Mean of the values that are known; None when none is."""
+    """Mean of the values that are not NaN; None if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else None

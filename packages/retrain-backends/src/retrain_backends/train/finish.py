@@ -19,9 +19,8 @@ from retrain_backends.train.storage.train_state import TrainState
 class Ending:
     """How the steps of a run ended.
 
-    `state` is that after the last full step, `score` how it was evaluated. `finished`: all has been
-    done, the last evaluation too. `stopped` is why the backend asked for the end, empty after
-    Ctrl-C.
+    `state` follows the last full step, and `score` is its evaluation. `finished`: all steps and the
+    last evaluation are done. `stopped` is why the backend ended the run; empty after Ctrl-C.
     """
 
     state: TrainState
@@ -32,7 +31,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """Which run it is: its directory, its learning rule, its seed and its model."""
+    """Identifies a run: its directory, learning rule, seed and model."""
 
     directory: Path
     condition: str
@@ -41,10 +40,10 @@ class RunIdentity:
 
 
 def save_adapter(checkpoints: Checkpoints, ending: Ending) -> str | None:
-    """Save the adapter of a run that ends here, and return where it is.
+    """Save the adapter at the end of a run, and return its path.
 
-    After the last step there is a checkpoint, so that the run can be made longer, and `final`; of
-    a run that ended before, a checkpoint of the last full step, or nothing (None) without any.
+    A finished run has a checkpoint, from which it can be extended, and `final`. A run that ended
+    early has a checkpoint of its last full step, or nothing (None) if it completed no step.
     """
     with finish_first():
         trained = ending.state.steps_done
@@ -53,19 +52,19 @@ def save_adapter(checkpoints: Checkpoints, ending: Ending) -> str | None:
 
 
 def ended_early(run_dir: Path, ending: Ending, adapter: str | None) -> InterruptedRunError:
-    """The error for a run that is not finished: what ended it, what is saved, how to resume it."""
+    """The error for an unfinished run: what ended it, what is saved, and how to resume it."""
     steps = f"after {ending.state.steps_done} steps"
-    kept = f"adapter saved in {adapter}" if adapter else "there is nothing to save yet"
-    rest = f"{kept}; `retrain --resume {run_dir}` goes on"
+    saved = f"adapter saved in {adapter}" if adapter else "there is nothing to save yet"
+    hint = f"{saved}; resume with `retrain --resume {run_dir}`"
     if ending.stopped:
-        return StoppedRunError(f"stopped {steps}: {ending.stopped}; {rest}")
-    return InterruptedRunError(f"interrupted {steps}; {rest}")
+        return StoppedRunError(f"stopped {steps}: {ending.stopped}; {hint}")
+    return InterruptedRunError(f"interrupted {steps}; {hint}")
 
 
 def finish(
     identity: RunIdentity, state: TrainState, adapter: str | None, console: Console
 ) -> RunSummary:
-    """Sum the run up from its own logs: draw the learning curve, print the summary, return it."""
+    """Draw the learning curve from the run's logs, then print and return its summary."""
     run_dir = identity.directory
     rows, evaluations = read_metrics(run_dir), read_evaluations(run_dir)
     curve = learning_curve(rows, evaluations)
@@ -83,7 +82,7 @@ def finish(
         held_out=curve.held_out,
     )
     if curve.rates.size:
-        # By name, so that matplotlib is imported by runs that have something to draw.
+        # By name, so that matplotlib is imported only when there is something to draw.
         draw = load_object("retrain_backends.tracking.curve:save_learning_curve")
         title = f"{summary.condition}, seed {summary.seed}, {identity.model}"
         draw(curve, title, run_dir / CURVE_FILE)

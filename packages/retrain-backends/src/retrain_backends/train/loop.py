@@ -19,14 +19,14 @@ from retrain_backends.train.storage.durable_writes import report_full_disk
 
 
 def train(config: RunConfig) -> RunSummary:
-    """Train as the configuration says, and keep what came of it.
+    """Train as configured, and save the result.
 
-    Writes into a directory of the run's own and shows progress on the console.
+    Writes into the run's own directory and shows progress on the console.
 
     Raises:
-      RetrainError: a setting that cannot be honoured, or a run that could not continue.
-      InterruptedRunError: Ctrl-C; what had been trained is saved.
-      StoppedRunError: the same, when the backend asked for the end of the run.
+      RetrainError: a setting is not supported, or the run failed.
+      InterruptedRunError: Ctrl-C was pressed; the completed steps are saved.
+      StoppedRunError: the backend ended the run; the completed steps are saved.
     """
     directory = config.resume.from_ or config.logging.log_dir
     try:
@@ -34,7 +34,7 @@ def train(config: RunConfig) -> RunSummary:
             run = build(config)
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted before the first step") from None
-    with report_full_disk(run.checkpoints.when_the_disk_is_full):
+    with report_full_disk(run.checkpoints.full_disk_message):
         with run:
             ending = run_steps(run)
             adapter = save_adapter(run.checkpoints, ending)
@@ -45,15 +45,14 @@ def train(config: RunConfig) -> RunSummary:
 
 
 def run_steps(run: Run) -> Ending:
-    """Do the steps of a run, to the last one, until Ctrl-C, or until the backend has it stop.
+    """Train until the last step, until Ctrl-C, or until the backend ends the run.
 
-    Ctrl-C while a step is sampled and judged drops that step; once the optimiser has begun, the
-    step is trained and logged first. What is saved between two steps counts as time of the later
-    one.
+    Ctrl-C during sampling or scoring discards the step; once the optimiser has started, the step
+    is completed and logged first. The time of saving a checkpoint is counted in the next step.
     """
     state, score, finished = run.start, None, False
     with suppress(KeyboardInterrupt), run.prefetcher as rollouts:
-        # A resumed run may have nothing left to spend: it then asks for nothing more.
+        # The budget of a resumed run may be spent already.
         if run.resumed and (reason := run.reason_to_stop(state, run.backend.usage())):
             return Ending(state, stopped=reason)
         monitor = run.startup_checks.run(state)

@@ -1,7 +1,7 @@
-"""The next step, prepared while this one trains.
+"""Prepares the next step while the current one trains.
 
-Its prompts are, whichever the backend. A sampler that allows a step off policy is also asked to
-sample it, so that its completions come from the policy as it was before this step's update.
+Prompts are always prepared. With a sampler that allows one step off policy, the completions are
+sampled too, from the policy before the current step's update.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from retrain_backends.train.step.scoring import Judge, Scoring
 from retrain_backends.train.storage.train_state import TrainState
 from retrain_backends.types import Prompt, SampledGroups
 
-_PROMPTS_S = 600.0  # longest wait for the prompts of a step
+_PROMPTS_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many prompts a step draws, and how many steps the run has."""
+    """The number of prompts per step, and of steps."""
 
     batch_size: int
     max_steps: int
@@ -37,7 +37,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What is under way for the next step. `updates`: those behind the policy that samples it."""
+    """Work in progress for the next step. `updates` counts those of the policy that samples it."""
 
     prompts: Future[list[Prompt]]
     scoring: Future[Scoring] | None
@@ -45,19 +45,19 @@ class _Prepared:
 
 
 class Prefetcher:
-    """Gives the loop judged completions, prepared while it trained or sampled at once.
+    """Supplies the loop with judged completions, prepared in the background where possible.
 
-    The first step of a process is sampled when it comes, so a resumed run begins on policy.
-    Leaving it as a context ends the sampling under way as soon as its next group is finished.
+    The first step of a process is not prepared, so a resumed run starts on policy. After the
+    context is left, sampling in progress ends with its next finished group.
 
     Args:
       stream: the prompts of the run.
-      sampler: its facts say whether to sample a step off policy.
+      sampler: its facts decide whether steps are sampled off policy.
       judge: scores the completions.
       detector: marks their planning tokens.
       sampling: how groups are sampled.
-      schedule: how many prompts, and until when.
-      background: works beside the loop.
+      schedule: prompts per step, and the number of steps.
+      background: runs the threads.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Prefetcher:
         self._sampling = sampling
         self._schedule = schedule
         self._background = background
-        self._samples_ahead = sampler.facts.steps_off_policy > 0
+        self._samples_off_policy = sampler.facts.steps_off_policy > 0
         self._prepared: _Prepared | None = None
-        self._left = False
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -90,27 +90,27 @@ class Prefetcher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._left = True
+        self._closed = True
 
     def prepare(self, state: TrainState) -> None:
-        """Begin to prepare the step after the one that follows `state`, unless that is the last.
+        """Start preparing the step after the one that follows `state`, unless that is the last.
 
-        The sampler is called before this returns, if it samples ahead: its completions come from
-        the policy as it is now.
+        A sampler that samples off policy is called before this returns, so its completions come
+        from the current policy.
         """
         step, cursor = state.steps_done + 1, state.prompts_drawn + self._schedule.batch_size
         if step >= self._schedule.max_steps:
             return
         prompts = self._background.start(lambda: self._draw(cursor))
         scoring = None
-        if self._samples_ahead:
-            scoring = self._background.start(self._ask(step, self._wait_for(prompts, step)))
+        if self._samples_off_policy:
+            scoring = self._background.start(self._request(step, self._wait_for(prompts, step)))
         self._prepared = _Prepared(prompts, scoring, state.updates)
 
     def next(self, state: TrainState, clock: StepClock) -> Judged:
         """The completions of the step that follows `state`, with their verdicts.
 
-        Raises whatever sampling them ahead has raised.
+        Errors from background sampling are raised here.
         """
         prepared, self._prepared = self._prepared, None
         with clock("prompts"):
@@ -124,7 +124,7 @@ class Prefetcher:
             if prepared and prepared.scoring:
                 scoring, lag = prepared.scoring.result(), state.updates - prepared.updates
             else:
-                scoring = self._ask(state.steps_done, prompts)()
+                scoring = self._request(state.steps_done, prompts)()
         with clock("decode"):
             samples = describe_samples(scoring, self._judge.tokenizer, self._detector)
         with clock("reward"):
@@ -135,26 +135,26 @@ class Prefetcher:
 
     def _wait_for(self, prompts: Future[list[Prompt]], step: int) -> list[Prompt]:
         try:
-            return prompts.result(_PROMPTS_S)
+            return prompts.result(_PROMPTS_TIMEOUT_S)
         except TimeoutError:
-            if prompts.done():  # the source's own
+            if prompts.done():  # raised by the source itself
                 raise
             raise RunError(
-                f"step {step}: data.source has not given its prompts within {_PROMPTS_S:g} s"
+                f"step {step}: data.source returned no prompts within {_PROMPTS_TIMEOUT_S:g} s"
             ) from None
 
-    def _ask(self, step: int, prompts: list[Prompt]) -> Callable[[], Scoring]:
-        """Ask the sampler for the completions of a step; a call of the result takes them."""
+    def _request(self, step: int, prompts: list[Prompt]) -> Callable[[], Scoring]:
+        """Request the completions of a step; calling the result collects them."""
         tokens = [prompt.tokens for prompt in prompts]
         requests = self._sampling.requests(tokens, Purpose.SAMPLE, step)
         groups = self._sampler.sample(requests, self._sampling.params)
-        return partial(self._take, groups, self._judge.scoring(prompts))
+        return partial(self._collect, groups, self._judge.scoring(prompts))
 
-    def _take(self, groups: SampledGroups, scoring: Scoring) -> Scoring:
-        """Begin to judge each group as it finishes, until nobody waits for them any more."""
+    def _collect(self, groups: SampledGroups, scoring: Scoring) -> Scoring:
+        """Start scoring each group as it finishes; stops once the prefetcher is closed."""
         with closing(groups):
             for index, group in groups:
-                if self._left:
+                if self._closed:
                     break
                 scoring.begin(index, group)
         return scoring

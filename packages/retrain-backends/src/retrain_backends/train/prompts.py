@@ -1,4 +1,4 @@
-"""What a run asks: the prompts that it trains on, and the questions of its evaluations."""
+"""The prompts of a run: for training, and held out for evaluation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from retrain_backends.types import Example, Prompt
 
 @dataclass(frozen=True)
 class Task:
-    """The prompts of a run, in its order, and the tokenizer that made them.
+    """The tokenizer of a run, its training prompts, and its held-out prompts.
 
-    `held_out` are the questions of the evaluations, each with its number in its source.
+    `held_out` has each prompt with the index of its example in the source.
     """
 
     tokenizer: Tokenizer
@@ -35,11 +35,11 @@ def load_task(
     Args:
       model: name of the model.
       data: `[data]`.
-      training: `[training]`; its seed must be drawn.
+      training: `[training]`; its seed must not be -1.
       evaluation: `[eval]`.
 
     Raises:
-      ConfigError: several completions of a question are wanted, and all would be the same.
+      ConfigError: several greedy completions per question, which would be identical.
       DataError: the data cannot be loaded.
       ModelError: the tokenizer cannot be loaded.
     """
@@ -55,12 +55,12 @@ def load_task(
 
 
 def _renderer(template: str, tokenizer: Tokenizer) -> Callable[[Example], Prompt]:
-    """Makes the prompt of an example, in the model's chat template."""
+    """A function that renders the prompt of an example with the model's chat template."""
 
     def render(example: Example) -> Prompt:
         text = tokenizer.render(example.question, template)
-        asked = {"role": "user", "content": template.replace("{question}", example.question)}
-        return Prompt(example, text, tokenizer.encode(text), (asked,))
+        message = {"role": "user", "content": template.replace("{question}", example.question)}
+        return Prompt(example, text, tokenizer.encode(text), (message,))
 
     return render
 

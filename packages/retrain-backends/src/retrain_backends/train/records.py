@@ -1,4 +1,4 @@
-"""The rows that a step leaves in the logs."""
+"""The rows of a step in the logs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from retrain_core import EntropyStats
 
 @dataclass(frozen=True)
 class StepRecord:
-    """Everything that is known about one step.
+    """The results of one step.
 
-    `result` is None when nothing was trained; `usage` is since the step before.
+    `result` is None if nothing was trained; `usage` covers the time since the previous step.
     """
 
     judged: Judged
@@ -29,7 +29,7 @@ class StepRecord:
 
     @property
     def step(self) -> int:
-        """The number of the step."""
+        """Index of the step."""
         return self.credit.batch.step
 
 
@@ -38,9 +38,9 @@ def log_step(journal: Journal, record: StepRecord, condition: str, clock: StepCl
 
     Args:
       journal: the logs of the run.
-      record: what is known about the step.
+      record: the results of the step.
       condition: the name of the learning rule.
-      clock: how long the parts of the step took; read now, at the end of the step.
+      clock: times of the parts of the step, which ends now.
     """
     metrics = {
         "step": record.step,
@@ -78,7 +78,7 @@ def _figures(record: StepRecord) -> Row:
 
 
 def _generations(record: StepRecord) -> Iterator[Row]:
-    """One object for each completion of the step, in `emergence/generations.jsonl`."""
+    """One row per completion, for `emergence/generations.jsonl`."""
     samples, judged = record.judged.samples, record.judged
     advantages_n = np.full(len(judged.verdicts_n), np.nan)
     advantages_n[judged.scored_n] = record.credit.advantages.episode
@@ -94,7 +94,7 @@ def _generations(record: StepRecord) -> Iterator[Row]:
             "reward": verdict.value,
             "no_verdict_reason": verdict.reason if verdict.value is None else None,
             "verdict_text": verdict.text or None,
-            "advantage": float(advantages_n[index]),  # NaN without a verdict, which is null
+            "advantage": float(advantages_n[index]),  # NaN (null in the log) without a verdict
             "num_tokens": len(completion.tokens_T),
             "stop_reason": completion.stop_reason,
         }
@@ -151,10 +151,10 @@ def _volume_figures(record: StepRecord) -> Row:
 
 def _time_figures(record: StepRecord, clock: StepClock) -> Row:
     tokens, step_time_s = int(record.judged.samples.lengths_n.sum()), clock.elapsed_s()
-    inner = record.result.times_s if record.result else {}
+    train_parts = record.result.times_s if record.result else {}
     return {
         "step_time_s": step_time_s,
         "tokens_per_second": tokens / step_time_s,
         **{f"{part}_s": seconds for part, seconds in clock.parts_s.items()},
-        **{f"train_{part}_s": seconds for part, seconds in inner.items()},
+        **{f"train_{part}_s": seconds for part, seconds in train_parts.items()},
     }

@@ -1,4 +1,4 @@
-"""What this version cannot do, and what a backend cannot: refused before any model is loaded."""
+"""Refuses settings that this version or the backend does not support, before a model is loaded."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def refuse_unavailable(config: RunConfig) -> None:
 
 
 def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
-    """Raise ConfigError with a line for every setting that the backend cannot honour."""
+    """Raise ConfigError with a line for every setting that the backend does not support."""
     backend = f"the backend `{config.backend.backend}`"
     problems = []
     if config.algorithm.uncertainty_kind == "shannon_entropy" and not capabilities.sampler.entropy:
@@ -30,8 +30,8 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
         problems.append(f"lora.dropout: {backend} trains without dropout; leave it at 0")
     if config.squeeze and config.squeeze.adapter_path:
         problems.append(
-            f"squeeze.adapter_path: `{config.squeeze.adapter_path}` is analysed, which trains "
-            "nothing; leave it out to analyse the adapter that the run trains"
+            f"squeeze.adapter_path: `{config.squeeze.adapter_path}` asks for an analysis without "
+            "training; leave it out to analyse the adapter that the run trains"
         )
     problems += ranks_beyond(config)
     if problems:
@@ -39,7 +39,7 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
 
 
 def ranks_beyond(config: RunConfig) -> Iterator[str]:
-    """A line for every rank of `[squeeze]` that the trained adapter will not have."""
+    """A line for every rank of `[squeeze]` above that of the trained adapter."""
     rank = config.model.lora_rank
     for key in ("source_rank", "target_ranks", "compress_to") if config.squeeze else ():
         value = getattr(config.squeeze, key)
@@ -52,7 +52,7 @@ def ranks_beyond(config: RunConfig) -> Iterator[str]:
 
 
 def _parts(config: RunConfig) -> Iterator[str]:
-    """Parts by name; which names are for later is said in the table of `plugins`."""
+    """Parts whose names `plugins.KINDS` lists as not available yet."""
     chosen = {
         "backend": config.backend.backend,
         "engine": config.inference.engine,
@@ -84,8 +84,8 @@ def _features(config: RunConfig) -> Iterator[str]:
         yield _unavailable("backpressure.enabled: `true`", "set it to false")
     if config.campaign is not None:
         yield (
-            "[campaign] asks for many runs, and this is the command for one: `retrain campaign "
-            "FILE.toml` does them all, `--no-campaign` one run from the same file"
+            "[campaign] describes many runs, and this command trains one: use `retrain campaign "
+            "FILE.toml`, or `--no-campaign` for a single run from the same file"
         )
 
 

@@ -1,4 +1,4 @@
-"""The parts of a run that the loop works with."""
+"""The parts of a run that the loop uses."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from retrain_backends.types import Usage
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of one run. Leaving it as a context closes its files, its view and its backend.
+    """The parts of one run. Exiting its context closes files, console view and backend.
 
-    `start` is the state of its first step in this process; `dumps` is the directory of batches
-    whose loss or gradient was not finite.
+    `start` is the state before the first step of this process; `dumps` is the directory for
+    batches whose loss or gradient was not finite.
     """
 
     identity: RunIdentity
@@ -58,9 +58,9 @@ class Run:
         self.closing.close()
 
     def reason_to_stop(self, state: TrainState, usage: Usage) -> str:
-        """Why the backend asks for the end; empty when it does not, or when nothing is left to do.
+        """Why the backend ends the run; empty if it does not, or if all work is done.
 
-        The last evaluation is something to do, and so costs something.
+        The last evaluation also counts as work, since it costs tokens.
         """
         done = state.steps_done == self.max_steps and not self.evaluates
         return "" if done else usage.stop

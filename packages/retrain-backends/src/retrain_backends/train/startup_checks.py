@@ -1,4 +1,4 @@
-"""The start of a process: `metadata.json`, and a probe of the sampler before it is trusted."""
+"""What happens before the first step of a process: `metadata.json` and the sampler probe."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,8 +29,8 @@ class RunMonitor:
 
     Args:
       health: measures the figures of a step.
-      metadata: gets what the probe finds.
-      probe: of the sampler; None when `health.probe` is "off".
+      metadata: receives the findings of the probe.
+      probe: of the sampler; None if `health.probe` is "off".
       fatal: whether a defect ends the run.
     """
 
@@ -55,7 +55,7 @@ class RunMonitor:
         if self._probe is None or result is None or not result.is_finite:
             return health
         self._updates += 1
-        if self._updates & (self._updates - 1):  # look after 1, 2, 4, 8, ... updates
+        if self._updates & (self._updates - 1):  # check after 1, 2, 4, 8, ... updates
             return health
         return self._with_adapter_use(step, health, self._probe)
 
@@ -85,7 +85,7 @@ class StartupChecks:
       health: `[health]`.
       metadata: of the run.
       monitor: measures the figures of a step.
-      console: gets what the probe finds.
+      console: shows the findings of the probe.
     """
 
     backend: Backend
@@ -117,32 +117,32 @@ class StartupChecks:
             self.sampling,
             state.steps_done,
         )
-        result = probe.look()
-        meant = self._consequence(result)
+        result = probe.run()
+        consequences = self._consequences(result)
         engine = self.backend.sampler.facts.engine
         self.metadata.note_probe(
-            {"engine": engine, **asdict(result), "adapter": "undecided", **meant}
+            {"engine": engine, **asdict(result), "adapter": "undecided", **consequences}
         )
-        print_lines(self.console, *meant.values())
-        if meant and result.logprobs == "tempered":
-            self.monitor.leave_mismatch_alone()
+        print_lines(self.console, *consequences.values())
+        if consequences and result.logprobs == "tempered":
+            self.monitor.ignore_mismatch()
         self._report(result.defects)
         return probe
 
-    def _consequence(self, result: ProbeResult) -> Mapping[str, Any]:
+    def _consequences(self, result: ProbeResult) -> Mapping[str, Any]:
         """What the log-probs mean for a trainer that computes at temperature 1 only."""
         if self.backend.capabilities.trainer.temperature:
             return {}
-        meant = consequence(result.logprobs, self.sampling.params.temperature)
-        return {"consequence": meant} if meant else {}
+        text = consequence(result.logprobs, self.sampling.params.temperature)
+        return {"consequence": text} if text else {}
 
     def _report(self, defects: Sequence[str]) -> None:
         lines = [f"start-up probe: {defect_line(name)}" for name in defects]
         print_lines(self.console, *lines)
         if lines and self.health.probe == "stop":
-            raise RunError(f'{lines[0]} (health.probe = "warn" continues all the same)')
+            raise RunError(f'{lines[0]} (set health.probe = "warn" to continue anyway)')
 
 
 def defect_line(name: str) -> str:
-    """A defect in words, with its name."""
+    """A defect with its name and description."""
     return f"{name}: {DEFECTS[name]}"

@@ -1,1 +1,1 @@
-"""Questions about a run that train nothing: what it would do, cost, and resume from."""
+"""Checks of a run without training: what it would do, what it would cost, how it would resume."""

@@ -1,4 +1,4 @@
-"""What a run would do, in words: no model is loaded and nothing is written."""
+"""Describes what a run would do, without loading a model or writing files."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a run would do; `problems` are the reasons why it would be refused."""
+    """The description of a run; `problems` are the reasons why it would be refused."""
 
     chapters: tuple[Chapter, ...]
     amounts: tuple[Amount, ...]
@@ -51,26 +51,26 @@ class Explanation:
 
 
 def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
-    """Say what a run with this configuration would do.
+    """Describe what a run with this configuration would do.
 
     Args:
       config: of the run; its tokenizer and its data are loaded, to count tokens.
-      run_dir: a run that has begun, to judge the rest by; None for the most that is possible.
+      run_dir: directory of an earlier run to extrapolate from; None for upper bounds only.
 
     Raises:
       ConfigError: `run_dir` holds no run that has finished a step.
     """
     measured = measure_run(run_dir, config.training.max_steps) if run_dir else None
     problems: list[str] = []
-    capabilities = _asked(problems, lambda: declared_capabilities(config.backend.backend))
-    options = _asked(problems, lambda: parse_options(config.backend.options), _is_tinker(config))
-    lengths = _asked(problems, lambda: measure_prompts(config))
-    _asked(problems, lambda: refuse_unavailable(config))
-    _asked(problems, lambda: build_rule(config.algorithm, config.gtpo, config.hicra))
+    capabilities = _try(problems, lambda: declared_capabilities(config.backend.backend))
+    options = _try(problems, lambda: parse_options(config.backend.options), _is_tinker(config))
+    lengths = _try(problems, lambda: measure_prompts(config))
+    _try(problems, lambda: refuse_unavailable(config))
+    _try(problems, lambda: build_rule(config.algorithm, config.gtpo, config.hicra))
     steps = config.training.max_steps
-    idle = _asked(problems, lambda: idle_sepa(config.algorithm, config.sepa, steps)) or ""
+    idle = _try(problems, lambda: idle_sepa(config.algorithm, config.sepa, steps)) or ""
     if capabilities:
-        _asked(problems, lambda: refuse_clashes(config, capabilities))
+        _try(problems, lambda: refuse_clashes(config, capabilities))
     most = bounds(config, *lengths) if lengths else None
     chapters = (
         Chapter("The run", tuple(_run(config, capabilities))),
@@ -79,8 +79,8 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
             tuple(_backend(config, capabilities, options)),
         ),
         Chapter("A step", tuple(_step(config, lengths[0] if lengths else None))),
-        Chapter("On the way", tuple(_on_the_way(config, lengths[1] if lengths else None))),
-        Chapter("What is written", tuple(_written(config, options, run_dir))),
+        Chapter("During the run", tuple(_during_the_run(config, lengths[1] if lengths else None))),
+        Chapter("Files", tuple(_files(config, options, run_dir))),
         *([Chapter(f"So far, in {run_dir}", tuple(_so_far(config, measured)))] if measured else []),
     )
     return Explanation(
@@ -94,11 +94,11 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     )
 
 
-def _asked(problems: list[str], question: Callable[[], T], wanted: bool = True) -> T | None:
-    """The answer; None, and its problems noted, when there is none."""
-    # A border: what is asked may need a package, a file or a service's word that is not there.
+def _try(problems: list[str], function: Callable[[], T], needed: bool = True) -> T | None:
+    """The result of a function; None if it fails, with its errors appended to `problems`."""
+    # A border: a package, a file or the answer of a service may be missing.
     try:
-        return question() if wanted else None
+        return function() if needed else None
     except ConfigError as error:
         problems += error.problems
     except RetrainError as error:
@@ -115,13 +115,13 @@ def _run(config: RunConfig, capabilities: Capabilities | None) -> Rows:
     yield "condition", config.condition
     yield from _rule(config)
     yield "uncertainty", algorithm.uncertainty_kind
-    own = capabilities is not None and not capabilities.trainer.lora_alpha
+    fixed_scale = capabilities is not None and not capabilities.trainer.lora_alpha
     alpha = config.lora.alpha or 2 * config.model.lora_rank
-    scale = "scaled as the backend chooses" if own else f"alpha {alpha:g}"
+    scale = "scaled as the backend chooses" if fixed_scale else f"alpha {alpha:g}"
     yield "model", config.model.model
     yield "adapter", f"LoRA of rank {config.model.lora_rank}, {scale}"
-    place = f" {config.data.path}" if config.data.path else ""
-    yield "data", f"{config.data.source}{place}, split {config.data.split}"
+    path = f" {config.data.path}" if config.data.path else ""
+    yield "data", f"{config.data.source}{path}, split {config.data.split}"
     yield "reward", config.reward.type
     yield "seed", str(training.seed) if training.seed >= 0 else "drawn at random, and recorded"
 
@@ -195,12 +195,12 @@ def _differences(config: RunConfig, capabilities: Capabilities) -> Rows:
             "trainer to sampler are not 1 even for the same weights; temperature = 1 avoids that",
         )
     if capabilities.trainer.resume == "exact":
-        yield "resuming", "exact, as far as its devices compute alike twice"
+        yield "resuming", "exact, as far as its devices are deterministic"
     else:
         yield (
             "resuming",
-            "weights and optimiser, as far as they are kept; how exactly is measured each time "
-            "and recorded as resume_fidelity",
+            "weights and optimiser, as far as the service keeps them; how exactly is measured at "
+            "each resume and recorded as resume_fidelity",
         )
 
 
@@ -216,7 +216,7 @@ def _step(config: RunConfig, prompts: PromptLengths | None) -> Rows:
     yield "learning rate", f"{toml_value(training.lr)}"
 
 
-def _on_the_way(config: RunConfig, held_out: PromptLengths | None) -> Rows:
+def _during_the_run(config: RunConfig, held_out: PromptLengths | None) -> Rows:
     training, evaluation = config.training, config.eval
     most = training.max_steps * training.batch_size * training.group_size * training.max_tokens
     yield "steps", f"{training.max_steps:,}, with at most {most:,} sampled tokens"
@@ -231,36 +231,35 @@ def _on_the_way(config: RunConfig, held_out: PromptLengths | None) -> Rows:
             f"{questions}, {answers} at temperature {temperature:g}",
         )
     else:
-        yield "evaluations", "none; eval.every asks for them"
+        yield "evaluations", "none; set eval.every to evaluate"
     best = ", and at the best evaluation" if evaluation.every and training.keep_best else ""
     yield (
         "checkpoints",
         f"every {training.save_every} steps and at the end{best}; the newest "
-        f"{training.keep_last} stay",
+        f"{training.keep_last} are kept",
     )
 
 
-def _written(config: RunConfig, options: TinkerOptions | None, run_dir: Path | None) -> Rows:
-    wanted = Path(config.logging.log_dir)
-    if run_dir and run_dir.resolve() == wanted.resolve():
-        yield "logs", f"{wanted}, with `retrain --resume {run_dir}`"
+def _files(config: RunConfig, options: TinkerOptions | None, run_dir: Path | None) -> Rows:
+    log_dir = Path(config.logging.log_dir)
+    if run_dir and run_dir.resolve() == log_dir.resolve():
+        yield "logs", f"{log_dir}, with `retrain --resume {run_dir}`"
     elif config.resume.from_:
-        yield "logs", f"{config.resume.from_}, which is gone on with"
-        yield "", f"`retrain resume-check {config.resume.from_}` says from where, and how exactly"
+        yield "logs", f"{config.resume.from_}, the run that is resumed"
+        yield "", f"`retrain resume-check {config.resume.from_}` shows from where, and how exactly"
     else:
-        free = free_directory(wanted)
-        yield "logs", str(free) if free == wanted else f"{free} ({wanted} holds another run)"
+        free = free_directory(log_dir)
+        yield "logs", str(free) if free == log_dir else f"{free} ({log_dir} holds another run)"
     yield "there", "config.toml, metadata.json, metrics.jsonl, emergence/, learning_curve.png"
     if config.eval.every:
         yield "", "eval.jsonl, eval/"
     if options:
         ttl = f"for {options.checkpoint_ttl_s:,} s" if options.checkpoint_ttl_s else "for ever"
-        yield "checkpoints", f"kept by the service, {ttl}; trainer_state.json has their names"
-        copies = ", and downloaded with every one" if options.download_adapter else ""
+        yield "checkpoints", f"kept by the service, {ttl}; their names are in trainer_state.json"
+        copies = ", and downloaded with each checkpoint" if options.download_adapter else ""
         yield "adapters", f"kept by the service{copies}"
     else:
-        place = config.backend.adapter_path or "checkpoints/ and final/ there"
-        yield "adapters", place
+        yield "adapters", config.backend.adapter_path or "checkpoints/ and final/ there"
 
 
 def _so_far(config: RunConfig, measured: Measured) -> Rows:
@@ -272,10 +271,10 @@ def _notes(
     prompts: PromptLengths | None, measured: Measured | None, options: TinkerOptions | None
 ) -> Iterator[str]:
     if options and prompts:
-        yield f"Lengths of prompts are those of the first {prompts.counted:,} of the run."
+        yield f"Prompt lengths are those of the first {prompts.counted:,} prompts of the run."
     if options and not options.prices:
-        yield "With [backend.options.prices] there would be a cost to each."
+        yield "With [backend.options.prices] there would be a cost in every row."
     if options and options.max_cost:
         yield f"The run ends when it has cost backend.options.max_cost = {options.max_cost:g}."
     if options and measured and not measured.used:
-        yield "The run that was measured was not charged for tokens; its backend is no service."
+        yield "The measured run was not charged for tokens, since its backend is no service."

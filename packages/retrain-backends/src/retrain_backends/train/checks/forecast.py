@@ -1,4 +1,4 @@
-"""How many tokens a run will use and what they cost: at most, and judged by what it has used."""
+"""Forecasts the tokens and the cost of a run: upper bounds, and extrapolation of measured use."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from retrain_backends.tinker.usage import TOTAL, TokenCount
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.prompts import load_task
 
-_LOOKED_AT = 1000  # prompts whose lengths stand for those of a longer run
+_SAMPLE = 1000  # prompts whose lengths are measured
 
 
 @dataclass(frozen=True)
 class PromptLengths:
-    """How long prompts are, in tokens.
+    """Lengths of prompts, in tokens.
 
     Args:
-      counted: how many were looked at, the first ones of the run.
-      mean: of them.
-      longest: of them.
+      counted: the number of prompts measured, the first ones of the run.
+      mean: their mean length.
+      longest: their largest length.
     """
 
     counted: int
@@ -32,13 +32,13 @@ class PromptLengths:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The most tokens that a run can use, each of its completions being as long as is allowed.
+    """Upper bounds of the tokens of a run, with every completion at its maximum length.
 
     Args:
       step: one training step.
       evaluation: one evaluation.
-      evaluations: how many there are.
-      run: all of them together.
+      evaluations: the number of evaluations.
+      run: the whole run.
     """
 
     step: TokenCount
@@ -49,14 +49,14 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run has used, and what it will have used after its last step if it goes on so.
+    """What a run has used so far, and an extrapolation to its last step.
 
     Args:
-      steps: that are done.
-      hours: that it took, evaluations included.
-      hours_at_end: hours and the rest.
-      used: tokens charged; None for a backend that charges none.
-      at_end: tokens used and the rest.
+      steps: steps completed.
+      hours: time taken, with evaluations.
+      hours_at_end: time at the end of the run.
+      used: tokens charged; None for a backend without charges.
+      at_end: tokens charged at the end of the run.
     """
 
     steps: int
@@ -76,18 +76,18 @@ class Amount:
 
 
 def measure_prompts(config: RunConfig) -> tuple[PromptLengths, PromptLengths | None]:
-    """Lengths of the prompts that are trained on, and of the held-out ones if there are any.
+    """Lengths of the training prompts, and of the held-out ones if there are any.
 
     Loads the tokenizer and the data.
 
     Raises:
-      RetrainError: one of them cannot be had.
+      RetrainError: one of them cannot be loaded.
     """
     training = config.training
-    if training.seed < 0:  # any order will do
+    if training.seed < 0:  # the order does not matter
         training = training.model_copy(update={"seed": 0})
     task = load_task(config.model.model, config.data, training, config.eval)
-    prompts = task.prompts.batch(0, min(_LOOKED_AT, training.max_steps * training.batch_size))
+    prompts = task.prompts.batch(0, min(_SAMPLE, training.max_steps * training.batch_size))
     return (
         _lengths([len(prompt.tokens) for prompt in prompts]),
         _lengths([len(prompt.tokens) for _, prompt in task.held_out]) if task.held_out else None,
@@ -95,11 +95,11 @@ def measure_prompts(config: RunConfig) -> tuple[PromptLengths, PromptLengths | N
 
 
 def bounds(config: RunConfig, prompts: PromptLengths, held_out: PromptLengths | None) -> Bounds:
-    """The most tokens that a run can use.
+    """Upper bounds of the tokens of a run.
 
-    With B prompts of mean length p in a step, G completions of at most M tokens each:
+    With B prompts of mean length p in a step, and G completions of at most M tokens each:
     B p are read, B G M sampled, and B G (p + M) trained on, since a sequence is charged with its
-    prompt. An evaluation samples only. Calls that look at the service, not at data, are left out.
+    prompt. An evaluation only samples. Calls without data of the run are not counted.
     """
     training = config.training
     completions = training.batch_size * training.group_size
@@ -119,17 +119,19 @@ def bounds(config: RunConfig, prompts: PromptLengths, held_out: PromptLengths | 
 
 
 def measure_run(run_dir: Path, max_steps: int) -> Measured:
-    """What a run has used by its logs; the rest is as its steps were on average.
+    """What a run has used according to its logs; the remaining steps are taken as average.
 
     Raises:
       ConfigError: there is no run, or it has not finished a step.
     """
     rows = read_metrics(run_dir)
     if not rows:
-        what = "has no finished step yet" if (run_dir / CONFIG_FILE).exists() else "is no run"
-        raise ConfigError(f"--from: {run_dir} {what}; name the directory of a run that has begun")
+        problem = "has no finished step yet" if (run_dir / CONFIG_FILE).exists() else "is no run"
+        raise ConfigError(
+            f"--from: {run_dir} {problem}; name the directory of a run with a finished step"
+        )
     steps = rows[-1]["step"] + 1
-    longer = max(max_steps, steps) / steps
+    factor = max(max_steps, steps) / steps
     seconds = sum(row["step_time_s"] for row in rows)
     seconds += sum(row["time_s"] for row in read_evaluations(run_dir))
     used = (
@@ -140,16 +142,16 @@ def measure_run(run_dir: Path, max_steps: int) -> Measured:
     return Measured(
         steps=steps,
         hours=seconds / 3600,
-        hours_at_end=seconds * longer / 3600,
+        hours_at_end=seconds * factor / 3600,
         used=used,
-        at_end=used and used.times(longer),
+        at_end=used and used.times(factor),
     )
 
 
 def amounts(
     most: Bounds | None, measured: Measured | None, prices: Prices | None
 ) -> Iterator[Amount]:
-    """The table of tokens: the most that is possible, and what was measured, as far as known."""
+    """The rows of the token table: upper bounds and measured use, as far as they are known."""
 
     def amount(label: str, tokens: TokenCount) -> Amount:
         return Amount(label, tokens, tokens.cost(prices) if prices else None)
@@ -164,7 +166,7 @@ def amounts(
         yield amount(
             "a step with its share of evaluations", measured.used.times(1 / measured.steps)
         )
-        yield amount("the whole run, if it goes on so", measured.at_end)
+        yield amount("the whole run, extrapolated", measured.at_end)
 
 
 def _lengths(lengths: Sequence[int]) -> PromptLengths:

@@ -1,4 +1,4 @@
-"""What resuming a run would do, and whether its numbers would be those of an undisturbed run."""
+"""Checks how a run would be resumed, and whether it would equal an uninterrupted run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from retrain_backends.train.storage.resume_point import ResumePoint, find_resume
 
 @dataclass(frozen=True)
 class ResumeReport:
-    """What was found out, as (label, text) pairs, and the answer: resumes, and bit for bit."""
+    """The findings as (label, text) pairs; `exact` if the run resumes bit for bit."""
 
     facts: tuple[tuple[str, str], ...]
     exact: bool
 
 
 def check_resume(run_dir: Path) -> ResumeReport:
-    """Look at a run without changing it or loading its model.
+    """Check a run without changing it or loading its model.
 
     Every file of the checkpoint is read and compared with its digest.
 
@@ -60,10 +60,10 @@ def _refusals(point: ResumePoint) -> list[str]:
 
 
 def _verdict(point: ResumePoint) -> tuple[bool, str]:
-    """Whether the run is known to go on exactly, and the words for it.
+    """Whether the run is known to resume exactly, and the text for it.
 
-    A backend that cannot promise it is measured by `Backend.load`, and so not before the run is
-    gone on with.
+    A backend that does not declare exact resuming is measured by `Trainer.load`, that is, only when
+    the run is resumed.
     """
     reasons, name = point.inexact(), point.config.backend.backend
     if (
@@ -71,16 +71,14 @@ def _verdict(point: ResumePoint) -> tuple[bool, str]:
         and point.saved.checkpoint
         and declared_capabilities(name).trainer.resume != "exact"
     ):
-        unsure = f"the backend `{name}` does not promise to keep weights and optimiser exactly"
-        return False, _listed(
-            "unknown until it is measured when the run goes on", [unsure, *reasons]
-        )
+        reason = f"the backend `{name}` does not promise to keep weights and optimiser exactly"
+        return False, _listed("unknown; measured when the run is resumed", [reason, *reasons])
     return (False, _listed("no", reasons)) if reasons else (True, f"yes: {_promise(point)}")
 
 
 def _promise(point: ResumePoint) -> str:
     if point.saved is None:
-        return "nothing has been done yet"
+        return "no step is done yet"
     return f"{point.saved.determinism}, {point.saved.determinism_reason}"
 
 
@@ -90,20 +88,20 @@ def _facts(point: ResumePoint) -> Iterator[tuple[str, str]]:
     yield "done", f"{point.steps_done} of {point.config.training.max_steps} steps"
     if saved and saved.checkpoint:
         size = f"{saved.bytes / 1e6:,.1f} MB"
-        yield "from", f"{saved.checkpoint}: {len(saved.files)} files, {size}, digests right"
+        yield "from", f"{saved.checkpoint}: {len(saved.files)} files, {size}, digests match"
         if saved.remote:
             yield "service", saved.remote
         if saved.resume_fidelity:
-            yield "last resumed", f"{saved.resume_fidelity}, as measured then"
+            yield "last resume", f"{saved.resume_fidelity}, as measured then"
         if saved.score is not None:
             yield "score", f"{saved.score:.3f}"
     else:
         yield "from", "the first step: there is no checkpoint yet"
     for damage in point.damages:
         yield "damaged", damage
-    yield "done again", f"{point.rows_cut} logged steps"
-    yield "settings", "; ".join(map(str, point.changes)) or "those of the run"
-    yield "versions", "; ".join(point.updates) or "those of the run"
+    yield "repeated", f"{point.rows_cut} logged steps"
+    yield "settings", "; ".join(map(str, point.changes)) or "unchanged"
+    yield "versions", "; ".join(point.updates) or "unchanged"
 
 
 def _listed(answer: str, reasons: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A proof by doing: some steps twice, once killed in the middle, and the results compared."""
+"""Proves that a run resumes exactly: trains some steps twice, once killed and resumed."""
 
 import shutil
 import subprocess
@@ -18,14 +18,14 @@ from retrain_backends.train.storage.metadata import text_digest
 from retrain_backends.train.storage.resume_point import ResumePoint, find_resume_point
 from retrain_backends.train.storage.state_file import CHECKPOINT_STATE_FILE, STATE_FILE, write_state
 
-_LOOK_EVERY_S = 0.002
+_POLL_INTERVAL_S = 0.002
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Digests of two runs of the same steps, by what they are of.
+    """Digests of the logs and weights of two runs of the same steps.
 
-    `killed_after` is how many steps the second run had logged when it was killed.
+    `killed_after` is the number of steps that the second run had logged when it was killed.
     """
 
     undisturbed: dict[str, str]
@@ -34,35 +34,35 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing differs."""
+        """Whether all digests are equal."""
         return self.undisturbed == self.killed
 
 
 def prove_resume(run_dir: Path, steps: int, say: Callable[[str], object]) -> Proof:
-    """Do the run's next steps on two copies of it, kill one with SIGKILL, resume it, compare.
+    """Train two copies of a run, kill one with SIGKILL, resume it, and compare.
 
-    The copies go on from the newest checkpoint, in a temporary directory, each in processes of its
-    own; the run itself is left alone.
+    The copies start from the newest checkpoint, in a temporary directory, each in its own process.
+    The run itself is not changed.
 
     Args:
       run_dir: the run's directory.
-      steps: how many steps, at least 2.
-      say: is told what happens, line by line.
+      steps: the number of steps, at least 2.
+      say: called with each line of the report.
 
     Raises:
       ConfigError: fewer than 2 steps, or no run that can be resumed.
-      RunError: a copy could not do its steps.
+      RunError: a copy failed.
     """
     if steps < 2:
-        raise ConfigError(f"--prove: {steps}; at least 2 steps, so that one comes before the kill")
+        raise ConfigError(f"--prove: {steps}; use at least 2 steps, one of them before the kill")
     config = load_config(run_dir / CONFIG_FILE, {"resume.from": str(run_dir)})
     point = find_resume_point(config)
     point.refuse()
     with TemporaryDirectory(prefix="retrain-prove-") as directory:
         first, second = (_copy(point, Path(directory) / name) for name in ("first", "second"))
-        say(f"first: {steps} steps from step {point.steps_done} on, undisturbed")
+        say(f"first: {steps} steps from step {point.steps_done} on, uninterrupted")
         _finish(_start(first, point, steps), first)
-        say("second: the same steps, killed on the way")
+        say("second: the same steps, to be killed halfway")
         killed_after = _kill_in_the_middle(_start(second, point, steps), second, point, steps)
         say(f"second: killed after step {killed_after}; resumed")
         _finish(_start(second, point, steps), second)
@@ -82,7 +82,7 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
 
 
 def _copy(point: ResumePoint, target: Path) -> Path:
-    """A run of its own that goes on where the original would; nobody tracks it."""
+    """Copy a run so that it can be resumed at the same point, without trackers."""
     target.mkdir()
     (target / "emergence").mkdir()
     backend = point.config.backend.model_copy(update={"adapter_path": ""})
@@ -108,7 +108,7 @@ def _start(run_dir: Path, point: ResumePoint, steps: int) -> subprocess.Popen[by
     flags = {
         "resume": str(run_dir),
         "max-steps": str(point.steps_done + steps),
-        "save-every": "2" if steps > 3 else "1",  # so that a kill mostly costs a logged step
+        "save-every": "2" if steps > 3 else "1",  # so that the kill usually loses a logged step
     }
     command += [f"--{flag}={value}" for flag, value in flags.items()]
     with (run_dir / "output.txt").open("ab") as output:
@@ -120,20 +120,20 @@ def _finish(process: subprocess.Popen[bytes], run_dir: Path) -> None:
         code = process.wait()
     if code:
         lines = (run_dir / "output.txt").read_text(errors="replace").split("\n")
-        said = next((line for line in reversed(lines) if line.strip()), "nothing")
-        raise RunError(f"--prove: the copy of the run ended with exit code {code}: {said}")
+        last_line = next((line for line in reversed(lines) if line.strip()), "no output")
+        raise RunError(f"--prove: the copy of the run ended with exit code {code}: {last_line}")
 
 
 def _kill_in_the_middle(
     process: subprocess.Popen[bytes], run_dir: Path, point: ResumePoint, steps: int
 ) -> int:
-    """Kill the process once half of the steps are logged, and say how many the run then has."""
+    """Kill the process once half of the steps are logged; returns the number of logged steps."""
     lengths = point.saved.logs if point.saved else {}
     with process:
         while process.poll() is None and rows_after(run_dir, lengths) < steps // 2:
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
         process.kill()
-    if process.returncode >= 0:  # it ended by itself
+    if process.returncode >= 0:  # it was not killed
         _finish(process, run_dir)
-        raise RunError("--prove: the run was done before it could be killed; ask for more steps")
+        raise RunError("--prove: the run ended before it could be killed; use more steps")
     return point.steps_done + rows_after(run_dir, lengths)

@@ -1,8 +1,8 @@
-r"""The reward, tried before training on answers of which it is known what they are worth.
+r"""Tries the reward on answers that are known to be right or wrong.
 
-Each example of a sample of the data is answered twice: with its own reference in `\boxed{...}`,
-which is right, and with that of another example, which is wrong. `match` and `math` also judge
-the reference in other words, to show what one sees and the other does not.
+Each example of a sample of the data gets two answers: its own reference in `\boxed{...}`, which is
+right, and that of another example, which is wrong. `match` and `math` also judge the reference
+written in other forms, to show where they disagree.
 """
 
 import re
@@ -21,12 +21,12 @@ from retrain_backends.randomness import Purpose, stream
 from retrain_backends.rewards import build_reward
 from retrain_backends.types import Example, Rollout, Verdict
 
-# How the same answer is often written, and the rule that writes it so.
+# Other forms of the same answer: their name, and the substitution that produces them.
 _REWRITING: Sequence[tuple[str, str, str | Callable[[re.Match[str]], str]]] = (
     (r"with \dfrac", r"\\frac", r"\\dfrac"),
     ("with a slash", r"^\\frac\{(\d+)\}\{(\d+)\}$", r"\1/\2"),
     ("as a decimal", r"^(-?\d+)$", r"\1.0"),
-    ("with commas", r"^\d{4,}$", lambda found: f"{int(found[0]):,}"),
+    ("with commas", r"^\d{4,}$", lambda match: f"{int(match[0]):,}"),
     ("between dollar signs", r"^(.*)$", r"$\1$"),
 )
 
@@ -49,14 +49,14 @@ class Tried:
 
     @property
     def is_surprise(self) -> bool:
-        """Whether the verdict is another than the known one, or missing."""
+        """Whether the verdict is missing or differs from the known one."""
         value = self.verdict.value
         return value is None or (value > 0.5) != (self.known is Answer.RIGHT)
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One answer on which `match` and `math` differ; `form` says what it is."""
+    """One answer on which `match` and `math` differ; `form` describes the answer."""
 
     form: str
     answer: str
@@ -67,7 +67,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class RewardCheck:
-    """The outcome. `disagreements` is None where math-verify is not installed."""
+    """The result. `disagreements` is None if math-verify is not installed."""
 
     examples: int
     tried: Sequence[Tried]
@@ -77,11 +77,11 @@ class RewardCheck:
 
     @property
     def surprises(self) -> list[Tried]:
-        """Answers with another verdict than the known one, or with none."""
+        """Answers whose verdict is missing or differs from the known one."""
         return [one for one in self.tried if one.is_surprise]
 
     def counts(self, known: Answer) -> Counter[str]:
-        """How many answers of a kind were judged right, wrong, or not at all."""
+        """The number of answers of a kind that were judged right, wrong, or not at all."""
         return Counter(_word(one.verdict) for one in self.tried if one.known is known)
 
 
@@ -89,11 +89,11 @@ def check_reward(config: RunConfig, most_examples: int) -> RewardCheck:
     """Try the configured reward on a sample of the configured data.
 
     Args:
-      config: of the run that is planned; nothing is written and no model is loaded.
-      most_examples: size of the sample.
+      config: of the run; nothing is written and no model is loaded.
+      most_examples: maximum size of the sample.
 
     Raises:
-      RetrainError: data or reward cannot be had.
+      RetrainError: data or reward cannot be loaded.
     """
     seed = max(0, config.training.seed)
     examples = _sample(
@@ -121,10 +121,7 @@ def check_reward(config: RunConfig, most_examples: int) -> RewardCheck:
 
 
 def rewritten(reference: str) -> dict[str, str]:
-    r"""The same answer in the words of another writer: how it is written, and the text.
-
-    Only rules that keep the meaning, and only what they change.
-    """
+    """Other forms of the same answer, by name; only those that differ from the reference."""
     texts = {how: re.sub(pattern, text, reference) for how, pattern, text in _REWRITING}
     return {how: text for how, text in texts.items() if text != reference}
 
@@ -137,10 +134,10 @@ def _sample(examples: Sequence[Example], size: int) -> list[Example]:
 
 
 def _with_wrong_answers(examples: Sequence[Example]) -> Iterator[tuple[str, Example]]:
-    """Each example with the reference of the next one that has another."""
-    for place, example in enumerate(examples):
+    """Each example with the next different reference."""
+    for index, example in enumerate(examples):
         reference = example.reference.strip()
-        others = (e.reference.strip() for e in [*examples[place:], *examples[:place]])
+        others = (e.reference.strip() for e in [*examples[index:], *examples[:index]])
         yield next((other for other in others if other != reference), f"{reference}1"), example
 
 
@@ -149,8 +146,8 @@ def _boxed(answer: str, example: Example) -> Rollout:
 
 
 def _judge(config: RewardConfig, items: Sequence[Rollout]) -> list[Verdict]:
-    patient = config.model_copy(update={"max_failure_rate": 1.0})
-    with closing(build_reward(patient)) as reward:
+    tolerant = config.model_copy(update={"max_failure_rate": 1.0})
+    with closing(build_reward(tolerant)) as reward:
         return reward.score(items)
 
 

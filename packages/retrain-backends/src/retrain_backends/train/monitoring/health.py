@@ -1,4 +1,4 @@
-"""Watching a run: figures that tell a sick one, each with a threshold that warns or stops."""
+"""Health checks: figures of each step, with thresholds at which a run is warned of or stopped."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from retrain_core import distinct_ngram_share, offsets_from_lengths, segment_sum
 
 NONFINITE = "nonfinite"
 _MISMATCH = ("mean_abs_logprob_diff", "ratio_p99", "kl_k3")  # of sampler and trainer
-_NGRAM, _SHORTEST, _DISTINCT = 8, 32, 0.5  # what counts as repeating oneself
+_NGRAM, _SHORTEST, _DISTINCT = 8, 32, 0.5  # the definition of a repetitive completion
 
 
 @dataclass(frozen=True)
 class Check:
-    """One watched figure: `health.warn_<name>` and `health.stop_<name>` are its thresholds.
+    """One figure with the thresholds `health.warn_<name>` and `health.stop_<name>`.
 
-    `figure` is its name in `metrics.jsonl`, `text` what it says with its value in place of `{}`,
-    `form` how the value is written, and `cure` what to look at first.
+    `figure` is its name in `metrics.jsonl`, `text` its description with `{}` for the value, `form`
+    the format of the value, and `advice` the first thing to try.
     """
 
     name: str
     figure: str
     text: str
     form: str
-    cure: str
+    advice: str
     small_is_bad: bool = False
 
     def breaks(self, value: float, threshold: float) -> bool:
@@ -43,33 +43,33 @@ class Check:
             return False
         return value <= threshold if self.small_is_bad else value >= threshold
 
-    def says(self, value: float) -> str:
+    def describe(self, value: float) -> str:
         """The figure in words."""
         return self.text.format(format(value, self.form))
 
 
-_MISMATCH_CURE = "compare inference.engine and inference.dtype with the trainer"
+_MISMATCH_ADVICE = "compare inference.engine and inference.dtype with the trainer"
 CHECKS = (
     Check(
         "logprob_diff",
         "mean_abs_logprob_diff",
         "log-probs of sampler and trainer differ by {} nats a token",
         ".3g",
-        _MISMATCH_CURE,
+        _MISMATCH_ADVICE,
     ),
     Check(
         "ratio_p99",
         "ratio_p99",
         "the ratio of trainer to sampler has a 99 % quantile of {}",
         ".3g",
-        _MISMATCH_CURE,
+        _MISMATCH_ADVICE,
     ),
     Check(
         "kl_k3",
         "kl_k3",
         "the KL divergence of the trainer from the sampler is about {} nats",
         ".3g",
-        _MISMATCH_CURE,
+        _MISMATCH_ADVICE,
     ),
     Check(
         "entropy",
@@ -98,11 +98,10 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class Health:
-    """What the watch saw in one step.
+    """The health of one step.
 
-    `figures` are those that the watch measured itself, `warnings` the names of the checks whose
-    warning or stopping threshold was reached, `lines` what is new for the console, `stop` why the
-    run must end here, or None.
+    `figures` are those measured here, `warnings` the names of the checks whose thresholds were
+    reached, `lines` the news for the console, and `stop` the reason to end the run, or None.
     """
 
     engine: str
@@ -112,11 +111,11 @@ class Health:
     stop: str | None
 
     def row(self) -> Row:
-        """What the metrics row of the step gets."""
+        """Columns of the metrics row."""
         return {"engine": self.engine, **self.figures, "health_warnings": list(self.warnings)}
 
     def act(self, console: Console) -> None:
-        """Print what is new; end the run if it must end.
+        """Print the news, and end the run if a check requires it.
 
         Raises:
           RunError: a figure has reached its `stop_` threshold, or too many steps were not finite.
@@ -128,7 +127,7 @@ class Health:
 
 @dataclass(frozen=True)
 class _Finding:
-    """A check with the value that was measured, and the key whose threshold it reached, if any."""
+    """A check with its measured value, and the key of the threshold that it reached, if any."""
 
     check: Check
     value: float
@@ -141,7 +140,7 @@ class _Finding:
 
     @property
     def reason(self) -> str:
-        return f"{self.check.says(self.value)} (health.{self.key} = {self.threshold:g})"
+        return f"{self.check.describe(self.value)} (health.{self.key} = {self.threshold:g})"
 
 
 class HealthMonitor:
@@ -149,7 +148,7 @@ class HealthMonitor:
 
     Args:
       config: the thresholds.
-      engine: what samples.
+      engine: name of the sampler's engine.
       dumps: directory of the batches whose loss or gradient was not finite.
     """
 
@@ -160,8 +159,8 @@ class HealthMonitor:
         self._active: frozenset[str] = frozenset()
         self._checks = CHECKS
 
-    def leave_mismatch_alone(self) -> None:
-        """Check the difference of sampler and trainer no more: it is meant to be."""
+    def ignore_mismatch(self) -> None:
+        """Stop checking the difference between sampler and trainer, because it is intended."""
         self._checks = tuple(check for check in CHECKS if check.figure not in _MISMATCH)
 
     def examine(
@@ -170,11 +169,10 @@ class HealthMonitor:
         """Measure a step and compare it with the thresholds.
 
         Args:
-          step: its number.
+          step: its index.
           samples: all its completions.
-          result: what the optimiser reported; None when nothing was trained.
-          nonfinite_steps: steps of the run, this one included, whose loss or gradient was not
-            finite.
+          result: of the optimiser step; None if nothing was trained.
+          nonfinite_steps: steps so far, including this one, with a non-finite loss or gradient.
         """
         measured = sample_figures(samples)
         findings = list(self._findings({**measured, **_mismatch(result)}))
@@ -191,7 +189,7 @@ class HealthMonitor:
         return Health(self._engine, measured, tuple(warnings), tuple(lines), stop)
 
     def _findings(self, figures: Mapping[str, float | None]) -> Iterator[_Finding]:
-        """What was measured, with the worse of the thresholds that it reached."""
+        """The measured checks, with the more severe of the thresholds they reached."""
         for check in self._checks:
             value = figures[check.figure]
             if value is None:
@@ -204,31 +202,28 @@ class HealthMonitor:
             yield _Finding(check, value, key, limits.get(key or "", 0.0))
 
     def _changes(self, step: int, findings: Sequence[_Finding]) -> Iterator[str]:
-        """A line for each warning that begins and for each that ends; remembers which are on."""
+        """A line for each warning that starts or ends; updates the set of active warnings."""
         for finding in findings:
             name = finding.check.name
             if finding.key and name not in self._active:
                 self._active |= {name}
                 if not finding.stops:
-                    yield f"step {step}: warning: {finding.reason}; {finding.check.cure}"
+                    yield f"step {step}: warning: {finding.reason}; {finding.check.advice}"
             elif not finding.key and name in self._active:
                 self._active -= {name}
-                yield f"step {step}: all right again: {finding.check.says(finding.value)}"
+                yield f"step {step}: back to normal: {finding.check.describe(finding.value)}"
 
     def _end(self, step: int, finding: _Finding) -> str:
         return (
-            f"step {step}: {finding.reason}, so the run stops: {finding.check.cure}, or set "
-            f"health.{finding.key} to 0 to go on regardless"
+            f"step {step}: {finding.reason}, so the run stops: {finding.check.advice}, or set "
+            f"health.{finding.key} to 0 to continue anyway"
         )
 
     @property
     def _too_many(self) -> str:
         limit = self._config.max_nonfinite_steps
         steps = "the first such step ends" if limit == 1 else f"{limit} such steps end"
-        return (
-            f"{steps} the run (health.max_nonfinite_steps = {limit}); a lower training.lr is the "
-            "first thing to try"
-        )
+        return f"{steps} the run (health.max_nonfinite_steps = {limit}); try a lower training.lr"
 
     def _event(self, step: int, result: StepResult) -> str:
         norm = result.grad_norm
@@ -240,12 +235,12 @@ class HealthMonitor:
 
 
 def sample_figures(samples: Samples) -> dict[str, float | None]:
-    """What completions alone tell; None where there is nothing to measure.
+    """Figures of the completions; None where there is nothing to measure.
 
-    `token_entropy`: mean entropy of the sampled tokens where the engine reports it, else their mean
-    surprisal, which estimates it, nats. `truncated_rate`: share of completions that ended for their
-    length. `repeated_rate`: share of completions of at least 32 sampled tokens of whose 8-grams at
-    most half are new, in all completions.
+    `token_entropy`: mean entropy of the sampled tokens if the engine reports it, else their mean
+    surprisal, which estimates it, nats. `truncated_rate`: share of completions cut off at their
+    maximum length. `repeated_rate`: share of completions with at least 32 sampled tokens, at most
+    half of whose 8-grams are distinct.
     """
     if not samples.completions_n:
         return dict.fromkeys(("token_entropy", "truncated_rate", "repeated_rate"))
@@ -265,9 +260,9 @@ def sample_figures(samples: Samples) -> dict[str, float | None]:
 
 
 def _mismatch(result: StepResult | None) -> dict[str, float | None]:
-    """The figures of MATHS.md 6; None when nothing was trained, or when they are not finite."""
-    found = {name: result and getattr(result, name) for name in _MISMATCH}
+    """Differences of sampler and trainer; None if nothing was trained, or if not finite."""
+    figures = {name: result and getattr(result, name) for name in _MISMATCH}
     return {
         name: value if value is not None and isfinite(value) else None
-        for name, value in found.items()
+        for name, value in figures.items()
     }

@@ -1,4 +1,4 @@
-"""What an engine's log-probs are: told from what the trainer says of the same tokens."""
+"""Determines the kind of an engine's log-probs by comparing them with those of the trainer."""
 
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
@@ -10,17 +10,17 @@ from retrain_backends.types import Floats
 LogprobKind: TypeAlias = Literal["tempered", "raw", "truncated", "unexplained", "undecided"]
 
 COLD, HOT = 0.2, 1.0
-FEWEST = 4  # with fewer tokens than these nothing is concluded
+FEWEST = 4  # with fewer tokens nothing is concluded
 # Distances of log-probs in nats. Rounding in bfloat16 is one or two hundredths at temperature 1,
 # and grows as logits are divided by a lower one.
 _SAME = {HOT: 0.05, COLD: 0.25}
-_CUT = 0.01  # mean excess over the trainer that truncation makes and rounding does not
-_ONE_SIDED = 0.9  # share of the distance that is excess: rounding falls to both sides
-_UNMOVED = 1 / 3  # of the surprisal of likely tokens: tempering moves their log-probs by more
-_AS_SURPRISING = 0.75  # of the surprisal at 1: what tokens of a low temperature stay below
-_IMPLAUSIBLE = 1.0  # mean excess times temperature at which the tokens are not the trainer's
+_CUT = 0.01  # mean excess over the trainer due to truncation; rounding causes less
+_ONE_SIDED = 0.9  # share of the distance that is excess; rounding goes both ways
+_UNMOVED = 1 / 3  # share of the surprisal of likely tokens; tempering shifts log-probs by more
+_AS_SURPRISING = 0.75  # share of the surprisal at 1; tokens of a low temperature stay below
+_IMPLAUSIBLE = 1.0  # mean excess times temperature from which tokens are not the trainer's
 
-# What is compared, as `metadata.json` names it.
+# Names of the comparisons in `metadata.json`.
 DISTANCES = {
     "hot": "at_temperature_1",
     "cold": f"at_temperature_{COLD}",
@@ -28,18 +28,18 @@ DISTANCES = {
 }
 
 DEFECTS: Mapping[str, str] = {
-    "raw_logprobs": "the engine returns log-probs at temperature 1 whatever it samples at; have it "
-    "return those of the distribution that it samples from",
+    "raw_logprobs": "the engine returns log-probs at temperature 1 whatever it samples at; "
+    "configure it to return those of the distribution that it samples from",
     "truncated_logprobs": "the engine samples from a truncated distribution (top-k, top-p, min-p); "
     "switch the truncation off",
-    "wrong_ids": "the trainer finds the engine's tokens implausible: they are not the tokens that "
-    "its log-probs belong to, or another model sampled them",
-    "other_policy": "the engine's log-probs are not quite the trainer's at any temperature: its "
-    "weights, adapter or precision are others",
-    "no_round_trip": "the engine's tokens do not come back from the tokenizer as the same text; "
-    "compare the tokenizer of the engine with that of model.model",
-    "inactive_adapter": "training has changed the adapter, but not what the engine samples; it "
-    "samples from other weights",
+    "wrong_ids": "the engine's tokens are implausible to the trainer: its log-probs belong to "
+    "other tokens, or another model sampled them",
+    "other_policy": "the engine's log-probs differ a little from the trainer's at every "
+    "temperature: its weights, adapter or precision differ",
+    "no_round_trip": "the engine's tokens decode and encode to another text; compare the "
+    "tokenizer of the engine with that of model.model",
+    "inactive_adapter": "training has changed the adapter, but the engine's samples have not "
+    "changed: it samples from other weights",
 }
 _CONSEQUENCES: Mapping[LogprobKind, str] = {
     "raw": "the engine returns log-probs at temperature 1, as the trainer computes them: ratios "
@@ -47,17 +47,17 @@ _CONSEQUENCES: Mapping[LogprobKind, str] = {
     "that is trained",
     "tempered": "the engine returns log-probs at temperature {}, and the trainer computes them at "
     "1: the ratio corrects for the temperature token by token, so it is not 1 even where sampler "
-    "and trainer agree; clipping and caps act on that, and [health] leaves their difference alone",
+    "and trainer agree; clipping and caps act on it, and [health] does not check the difference",
 }
 _UNKNOWN_CONSEQUENCE = (
-    "the completions are sampled at temperature {} and trained as if at 1, and it is not known at "
-    "which of the two the engine's log-probs are"
+    "the completions are sampled at temperature {} and trained as if at 1, and it is unknown which "
+    "of the two temperatures the engine's log-probs have"
 )
 _DEFECT_OF_KIND = {"raw": "raw_logprobs", "truncated": "truncated_logprobs"}
 
 
-def explain(excess: Mapping[str, Floats]) -> tuple[LogprobKind, str | None]:
-    """The kind of log-probs, and the defect if that is one, from engine minus trainer.
+def classify(excess: Mapping[str, Floats]) -> tuple[LogprobKind, str | None]:
+    """The kind of log-probs and the defect, if any, from the differences engine - trainer.
 
     `hot`: both at temperature 1; `cold`: both at the low one; `raw`: the engine's of the low one
     against the trainer's at 1.
@@ -81,17 +81,17 @@ def explain(excess: Mapping[str, Floats]) -> tuple[LogprobKind, str | None]:
     return kind, _DEFECT_OF_KIND.get(kind)
 
 
-def explain_at_1(
+def classify_at_1(
     excess: Mapping[str, Floats], surprisal: Mapping[str, float]
 ) -> tuple[LogprobKind, str | None]:
-    """The same with a trainer that knows temperature 1 only; raw and tempered are no defects then.
+    """As `classify`, for a trainer that computes at 1 only; raw and tempered are no defects then.
 
     A tempered log-prob is `logp / T - log sum p^(1/T)`: above `logp` for the likely tokens that a
-    low temperature samples. Truncation shows at temperature 1 by itself: every token is above the
-    trainer's. Tokens of a low temperature surprise less than those of 1, if they are the trainer's.
+    low temperature samples. Truncation is visible at temperature 1: every token is above the
+    trainer's. Tokens of the same model have a lower surprisal at a low temperature than at 1.
 
     Args:
-      excess: `hot` and `raw`, as for `explain`.
+      excess: `hot` and `raw`, as for `classify`.
       surprisal: the trainer's at 1, of the tokens sampled `hot` and `cold`, mean in nats.
     """
     few = min(part.size for part in excess.values()) < FEWEST
@@ -109,7 +109,7 @@ def explain_at_1(
 
 
 def _raw_or_tempered(raw: Floats, surprisal: float) -> LogprobKind | None:
-    """Which of the two, from the low temperature alone; None for neither.
+    """Which of the two, judged at the low temperature alone; None for neither.
 
     The mean excess of tempered log-probs over those at 1 estimates KL(p_T || p_1), which is >= 0.
     """
@@ -121,10 +121,10 @@ def _raw_or_tempered(raw: Floats, surprisal: float) -> LogprobKind | None:
 
 
 def consequence(kind: LogprobKind, temperature: float) -> str:
-    """What log-probs of this kind mean for training at temperature 1 on samples at another one.
+    """The consequence for a trainer at temperature 1 of samples at another temperature.
 
-    `rho = p_1 / p_T` for tempered ones, the importance weight of the token; 1 for raw ones, though
-    the token was drawn from `p_T`. Empty at temperature 1, and at 0, where all samples are one.
+    The ratio is `p_1 / p_T` for tempered log-probs, the importance weight of the token, and 1 for
+    raw ones although the token was drawn from `p_T`. Empty at temperature 1, and at 0 (greedy).
     """
     if temperature in (0.0, 1.0):
         return ""

@@ -1,19 +1,19 @@
-"""A look at a sampler before it is trusted: is what it returns what training takes it for?
+"""Checks that the sampler's tokens and log-probs are what training assumes.
 
-A few tokens are sampled at a low temperature and at 1, and scored by the trainer. What the two say
-of the same tokens tells what the engine's log-probs are:
+A few tokens are sampled at a low temperature and at 1, and scored by the trainer. Comparing the
+log-probs of the same tokens determines the kind of the engine's log-probs:
 
-    at the sampling temperature      agrees at both temperatures: what training needs
-    at temperature 1 whatever        agrees at 1 only, and with the trainer's at 1 at the other one
-    of a truncated distribution      above the trainer's for every token, by the mass cut away
-    of other tokens, or another model    the trainer finds the tokens implausible
+    tempered      agree with the trainer's at both temperatures; what training needs
+    raw           agree at 1; those of the low temperature agree with the trainer's at 1
+    truncated     above the trainer's for every token, by the mass that was cut off
+    unexplained   implausible to the trainer: of other tokens, or of another model
 
-For a trainer that computes at temperature 1 only (`TrainerCapabilities.temperature`) neither of the
-first two is a defect; they differ in what its ratios then mean (`consequence`). They are told apart
-by the tokens of the low temperature, whose log-probs lie above the trainer's or agree with them.
+For a trainer that computes at temperature 1 only (`TrainerCapabilities.temperature`), neither of
+the first two is a defect, but its ratios have another meaning (`consequence`). They are
+distinguished by the tokens of the low temperature: log-probs above the trainer's, or equal to them.
 
-A new adapter changes nothing, so whether the engine uses the one that is trained shows only after
-an optimiser step: then the engine must agree with the trainer as well as before.
+A new adapter does not change the policy, so whether the engine uses the trained adapter can be
+checked only after an optimiser step: the engine must then agree with the trainer as before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,25 +32,25 @@ from retrain_backends.train.monitoring.logprob_kind import (
     FEWEST,
     HOT,
     LogprobKind,
+    classify,
+    classify_at_1,
     distance,
-    explain,
-    explain_at_1,
 )
 from retrain_backends.types import Completion, Floats, SamplingParams, Tokens
 
 AdapterUse: TypeAlias = Literal["active", "inactive", "undecided"]
 
-_GROUP, _TOKENS = 4, 8  # completions of a prompt, and tokens of each
+_GROUP, _TOKENS = 4, 8  # completions per prompt, and tokens of each
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found. `defects` are keys of `DEFECTS`; no defect, and nothing is known wrong.
+    """The findings of a probe. `defects` are keys of `DEFECTS`.
 
-    `logprobs`: what the engine's log-probs are; "undecided" when the tokens are too few, or so
-    certain that all kinds agree. `round_trip_share`: share of the completions whose very ids come
-    back from the tokenizer; below 1 is no defect by itself, since a text can be cut into tokens in
-    several ways. `distance_nats`: mean distance of engine and trainer, by what was compared.
+    `logprobs`: the kind of the engine's log-probs; "undecided" if there are too few tokens, or if
+    they are so certain that all kinds agree. `round_trip_share`: share of the completions whose
+    ids are equal after decoding and encoding; less than 1 is no defect by itself, since a text has
+    several tokenizations. `distance_nats`: mean distance of engine and trainer, by comparison.
     """
 
     logprobs: LogprobKind
@@ -61,8 +61,8 @@ class ProbeResult:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """Tokens sampled at one temperature, with the log-probs of the engine, end to end."""
+class _Sample:
+    """Completions sampled at one temperature, with the log-probs of the engine."""
 
     prompts: Sequence[Tokens]
     rows: Sequence[Completion]
@@ -85,11 +85,11 @@ class SamplerProbe:
     """Probes the sampler of a backend.
 
     Args:
-      backend: what samples and trains.
+      backend: the sampler to probe and the trainer to compare with.
       tokenizer: the trainer's.
       prompts: one or two prompts to sample from.
-      sampling: how the run samples; the probe takes its seed, stop tokens and `max_tokens`.
-      step: number of the next step, which names the random streams.
+      sampling: how the run samples; the probe uses its seed, stop tokens and `max_tokens`.
+      step: index of the next step, part of the names of the random streams.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class SamplerProbe:
         self._prompts = prompts
         self._sampling = sampling
         self._step = step
-        self._before: tuple[_Look, Floats] | None = None
+        self._before: tuple[_Sample, Floats] | None = None
 
-    def look(self) -> ProbeResult:
-        """Sample, score, and say what the engine returns; remembers it for `adapter_use`."""
+    def run(self) -> ProbeResult:
+        """Sample and score a few tokens; the sample is kept for `adapter_use`."""
         hot, cold = self._sample(HOT), self._sample(COLD)
         ids = [*hot.ids, *cold.ids]
         exact, readable = self._round_trips(ids)
@@ -126,20 +126,20 @@ class SamplerProbe:
         }
         if temperature:
             excess["cold"] = cold.logprobs_t - cold.scored(self._backend, COLD)
-            kind, defect = explain(excess)
+            kind, defect = classify(excess)
         else:
             surprisal = {"hot": distance(hot_scores), "cold": distance(raw_scores)}
-            kind, defect = explain_at_1(excess, surprisal)
+            kind, defect = classify_at_1(excess, surprisal)
         defects = [*([defect] if defect else []), *([] if readable else ["no_round_trip"])]
         distances = {DISTANCES[name]: distance(part) for name, part in excess.items()}
         return ProbeResult(kind, exact, tuple(defects), distances, tokens)
 
     def adapter_use(self) -> AdapterUse:
-        """Whether the engine samples from the adapter as it is trained, now that it has moved.
+        """Whether the engine samples from the trained adapter.
 
-        An engine that does agrees with the trainer as it did in `look`; one that does not is as far
-        from it as training has moved the policy since. "undecided" while that is no more than
-        rounding, as before the first optimiser step.
+        If it does, it agrees with the trainer as it did in `run`; if not, their distance is that
+        by which training has moved the policy since. "undecided" while that is within rounding, as
+        before the first optimiser step.
         """
         if self._before is None:
             return "undecided"
@@ -148,15 +148,15 @@ class SamplerProbe:
         noise = distance(before.logprobs_t - old_scores)
         if before.logprobs_t.size < FEWEST or moved <= 3 * noise:
             return "undecided"
-        now = self._sample(HOT)
-        if now.logprobs_t.size < FEWEST:
+        after = self._sample(HOT)
+        if after.logprobs_t.size < FEWEST:
             return "undecided"
-        apart = distance(now.logprobs_t - now.scored(self._backend, HOT))
-        if apart <= moved / 3:
+        mismatch = distance(after.logprobs_t - after.scored(self._backend, HOT))
+        if mismatch <= moved / 3:
             return "active"
-        return "inactive" if np.isfinite(moved) and apart >= 2 * moved / 3 else "undecided"
+        return "inactive" if np.isfinite(moved) and mismatch >= 2 * moved / 3 else "undecided"
 
-    def _sample(self, temperature: float) -> _Look:
+    def _sample(self, temperature: float) -> _Sample:
         sampling = replace(
             self._sampling,
             group_size=_GROUP,
@@ -165,7 +165,7 @@ class SamplerProbe:
         )
         groups = sampling.sample(self._backend.sampler, self._prompts, Purpose.PROBE, self._step)
         pairs = zip(self._prompts, groups, strict=True)
-        return _Look(
+        return _Sample(
             [prompt for prompt, group in pairs for _ in group],
             [row for group in groups for row in group],
         )
@@ -174,10 +174,10 @@ class SamplerProbe:
         return bool(((ids >= 0) & (ids < self._tokenizer.vocabulary_size)).all())
 
     def _round_trips(self, rows: Sequence[Tokens]) -> tuple[float, bool]:
-        """Share of rows whose ids come back, and whether the text of all of them does."""
+        """Share of rows with equal ids after a round trip, and whether all texts are equal."""
         texts = ["".join(self._tokenizer.token_texts(ids)) for ids in rows]
         prefix = len(self._tokenizer.encode(""))
-        back = [self._tokenizer.encode(text)[prefix:] for text in texts]
-        exact = [np.array_equal(ids, again) for ids, again in zip(rows, back, strict=True)]
-        again = ["".join(self._tokenizer.token_texts(ids)) for ids in back]
-        return float(np.mean(exact)) if exact else 1.0, texts == again
+        encoded = [self._tokenizer.encode(text)[prefix:] for text in texts]
+        exact = [np.array_equal(ids, again) for ids, again in zip(rows, encoded, strict=True)]
+        decoded = ["".join(self._tokenizer.token_texts(ids)) for ids in encoded]
+        return float(np.mean(exact)) if exact else 1.0, texts == decoded

@@ -1,4 +1,4 @@
-"""Work beside the loop."""
+"""Threads that work beside the training loop."""
 
 import threading
 from collections.abc import Callable
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Background:
-    """Does work in threads of its own, each of which ends with its work or with the process.
+    """Runs each piece of work in a daemon thread.
 
     Args:
-      patience_s: how long `close` waits for what still runs.
+      patience_s: how long `close` waits for running threads.
     """
 
     def __init__(self, patience_s: float = 10.0) -> None:
@@ -21,22 +21,22 @@ class Background:
         self._threads: list[threading.Thread] = []
 
     def start(self, work: Callable[[], T]) -> Future[T]:
-        """Begin; whatever the work raises is raised where its result is asked for."""
+        """Start the work; what it raises is raised by `Future.result`."""
         future: Future[T] = Future()
-        thread = threading.Thread(target=_do, args=(work, future), name="ahead", daemon=True)
+        thread = threading.Thread(target=_run, args=(work, future), name="background", daemon=True)
         self._threads = [*(other for other in self._threads if other.is_alive()), thread]
         thread.start()
         return future
 
     def close(self) -> None:
-        """Wait for what still runs; what is stuck in somebody else's call is left to the end."""
+        """Wait for running threads; those that do not finish in time end with the process."""
         deadline = monotonic() + self._patience_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - monotonic()))
 
 
-def _do(work: Callable[[], T], future: Future[T]) -> None:
-    # A border between threads: nothing may be lost on the way to the one that asks.
+def _run(work: Callable[[], T], future: Future[T]) -> None:
+    # A border between threads: every exception is passed to the caller of `result`.
     try:
         result = work()
     except BaseException as error:  # noqa: BLE001

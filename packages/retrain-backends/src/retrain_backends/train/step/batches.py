@@ -1,4 +1,4 @@
-"""From judged samples to what the learning rule sees, and from its answer to what is trained."""
+"""The batch that the learning rule sees, and the batch that is trained on."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from retrain_core import CompletionBatch, offsets_from_lengths
 
 
 def completion_batch(judged: Judged) -> CompletionBatch:
-    """The completions that have a verdict, in their groups; groups without any are left out.
+    """The completions that have a verdict, by group; empty groups are left out.
 
     Raises:
       RunError: the engine returned a log-prob or an entropy that is not finite.
@@ -21,7 +21,7 @@ def completion_batch(judged: Judged) -> CompletionBatch:
     scored_t = judged.tokens_of(scored_n)
     sizes_g = np.bincount(samples.group_n[scored_n], minlength=len(samples.prompts))
     entropy_t = samples.entropy_t
-    # A border: what an engine returns is known to be sound only once it has been looked at.
+    # A border: values from an engine are checked here.
     try:
         return CompletionBatch(
             rewards=judged.rewards_n[scored_n],
@@ -34,14 +34,14 @@ def completion_batch(judged: Judged) -> CompletionBatch:
         )
     except ValueError as error:
         raise RunError(
-            f"what was sampled cannot be trained on: {error}; if the policy has diverged, go on "
-            "from an earlier checkpoint with a lower training.lr"
+            f"the sampled completions cannot be trained on: {error}; if the policy has diverged, "
+            "resume from an earlier checkpoint with a lower training.lr"
         ) from error
 
 
 @dataclass(frozen=True)
 class BatchOrigin:
-    """What a training batch carries besides its tokens."""
+    """Where a training batch comes from."""
 
     temperature: float
     step: int

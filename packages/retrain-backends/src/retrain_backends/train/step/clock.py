@@ -1,4 +1,4 @@
-"""How long the parts of a step take."""
+"""Times of the parts of a step."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from time import perf_counter
 
 
 class StepClock:
-    """Measures one step, from its making on.
+    """Measures one step, which starts when the clock is made.
 
     with clock("sample"):
         ...
@@ -25,7 +25,7 @@ class StepClock:
 
     @property
     def parts_s(self) -> Mapping[str, float]:
-        """Seconds of each finished part, in the order in which they ended."""
+        """Seconds of each finished part, in the order of completion."""
         return self._parts_s
 
     def elapsed_s(self) -> float:

@@ -13,10 +13,10 @@ from retrain_core import EntropyStats, SepaSchedule, StepBookkeeping, TokenAdvan
 
 @dataclass(frozen=True)
 class Credit:
-    """What the completions of a step earned, and what is trained on.
+    """Advantages of the completions of a step, and the batch to train on.
 
-    `num_prompts` were drawn; `entropy` is the uncertainty of all sampled tokens, pooled; `sepa` is
-    what the rule was given.
+    `num_prompts` counts the prompts drawn; `entropy` is the pooled uncertainty of all sampled
+    tokens; `sepa` is the input of the rule.
     """
 
     num_prompts: int
@@ -34,9 +34,9 @@ class CreditAssignment:
     Args:
       rule: the learning rule.
       sepa: the strength of SEPA by step.
-      uncertainty_kind: what the entropy statistics are of.
+      uncertainty_kind: the kind of uncertainty in the entropy statistics.
       max_tokens: the length at which a completion was cut off.
-      temperature: at which the completions were sampled.
+      temperature: the sampling temperature.
       seed: of the run.
     """
 

@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment when nothing is half done."""
+"""Delays Ctrl-C until a block of work is complete."""
 
 import signal
 import threading
@@ -9,10 +9,10 @@ from types import FrameType
 
 @contextmanager
 def finish_first() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done, then raise KeyboardInterrupt.
+    """Delay Ctrl-C until the end of the block, then raise KeyboardInterrupt.
 
-    A second Ctrl-C within the block does not wait. Outside the main thread, where Python handles no
-    signals, the block just runs.
+    A second Ctrl-C interrupts the block. Outside the main thread, where Python handles no signals,
+    nothing is delayed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The learning rule that the configuration names: built from parts, or one plugin."""
+"""The learning rule of a run: an advantage and a transform, or one plugin."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -22,11 +22,11 @@ from retrain_core import (
     uncertainty,
 )
 
-CLIPPING = ("clip_eps", "clip_eps_high")  # keys of `[algorithm] params` that are the backend's
+CLIPPING = ("clip_eps", "clip_eps_high")  # keys of `[algorithm] params` that the backend applies
 
 
 class Rule(Protocol):
-    """From the scored completions of a step to token advantages."""
+    """Maps the scored completions of a step to token advantages."""
 
     def __call__(self, batch: CompletionBatch, sepa_lambda: float = 0.0) -> TokenAdvantages:
         """Advantages of every token of the batch."""
@@ -39,7 +39,7 @@ class PluginRule:
     Args:
       function: `(batch, sepa_lambda, **params)` to the advantage of each token, shape [t].
       params: `[algorithm] params`.
-      uncertainty_kind: what the entropy statistics are of.
+      uncertainty_kind: the kind of uncertainty in the entropy statistics.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PluginRule:
         self._kind = uncertainty_kind
 
     def __call__(self, batch: CompletionBatch, sepa_lambda: float = 0.0) -> TokenAdvantages:
-        """The function's advantages, checked; a completion's own is the mean over its tokens."""
+        """The checked advantages of the function; an episode's is the mean over its tokens."""
         values_t = np.asarray(self._function(batch, sepa_lambda, **self._params), dtype=np.float64)
         if values_t.shape != batch.logprobs.shape or not np.isfinite(values_t).all():
             raise ValueError(
@@ -73,8 +73,8 @@ def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig)
     """The learning rule of the configuration.
 
     Raises:
-      ConfigError: a parameter that nothing takes, or with a value that is not allowed.
-      PluginError: a plugin's name leads nowhere.
+      ConfigError: a parameter is unknown, or its value is not allowed.
+      PluginError: a plugin cannot be found.
     """
     _check_bounds(algorithm)
     if algorithm.algorithm_mode:
@@ -83,7 +83,7 @@ def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig)
     advantage = advantage_row(algorithm.advantage_mode)
     transform = transform_row(algorithm.transform_mode)
     params = mode_params(algorithm, gtpo, hicra)
-    # A border: the parameters are the user's, and only the rows know which there are.
+    # A border: the parameters come from the user and are checked by the rows of the modes.
     try:
         return Algorithm.from_names(advantage, transform, algorithm.uncertainty_kind, **params)
     except ValueError as error:
@@ -91,7 +91,7 @@ def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig)
 
 
 def mode_params(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig) -> dict[str, Any]:
-    """All parameters that are set for the modes; each mode takes those that its row lists."""
+    """The parameters of all modes; each mode takes those that its row lists."""
     return {
         "gtpo_beta": gtpo.beta,
         "hicra_alpha": hicra.alpha,
@@ -102,7 +102,11 @@ def mode_params(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig
 
 
 def apply_rule(rule: Rule, batch: CompletionBatch, sepa_lambda: float) -> TokenAdvantages:
-    """Token advantages of the batch; a rule that fails ends the run with one line."""
+    """Token advantages of the batch.
+
+    Raises:
+      RunError: the rule failed.
+    """
     # A border: parts of the rule may be the user's own.
     try:
         return rule(batch, sepa_lambda)

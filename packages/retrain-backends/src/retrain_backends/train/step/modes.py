@@ -15,11 +15,11 @@ Row = TypeVar("Row", AdvantageSpec, TransformSpec)
 def advantage_row(name: str) -> AdvantageSpec:
     """The row of an advantage mode.
 
-    A plugin's name leads to a row, to a function that can be called without arguments and returns
-    a row, or to any other function: it becomes a row of its own.
+    A plugin is a row, a factory (a function without required arguments that returns a row), or any
+    other function, for which a row is made.
 
     Raises:
-      PluginError: the name leads to none of these.
+      PluginError: the plugin is none of these.
     """
     return _row("advantage", name, AdvantageSpec)
 
@@ -30,24 +30,24 @@ def transform_row(name: str) -> TransformSpec:
 
 
 def _row(kind: str, name: str, row_type: type[Row]) -> Row:
-    found = resolve(kind, name)
+    part = resolve(kind, name)
     if name in KINDS[kind].builtins:
-        return found
+        return part
     where = f"{KINDS[kind].setting}: `{name}`"
     # A border: the function may be the user's own.
     try:
-        if isinstance(found, AdvantageSpec | TransformSpec):
-            row: object = found
+        if isinstance(part, AdvantageSpec | TransformSpec):
+            row: object = part
         else:
-            row = found() if _is_factory(found) else row_type.from_function(found)
+            row = part() if _is_factory(part) else row_type.from_function(part)
     except RetrainError:
         raise
     except Exception as error:
         raise PluginError(f"{where} cannot be used: {describe(error)}") from error
     if not isinstance(row, row_type):
-        given = "is" if row is found else "can be called without arguments, but returns"
+        problem = "is" if row is part else "can be called without arguments, but returns"
         raise PluginError(
-            f"{where} {given} `{type(row).__name__}`; the {kind} must be a function of one "
+            f"{where} {problem} `{type(row).__name__}`; the {kind} must be a function of one "
             f"argument, a row `{row_type.__name__}(...)`, or a function without arguments that "
             "returns such a row"
         )
@@ -55,9 +55,9 @@ def _row(kind: str, name: str, row_type: type[Row]) -> Row:
     return row
 
 
-def _is_factory(found: Callable[..., object]) -> bool:
-    """Whether it can be called without arguments; one that takes `*args` is no factory."""
-    parameters = inspect.signature(found).parameters.values()
+def _is_factory(function: Callable[..., object]) -> bool:
+    """Whether a function has no required arguments; one that takes `*args` is no factory."""
+    parameters = inspect.signature(function).parameters.values()
     return not any(
         parameter.kind is parameter.VAR_POSITIONAL
         or (parameter.kind is not parameter.VAR_KEYWORD and parameter.default is parameter.empty)

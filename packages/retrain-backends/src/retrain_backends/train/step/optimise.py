@@ -1,4 +1,4 @@
-"""The optimiser step, and what keeps a bad one from passing unseen."""
+"""The optimiser step; a batch with a non-finite loss or gradient is saved for inspection."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,14 @@ from retrain_backends.types import StepResult, TrainBatch
 
 
 def optimise(trainer: Trainer, batch: TrainBatch, dumps: Path) -> StepResult | None:
-    """One optimiser step on the batch; None, and no step, when it has nothing to train on.
+    """Take one optimiser step on the batch; returns None if no token is to be trained.
 
-    When the loss or the gradient is not finite the trainer has taken no step either; the result
-    says so, and the batch is kept for a look at it.
+    If the loss or the gradient is not finite, the trainer takes no step and the batch is saved.
 
     Args:
       trainer: of the policy.
       batch: the informative completions of the step.
-      dumps: directory for a batch that went wrong.
+      dumps: directory for batches with a non-finite loss or gradient.
     """
     if not batch.trained_t.any():
         return None
@@ -29,7 +28,7 @@ def optimise(trainer: Trainer, batch: TrainBatch, dumps: Path) -> StepResult | N
 
 
 def dump_path(dumps: Path, step: int) -> Path:
-    """Where the batch of a step that went wrong lies."""
+    """The file in which the batch of a non-finite step is saved."""
     return dumps / f"step_{step:06d}.npz"
 
 

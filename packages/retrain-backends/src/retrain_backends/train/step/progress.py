@@ -1,4 +1,4 @@
-"""How the state of a run moves on from step to step."""
+"""Updates the state of a run after each step."""
 
 from dataclasses import dataclass
 
@@ -23,8 +23,8 @@ class Progress:
 
         Args:
           state: before the step.
-          credit: of the step; one that scored nothing leaves SEPA's gate alone.
-          result: what the optimiser reported, None when nothing was trained.
+          credit: of the step; without a verdict, SEPA's gate does not change.
+          result: of the optimiser step; None if nothing was trained.
         """
         counts = credit.counts
         correct_rate = counts.correct_rate if counts.scored_count else None

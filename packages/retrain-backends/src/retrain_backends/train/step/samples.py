@@ -1,4 +1,4 @@
-"""What one step sampled and how it was judged, in flat arrays."""
+"""The completions of one step and their verdicts, in flat arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Samples:
-    """The completions of one step, those of a prompt next to each other.
+    """The completions of one step, grouped by prompt.
 
     Arrays ending in `_t` hold the tokens of all completions end to end.
     """
@@ -43,7 +43,7 @@ class Samples:
 
     @property
     def failed_prompts(self) -> int:
-        """Prompts that a service failed to answer: their groups are empty."""
+        """The number of prompts that a service failed to answer: their groups are empty."""
         return int((self.group_sizes_g == 0).sum())
 
     @cached_property
@@ -63,12 +63,12 @@ class Samples:
 
     @cached_property
     def logprobs_t(self) -> Floats:
-        """Log-probabilities at sampling, nats."""
+        """Log-probabilities under the sampler, nats."""
         return _joined([c.logprobs_T for c in self.completions_n], np.float64)
 
     @cached_property
     def entropy_t(self) -> Floats | None:
-        """Shannon entropies, nats, when the backend was asked for them."""
+        """Shannon entropies, nats; None unless they were requested."""
         entropies = [c.entropy_T for c in self.completions_n if c.entropy_T is not None]
         return _joined(entropies, np.float64) if len(entropies) == len(self.completions_n) else None
 
@@ -83,7 +83,7 @@ class Samples:
 
 
 def describe_samples(scoring: Scoring, tokenizer: Tokenizer, detector: PlanningDetector) -> Samples:
-    """Lay the sampled groups end to end and find their planning tokens."""
+    """Concatenate the sampled groups and mark their planning tokens."""
     groups = scoring.groups()
     completions_n = [completion for group in groups for completion in group]
     masks = [detector.mask(tokenizer.token_texts(c.tokens_T)) for c in completions_n]
@@ -114,16 +114,16 @@ class Judged:
 
     @cached_property
     def rewards_n(self) -> Floats:
-        """Rewards; look at them through `scored_n` only."""
+        """Rewards; 0 where `scored_n` is False."""
         return np.array([verdict.value or 0.0 for verdict in self.verdicts_n], dtype=np.float64)
 
     def tokens_of(self, chosen_n: Mask) -> Mask:
-        """Which tokens belong to the chosen completions."""
+        """Mask of the tokens of the chosen completions."""
         return np.repeat(chosen_n, self.samples.lengths_n)
 
 
 def count(judged: Judged, max_tokens: int, running: RunningCount) -> StepBookkeeping:
-    """Rates, uniform groups and running counts of the step, over all its completions."""
+    """Rates, uniform groups and running counts over all completions of the step."""
     samples = judged.samples
     return step_bookkeeping(
         judged.rewards_n,

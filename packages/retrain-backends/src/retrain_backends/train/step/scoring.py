@@ -1,4 +1,4 @@
-"""The scoring of completions, which begins while others are still being sampled."""
+"""Scores completions while others are still being sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from retrain_backends.types import Completion, Prompt, Rollout, Verdict
 
 @dataclass(frozen=True)
 class Judge:
-    """Decodes completions and hands them to the reward."""
+    """Decodes completions and passes them to the reward."""
 
     reward: RewardService
     tokenizer: Tokenizer
@@ -22,11 +22,11 @@ class Judge:
 
 
 class Scoring:
-    """Hands each group to the reward as soon as it is sampled, and collects the verdicts.
+    """Passes each group to the reward as soon as it is sampled, and collects the verdicts.
 
     Args:
       judge: reward and tokenizer.
-      prompts: in the order in which their completions are collected.
+      prompts: their order is that of the results.
     """
 
     def __init__(self, judge: Judge, prompts: Sequence[Prompt]) -> None:
@@ -36,7 +36,7 @@ class Scoring:
         self._pending: dict[int, PendingVerdicts] = {}
 
     def begin(self, index: int, completions: Sequence[Completion]) -> None:
-        """Begin to judge the completions of prompt `index`."""
+        """Start scoring the completions of prompt `index`."""
         prompt = self.prompts[index]
         rollouts = [
             _rollout(prompt, self._judge.tokenizer.decode(completion.tokens_T))
@@ -46,7 +46,7 @@ class Scoring:
         self._pending[index] = self._judge.reward.submit(rollouts)
 
     def groups(self) -> list[Sequence[Completion]]:
-        """The completions of each prompt; none for one that a service failed to answer."""
+        """The completions of each prompt; empty if a service failed to answer it."""
         return [self._groups.get(index, ()) for index in range(len(self.prompts))]
 
     def texts(self) -> list[str]:
@@ -54,10 +54,10 @@ class Scoring:
         return [item.completion for batch in self._in_order() for item in batch.items]
 
     def verdicts(self) -> list[Verdict]:
-        """Wait for the verdict on every completion, in the order of the prompts.
+        """Wait for the verdicts on all completions, in the order of the prompts.
 
         Raises:
-          RunError: too many have none.
+          RunError: too many completions have no verdict.
         """
         return self._judge.reward.collect(self._in_order())
 
@@ -66,5 +66,5 @@ class Scoring:
 
 
 def _rollout(prompt: Prompt, text: str) -> Rollout:
-    answer = {"role": "assistant", "content": text}
-    return Rollout(prompt.example, text, (*prompt.messages, answer))
+    message = {"role": "assistant", "content": text}
+    return Rollout(prompt.example, text, (*prompt.messages, message))

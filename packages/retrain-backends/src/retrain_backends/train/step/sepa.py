@@ -1,4 +1,4 @@
-"""SEPA in a run: whether its rule uses it, and how strong it is at a step."""
+"""SEPA in a run: whether the learning rule uses it, and its strength at each step."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from retrain_core import TRANSFORM_MODES, SepaSchedule
 
 
 class SepaReading(NamedTuple):
-    """SEPA as a step uses it: its strength, in [0, 1], and whether its gate is open."""
+    """SEPA at one step: its strength, in [0, 1], and whether its gate is open."""
 
     strength: float
     gate_open: bool
@@ -22,8 +22,8 @@ def read_sepa(schedule: SepaSchedule, state: TrainState) -> SepaReading:
 
 
 def sepa_schedule(algorithm: AlgorithmConfig, sepa: SepaConfig) -> SepaSchedule:
-    """SEPA as `[sepa]` says, or off when the transform has no use for it."""
-    plugin = algorithm.algorithm_mode  # which may use it
+    """The schedule of `[sepa]`; off if the transform does not use SEPA (a plugin rule may)."""
+    plugin = algorithm.algorithm_mode
     if not plugin and transform_row(algorithm.transform_mode).uses_sepa is False:
         return SepaSchedule(steps=0)
     return SepaSchedule(
@@ -35,7 +35,7 @@ def sepa_schedule(algorithm: AlgorithmConfig, sepa: SepaConfig) -> SepaSchedule:
 
 
 def idle_sepa(algorithm: AlgorithmConfig, sepa: SepaConfig, max_steps: int) -> str:
-    """Why SEPA will not act in any step, as far as that is known before; empty if it may act."""
+    """Why SEPA has no effect in any step, as far as is known in advance; empty if it may have."""
     mode = algorithm.transform_mode
     if algorithm.algorithm_mode or sepa.schedule != "linear":
         return ""
@@ -46,6 +46,6 @@ def idle_sepa(algorithm: AlgorithmConfig, sepa: SepaConfig, max_steps: int) -> s
         return ""
     same = f", and `{mode}` is `gtpo`" if mode in TRANSFORM_MODES else ""
     return (
-        f"SEPA will not act: with sepa.steps = {sepa.steps} and sepa.delay_steps = "
+        f"SEPA has no effect: with sepa.steps = {sepa.steps} and sepa.delay_steps = "
         f"{sepa.delay_steps} its strength is 0 in all {max_steps} steps{same}"
     )

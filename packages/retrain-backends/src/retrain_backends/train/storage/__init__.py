@@ -1,1 +1,1 @@
-"""What a run keeps: its directory, checkpoints, state file and metadata."""
+"""The files of a run: its directory, checkpoints, state file and metadata."""

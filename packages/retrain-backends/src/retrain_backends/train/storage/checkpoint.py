@@ -1,10 +1,10 @@
-"""What a run keeps on the way: `checkpoints/step_000020/`, `final/`, and `trainer_state.json`.
+"""Writes and prunes checkpoints.
 
 checkpoints/step_000020/    the adapter, as a PEFT directory
-    trainer/                what the backend needs to go on exactly
-    state.json              counters, data cursor, digests, the logs' lengths, the configuration
+    trainer/                the state of the trainer, for an exact resume
+    state.json              counters, data cursor, digests, lengths of the logs, configuration
 final/                      the adapter after the last step
-trainer_state.json          the newest state.json; written last, so it names a whole checkpoint
+trainer_state.json          the newest state.json; written last, so its checkpoint is complete
 """
 
 import re
@@ -36,12 +36,12 @@ _NAME = re.compile(r"step_(\d{6,})")
 
 
 class Checkpoints:
-    """Saves the run so that it can go on from there, and deletes what is not to be kept.
+    """Saves checkpoints from which the run can be resumed, and deletes old ones.
 
     Args:
-      trainer: what is saved.
+      trainer: its state and adapter are saved.
       run_dir: the run's directory, with its logs.
-      saved: the state that the run begins or goes on with.
+      saved: the state from which the run starts or is resumed.
       training: `save_every`, `keep_last` and `keep_best`.
     """
 
@@ -55,22 +55,22 @@ class Checkpoints:
         self._adapters = saved.adapters_in(run_dir)
 
     def save_if_due(self, state: TrainState, score: float | None = None) -> None:
-        """Save after every `save_every` steps, and whenever the score is the best one so far.
+        """Save after every `save_every` steps, and whenever the score is the best so far.
 
         Args:
-          state: after the last full step, which is in the logs.
-          score: how the evaluation judges the policy, more is better; None without an evaluation.
+          state: after the last logged step.
+          score: result of the evaluation, higher is better; None without an evaluation.
         """
         on_schedule = state.steps_done % self._training.save_every == 0
         if state.steps_done and (on_schedule or self._is_best(score)):
             self.save(state, score)
 
     def save(self, state: TrainState, score: float | None = None) -> str:
-        """Save as `checkpoints/step_<steps_done>` unless that is done; say where the adapter is.
+        """Save `checkpoints/step_<steps_done>` if it is not saved yet; return the adapter's path.
 
         Raises:
-          RunError: there is not enough room for it; or its adapter could not be exported, and then
-            it is saved without.
+          RunError: the disk has not enough space; or the adapter could not be exported, in which
+            case the checkpoint is saved without it.
         """
         if self._saved.steps_done != state.steps_done or not self._saved.checkpoint:
             saved, failure = self._write(state, score)
@@ -86,32 +86,32 @@ class Checkpoints:
         return self._saved.adapter or str(self._saved.directory_in(self._run_dir))
 
     def save_final(self) -> str:
-        """Save the adapter as `final` and say where it is; a service's own path is kept."""
+        """Save the adapter as `final` and return its path; a service returns a path of its own."""
         target = self._adapters / FINAL_DIR
         with new_directory(target) as partial:
-            where = self._trainer.export_adapter(partial)
-        if where == str(partial):
+            path = self._trainer.export_adapter(partial)
+        if path == str(partial):
             return str(target)
         if not any(target.iterdir()):
             target.rmdir()
-        self._commit(self._saved.model_copy(update={"final": where}))
-        return where
+        self._commit(self._saved.model_copy(update={"final": path}))
+        return path
 
-    def when_the_disk_is_full(self) -> str:
-        """What to say when a file could not be written for want of room."""
-        return f"{self._run_dir}: the disk is full; {self._how_to_go_on()}"
+    def full_disk_message(self) -> str:
+        """The error message when the disk is full."""
+        return f"{self._run_dir}: the disk is full; {self._how_to_resume()}"
 
     def _write(self, state: TrainState, score: float | None) -> tuple[SavedState, RunError | None]:
-        """The new checkpoint, and what kept its adapter out of it: what was trained is not lost."""
+        """Write a checkpoint; also returns the error if its adapter could not be exported."""
         name = f"step_{state.steps_done:06d}"
         target = self._adapters / "checkpoints" / name
         target.parent.mkdir(exist_ok=True)
-        self._make_sure_of_room(target.parent)
+        self._check_free_space(target.parent)
         with new_directory(target) as partial:
             (partial / TRAINER_DIR).mkdir()
             saved_trainer = self._trainer.save(partial / TRAINER_DIR)
             adapter, failure = str(partial), None
-            # A border: a service may not give the adapter that it has just saved.
+            # A border: a service may fail to export the adapter that it has just saved.
             try:
                 adapter = self._trainer.export_adapter(partial)
             except RunError as error:
@@ -142,23 +142,23 @@ class Checkpoints:
             flush(self._run_dir / name)
         return lengths
 
-    def _make_sure_of_room(self, directory: Path) -> None:
-        """The next checkpoint takes what the last one took; the first one is just tried."""
+    def _check_free_space(self, directory: Path) -> None:
+        """Require as much space as the last checkpoint took; the first one is not checked."""
         free = shutil.disk_usage(directory).free
         if free < self._saved.bytes:
             raise RunError(
                 f"{directory}: the next checkpoint needs {_mb(self._saved.bytes)}, and "
-                f"{_mb(free)} is free; {self._how_to_go_on()}"
+                f"{_mb(free)} is free; {self._how_to_resume()}"
             )
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         saved = self._saved
         intact = (
             f"the checkpoint after step {saved.steps_done} is intact"
             if saved.checkpoint
             else "there was no checkpoint yet"
         )
-        return f"make room, and `retrain --resume {self._run_dir}` goes on ({intact})"
+        return f"make room, then resume with `retrain --resume {self._run_dir}` ({intact})"
 
     def _is_best(self, score: float | None) -> bool:
         if score is None or not self._training.keep_best:
@@ -166,7 +166,7 @@ class Checkpoints:
         return all(score > other for _, other in self._scores())
 
     def _scores(self) -> Iterator[tuple[Path, float]]:
-        """The checkpoints that an evaluation has judged."""
+        """The checkpoints that have an evaluation, with its score."""
         for directory in self._of_this_run():
             try:
                 score = read_state(directory / CHECKPOINT_STATE_FILE).score
@@ -176,9 +176,9 @@ class Checkpoints:
                 yield directory, score
 
     def _prune(self) -> None:
-        """Delete all but the last few checkpoints and the best one, the earliest of equals.
+        """Delete all checkpoints but the last few and the best one (of equals, the earliest).
 
-        Also what kills left half deleted, and checkpoints that a resumed run has gone back behind.
+        Also deletes leftovers of killed processes, and checkpoints after the point of resuming.
         """
         kept = set(self._of_this_run()[: self._training.keep_last])
         if self._training.keep_best and (scores := dict(self._scores())):
@@ -196,7 +196,7 @@ class Checkpoints:
 
 
 def discard_results(run_dir: Path, adapters: Path) -> None:
-    """Delete what a finished run has left in the end; its checkpoints stay."""
+    """Delete the final adapter and the learning curve of a finished run, not its checkpoints."""
     if (adapters / FINAL_DIR).exists():
         remove(adapters / FINAL_DIR)
     (run_dir / CURVE_FILE).unlink(missing_ok=True)
@@ -204,13 +204,13 @@ def discard_results(run_dir: Path, adapters: Path) -> None:
 
 def step_directories(adapters: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
-    found = (adapters / "checkpoints").glob("step_*")
-    named = (path for path in found if _NAME.fullmatch(path.name) and path.is_dir())
-    return sorted(named, key=step_of, reverse=True)
+    paths = (adapters / "checkpoints").glob("step_*")
+    directories = (path for path in paths if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(directories, key=step_of, reverse=True)
 
 
 def step_of(directory: Path) -> int:
-    """How many steps a checkpoint has behind it, from its name."""
+    """The number of steps before a checkpoint, from its name."""
     return int(directory.name.removeprefix("step_"))
 
 

@@ -1,4 +1,4 @@
-"""Which settings a resumed run may change, and which would make it another run."""
+"""Which settings may change when a run is resumed."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from retrain_backends.config.describe import toml_value
 Settings: TypeAlias = Mapping[str, JsonValue]
 Effect: TypeAlias = Literal["free", "inexact", "refused"]
 
-# How far a run goes, what it writes and where; nothing of it reaches the numbers.
+# Length of the run, and what it writes and where; without effect on the numbers.
 _FREE = (
     "training.max_steps",
     "training.save_every",
@@ -46,8 +46,8 @@ _FREE = (
     "campaign.*",
     "squeeze.*",
 )
-_WHERE = ("logging.log_dir", "resume.from")  # the directory that is gone on with, twice
-# The same mathematics added up in another order: the run is the same up to rounding.
+_LOCATION = ("logging.log_dir", "resume.from")  # the directory of the resumed run, twice
+# The same mathematics summed in another order: the results are equal up to rounding.
 _ROUNDING = (
     "backend.devices",
     "backend.options.threads",
@@ -62,9 +62,9 @@ _ROUNDING = (
 
 @dataclass(frozen=True)
 class Change:
-    """A setting that differs from the one that the run had; values as TOML writes them.
+    """A setting that differs from the saved one; values are written as in TOML.
 
-    `effect`: "free" changes no number, "inexact" changes roundings, "refused" would mix two runs.
+    `effect`: "free" changes no number, "inexact" changes rounding, "refused" is not allowed.
     """
 
     setting: str
@@ -74,7 +74,7 @@ class Change:
 
     @property
     def inexact(self) -> bool:
-        """Whether the run goes on with other roundings."""
+        """Whether the change affects rounding."""
         return self.effect == "inexact"
 
     def __str__(self) -> str:
@@ -82,42 +82,42 @@ class Change:
 
 
 def settings_of(config: RunConfig) -> dict[str, JsonValue]:
-    """Every setting by `section.key`, or `backend.options.key`, except where the run's logs are."""
+    """Every setting by `section.key` or `backend.options.key`, except the run directory."""
     tables = config.model_dump(mode="json", by_alias=True)
     flat = {
         f"{section}.{key}": value
         for section, table in tables.items()
         for key, value in _flat(table or {})
     }
-    return {name: flat[name] for name in sorted(flat) if name not in _WHERE}
+    return {name: flat[name] for name in sorted(flat) if name not in _LOCATION}
 
 
 def configuration_digest(settings: Settings) -> str:
-    """SHA-256 of the settings that make a run the run it is, hexadecimal."""
-    bearing = {name: value for name, value in settings.items() if effect_of(name) == "refused"}
-    return hashlib.sha256(json.dumps(bearing, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the settings that may not change, hexadecimal."""
+    fixed = {name: value for name, value in settings.items() if effect_of(name) == "refused"}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def changes_between(before: Settings, now: Settings, *, evaluated: bool) -> list[Change]:
-    """Every setting that differs; one that `before` does not know had its default.
+    """Every setting that differs; one that is missing in `before` had its default.
 
-    How a run evaluates may be set as long as it has not evaluated: `eval.jsonl` and the scores of
-    the checkpoints are of one kind of evaluation.
+    The settings of `[eval]` may change until the first evaluation, so that all rows of `eval.jsonl`
+    and all scores of checkpoints come from the same kind of evaluation.
     """
     default = settings_of(RunConfig())
-    found = []
+    changes = []
     for name in sorted({*before, *now}):
         old, new = (side.get(name, default.get(name)) for side in (before, now))
         if old != new:
-            first = not evaluated and name.startswith("eval.")
-            found.append(
-                Change(name, _shown(old), _shown(new), "free" if first else effect_of(name))
+            allowed = not evaluated and name.startswith("eval.")
+            changes.append(
+                Change(name, _shown(old), _shown(new), "free" if allowed else effect_of(name))
             )
-    return found
+    return changes
 
 
 def effect_of(setting: str) -> Effect:
-    """What changing a setting does to a run that has begun."""
+    """The effect of changing a setting of a run that has started."""
     if any(fnmatchcase(setting, pattern) for pattern in _FREE):
         return "free"
     return "inexact" if setting in _ROUNDING else "refused"

@@ -1,4 +1,4 @@
-"""Files that survive a kill or a power failure whole, or were never there."""
+"""Writes that are complete or absent after a kill or a power failure."""
 
 import errno
 import hashlib
@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 
 @contextmanager
 def report_full_disk(line: Callable[[], str]) -> Iterator[None]:
-    """A border: whatever finds no room on the disk in the block becomes a RunError of one line."""
+    """A border: a full disk within the block becomes a RunError with the given line."""
     try:
         yield
     except OSError as error:
@@ -27,10 +27,10 @@ def report_full_disk(line: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """An empty directory to fill; then flushed to the disk and renamed to `target`.
+    """Yield an empty directory to fill, then flush it to the disk and rename it to `target`.
 
-    So `target` is never seen half written, not even after a power failure. When filling fails, what
-    was written is deleted. A directory that had the name is replaced; a kill may leave neither.
+    `target` is never incomplete, even after a power failure. If the block raises, the partial
+    directory is deleted. An existing `target` is replaced; a kill during that may leave neither.
     """
     partial = target.with_name(f".{target.name}.partial")
     if partial.exists():
@@ -47,16 +47,16 @@ def new_directory(target: Path) -> Iterator[Path]:
 
 
 def remove(directory: Path) -> None:
-    """Delete a directory; a kill on the way leaves nothing under its name."""
-    hidden = directory.with_name(f".{directory.name}.removed")
-    if hidden.exists():
-        shutil.rmtree(hidden)
-    directory.rename(hidden)
-    shutil.rmtree(hidden)
+    """Delete a directory; it is renamed first, so a kill leaves nothing under its name."""
+    renamed = directory.with_name(f".{directory.name}.removed")
+    if renamed.exists():
+        shutil.rmtree(renamed)
+    directory.rename(renamed)
+    shutil.rmtree(renamed)
 
 
 def flush_tree(directory: Path) -> None:
-    """Have a directory and all in it written to the disk."""
+    """Flush a directory and everything in it to the disk."""
     for path in [*directory.rglob("*"), directory]:
         flush(path)
 
@@ -71,11 +71,11 @@ def digest_of(path: Path) -> str:
 
 
 def digests_of(directory: Path) -> dict[str, str]:
-    """SHA-256 of every file in a directory, by its path inside, in order."""
+    """SHA-256 of every file in a directory, by relative path, sorted."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): digest_of(path) for path in files}
 
 
 def size_of(directory: Path) -> int:
-    """Bytes of all files in a directory."""
+    """Total size of the files in a directory, bytes."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Fingerprints of what a run works on: its questions, and the files of its model."""
+"""Fingerprints of the questions and the model of a run."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +11,13 @@ from retrain_backends.tokenizer import BUILTIN, resolve_model
 from retrain_backends.train.storage.durable_writes import digest_of, digests_of
 from retrain_backends.types import Example
 
-_OF_NO_WEIGHT = (".md", ".gitattributes", ".gitignore")  # files of a model that change nothing
+_IGNORED = (".md", ".gitattributes", ".gitignore")  # files of a model without effect
 
 
 class Fingerprints(BaseModel):
-    """What a run works on; empty for what it has not, or what is not on this machine.
+    """Fingerprints of training questions, held-out questions, and the model's files by name.
 
-    `examples` and `held_out` are fingerprints of the questions that it trains on and is evaluated
-    with, `model` has a digest of each of the model's files, by name.
+    Empty for what the run does not use, and for what is not on this machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,23 +27,23 @@ class Fingerprints(BaseModel):
     model: dict[str, str] = {}
 
     def differences(self, now: "Fingerprints") -> Iterator[str]:
-        """A line for all that has become another thing; nothing for what one of the two lacks."""
+        """A line for everything that has changed; what only one of the two has is not compared."""
         if self.examples != now.examples:
-            yield "data.source: the examples are not those that it has trained on"
+            yield "data.source: the examples have changed since the run started"
         if self.held_out and now.held_out and self.held_out != now.held_out:
-            yield "eval: the held-out questions are not those that it was evaluated with"
-        other = [name for name, digest in self.model.items() if now.model.get(name) != digest]
-        if now.model and other:
-            yield f"model.model: {other[0]} is not the file that it has trained with"
+            yield "eval: the held-out questions have changed since the run was evaluated"
+        changed = [name for name, digest in self.model.items() if now.model.get(name) != digest]
+        if now.model and changed:
+            yield f"model.model: {changed[0]} has changed since the run started"
 
     def renewed(self, now: "Fingerprints") -> "Fingerprints":
-        """The same as it is known now; what is not known now stays."""
+        """The current fingerprints; those that are empty now keep their old value."""
         held_out, model = now.held_out or self.held_out, now.model or self.model
         return Fingerprints(examples=now.examples, held_out=held_out, model=model)
 
 
 def fingerprints_of(model: str, examples: str, held_out: Sequence[Example]) -> Fingerprints:
-    """The fingerprints for a model and its questions; `examples` is one already."""
+    """The fingerprints of a model and its questions; `examples` is already a fingerprint."""
     return Fingerprints(
         examples=examples,
         held_out=fingerprint(held_out) if held_out else "",
@@ -53,22 +52,22 @@ def fingerprints_of(model: str, examples: str, held_out: Sequence[Example]) -> F
 
 
 def model_digests(model: str) -> dict[str, str]:
-    """A digest of each of the model's files, by its name; what describes it in words has none.
+    """A digest of each of the model's files by name, without README and git files.
 
-    SHA-256 of local files. A file in the hub's cache is stored under the hub's own digest of it
-    (SHA-256 of weights, git's SHA-1 of small files), which saves reading gigabytes again. Empty for
-    a model whose files are not on this machine.
+    SHA-256 of local files. For files in the hub's cache it is the hub's own digest (SHA-256 of
+    weights, git's SHA-1 of small files), so that gigabytes need not be read. Empty for a model
+    whose files are not on this machine.
     """
     local = Path(resolve_model(model)).expanduser()
     if model.startswith(BUILTIN) or local.is_dir():
-        found = digests_of(local)
+        digests = digests_of(local)
     else:
-        found = _cached_digests(model)
-    return {name: digest for name, digest in found.items() if not name.endswith(_OF_NO_WEIGHT)}
+        digests = _cached_digests(model)
+    return {name: digest for name, digest in digests.items() if not name.endswith(_IGNORED)}
 
 
 def _cached_digests(model: str) -> dict[str, str]:
-    # By name, because the hub's client is slow to import and not needed for local files.
+    # By name: the hub's client is slow to import and not needed for local files.
     cached = load_object("huggingface_hub:try_to_load_from_cache")(model, "config.json")
     if not isinstance(cached, str):
         return {}
@@ -78,5 +77,5 @@ def _cached_digests(model: str) -> dict[str, str]:
 
 
 def _hub_digest(path: Path) -> str:
-    """The name of the blob that the cache's link leads to; without links, the file is read."""
+    """The name of the blob that the cache links to; a file without a link is read."""
     return path.resolve().name if path.is_symlink() else digest_of(path)

@@ -1,7 +1,7 @@
-"""`metadata.json`: what a run started from and ran on, so that two runs can be compared.
+"""`metadata.json`: the starting point and the machine of a run, so that runs can be compared.
 
-Paired runs show it: with one seed, two conditions have the same `initial_adapter` and the same
-`prompts` digest. Nothing of the environment's variables is in it.
+Paired runs (two conditions, one seed) have the same `initial_adapter` and `prompts` digests.
+Environment variables are not recorded.
 """
 
 import hashlib
@@ -23,21 +23,21 @@ from retrain_backends.train.storage.state_file import versions
 from retrain_backends.types import Determinism, Facts, Restored
 
 METADATA_FILE = "metadata.json"
-FIRST_PROMPTS = 32  # prompts whose texts stand for the data
+FIRST_PROMPTS = 32  # prompts in the digest of the data
 _GIT_TIMEOUT_S = 5
-_OWN_REWARDS = ("match", "math")  # whose verdicts depend on the completion alone
+_OWN_REWARDS = ("match", "math")  # deterministic functions of the completion
 
 
 class MetadataFile:
-    """The file of one run: a section for its start, and one for each time it was resumed.
+    """The file of one run: a section for its start, and one for each resume.
 
     Args:
-      directory: of the run; the adapter passes through it.
-      backend: in the state in which the process begins.
+      directory: of the run; the adapter is exported there temporarily.
+      backend: in its state at the start of the process.
       seed: of the run.
       reward: its type.
       model: a digest of each of the model's files, by name.
-      restored: how exactly the backend continues; None when the run begins.
+      restored: how exactly the backend was restored; None for a new run.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class MetadataFile:
         self._section = self._document  # of this process
 
     def start(self, stream: PromptStream, steps_done: int) -> None:
-        """Write what this process starts from.
+        """Write the starting point of this process.
 
         Args:
           stream: the prompts of the run.
-          steps_done: that the run has behind it.
+          steps_done: steps completed before.
         """
         document = read_metadata(self._directory) if steps_done else None
         facts = facts_of(self._backend)
         if document is None:
             document = section = self._beginning(stream, facts)
-            if steps_done:  # the file is lost, and so is the adapter that the run began with
+            if steps_done:  # the file was lost, and the initial adapter is not known any more
                 document["digests"]["initial_adapter"] = None
         else:
-            now = surroundings(facts)
+            now = environment(facts)
             changed = {key: value for key, value in now.items() if document.get(key) != value}
             section = {"after_steps": steps_done, **changed}
             document["resumed"] = [*document.get("resumed", []), section]
@@ -83,7 +83,7 @@ class MetadataFile:
         write_metadata(self._directory, document)
 
     def note_probe(self, findings: Mapping[str, Any]) -> None:
-        """Add to what the probe has found since this process started."""
+        """Add findings of the probe to the section of this process."""
         self._section["probe"] = {**self._section.get("probe", {}), **findings}
         write_metadata(self._directory, self._document)
 
@@ -99,13 +99,13 @@ class MetadataFile:
                 "prompts_counted": len(prompts),
                 "model": dict(self._model),
             },
-            **surroundings(facts),
+            **environment(facts),
             "determinism": {"level": level, "reason": reason},
         }
 
 
-def surroundings(facts: Facts) -> dict[str, Any]:
-    """What a run ran on: what may differ when it is resumed."""
+def environment(facts: Facts) -> dict[str, Any]:
+    """Versions, commit and hardware, which may differ when the run is resumed."""
     return {
         "versions": versions(),
         "git_commit": git_commit(Path.cwd()),
@@ -114,50 +114,50 @@ def surroundings(facts: Facts) -> dict[str, Any]:
 
 
 def determinism_of(reward: str, facts: Facts) -> tuple[Determinism, str]:
-    """What the same seed promises of the whole run: the backend's promise, or the reward's less."""
+    """The determinism of a whole run: that of the backend, limited by that of the reward."""
     if reward == "judge":
         return "not controlled", "another model judges the completions"
-    trust = "" if reward in _OWN_REWARDS else f", if the reward `{reward}` always judges alike"
-    return facts.determinism, facts.reason + trust
+    condition = "" if reward in _OWN_REWARDS else f", if the reward `{reward}` is deterministic"
+    return facts.determinism, facts.reason + condition
 
 
 def write_metadata(directory: Path, metadata: Mapping[str, Any]) -> None:
-    """Write the file whole, in place of an older one."""
+    """Replace the file atomically."""
     text = json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(directory / METADATA_FILE, text + "\n")
 
 
 def read_metadata(directory: Path) -> dict[str, Any] | None:
-    """What the file says; None when there is none that can be read."""
+    """The contents of the file; None if it is missing or damaged."""
     try:
-        found = json.loads((directory / METADATA_FILE).read_text(encoding="utf-8"))
-    # A border: the file may be damaged, and is no part of the state.
+        document = json.loads((directory / METADATA_FILE).read_text(encoding="utf-8"))
+    # A border: a damaged file is not an error, since it is not part of the state.
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def adapter_digest(trainer: Trainer, directory: Path) -> str | None:
     """SHA-256 of the adapter's weights as the backend exports them now.
 
-    Of the exported files all but the `.json` ones, which name versions and paths. None when the
-    backend keeps its adapters elsewhere.
+    Covers all exported files but the `.json` ones, which contain versions and paths. None if a
+    service keeps the adapter.
     """
-    passing = directory / ".initial_adapter.partial"
-    shutil.rmtree(passing, ignore_errors=True)  # what a kill at this very moment left
-    passing.mkdir()
+    exported = directory / ".initial_adapter.partial"
+    shutil.rmtree(exported, ignore_errors=True)  # left by a process that was killed here
+    exported.mkdir()
     try:
-        if "://" in trainer.export_adapter(passing):
+        if "://" in trainer.export_adapter(exported):
             return None
-        found = digests_of(passing)
+        files = digests_of(exported)
     finally:
-        shutil.rmtree(passing)
-    weights = [f"{name} {digest}" for name, digest in found.items() if not name.endswith(".json")]
+        shutil.rmtree(exported)
+    weights = [f"{name} {digest}" for name, digest in files.items() if not name.endswith(".json")]
     return text_digest(weights)
 
 
 def text_digest(texts: Iterable[str]) -> str:
-    """SHA-256 of texts, each with its length in front, so that no two lists have one digest."""
+    """SHA-256 of texts, each prefixed by its length, so that different lists differ."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -169,7 +169,7 @@ def text_digest(texts: Iterable[str]) -> str:
 def git_commit(directory: Path) -> str | None:
     """The commit that is checked out in `directory`; None outside a checkout, or without git."""
     try:
-        asked = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "HEAD"],
             cwd=directory,
             capture_output=True,
@@ -179,7 +179,7 @@ def git_commit(directory: Path) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):  # a border: git may be missing, or the disk slow
         return None
-    return asked.stdout.strip() if asked.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def hardware(facts: Facts) -> dict[str, Any]:
@@ -196,8 +196,8 @@ def hardware(facts: Facts) -> dict[str, Any]:
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float | None:

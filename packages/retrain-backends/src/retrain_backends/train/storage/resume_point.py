@@ -1,4 +1,4 @@
-"""Going on with an earlier run: from which of its checkpoints, and under which settings."""
+"""Where a run is resumed: from which checkpoint, and with which settings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from retrain_backends.train.storage.state_file import (
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where an earlier run can go on.
+    """The point from which an earlier run is resumed.
 
-    `saved` is None when the run was stopped before it had anything: it then begins. `config` is
-    what it goes on with. `damages` tells why newer checkpoints cannot be used, `changes` the
-    settings that differ, `updates` the versions that do, `rows_cut` the steps in its logs that
-    will be done again.
+    `saved` is None if the run was stopped before its first state was written; it then starts from
+    the beginning. `config` is the configuration of the resumed run. `damages` are the reasons why
+    newer checkpoints cannot be used, `changes` the settings that differ, `updates` the versions
+    that differ, and `rows_cut` counts the logged steps that will be repeated.
     """
 
     directory: Path
@@ -41,11 +41,11 @@ class ResumePoint:
 
     @property
     def steps_done(self) -> int:
-        """Steps that need not be done again."""
+        """Steps that need not be repeated."""
         return self.saved.steps_done if self.saved else 0
 
     def refuse(self) -> None:
-        """Raise ConfigError with a line for every setting that would make it another run."""
+        """Raise ConfigError with a line for every setting that may not change."""
         problems = [
             f"{change.setting}: the run in {self.directory} has {change.before}, not {change.now}; "
             "set it back, or start a new run by leaving out --resume"
@@ -55,38 +55,38 @@ class ResumePoint:
         if self.config.training.max_steps < self.steps_done:
             problems.append(
                 f"training.max_steps: {self.config.training.max_steps}, but the run in "
-                f"{self.directory} has done {self.steps_done} steps already; ask for more"
+                f"{self.directory} has done {self.steps_done} steps already; set a larger number"
             )
         if problems:
             raise ConfigError(*problems)
 
     def inexact(self) -> list[str]:
-        """Why the numbers may not be those of a run that was never stopped; nothing if they are."""
-        reasons = [f"{change} changes roundings" for change in self.changes if change.inexact]
-        reasons += [f"{update} may change roundings" for update in self.updates]
+        """Why the numbers may differ from those of an uninterrupted run; empty if they do not."""
+        reasons = [f"{change} changes rounding" for change in self.changes if change.inexact]
+        reasons += [f"{update} may change rounding" for update in self.updates]
         if self.saved and self.saved.determinism != "bitwise":
             reasons.append(f"{self.saved.determinism}: {self.saved.determinism_reason}")
         return reasons
 
     def notes(self) -> Iterator[str]:
-        """What the user should know before the run goes on, a line each."""
+        """Notes for the user before the run is resumed, one line each."""
         for damage in self.damages:
             yield f"damaged: {damage}"
         if self.saved and self.saved.checkpoint:
-            yield f"going on after step {self.steps_done}, from {self.saved.checkpoint}"
+            yield f"resuming after step {self.steps_done}, from {self.saved.checkpoint}"
         else:
-            yield "there was no checkpoint yet: beginning with the first step"
+            yield "there is no checkpoint yet: starting with the first step"
         if self.rows_cut:
-            yield f"what was logged after it is done again: {self.rows_cut} steps"
+            yield f"repeating steps that were logged after the checkpoint: {self.rows_cut}"
         for change in self.changes:
-            yield f"changed: {change}" + (" (changes roundings)" if change.inexact else "")
+            yield f"changed: {change}" + (" (changes rounding)" if change.inexact else "")
         for update in self.updates:
-            yield f"changed: {update} (may change roundings)"
+            yield f"changed: {update} (may change rounding)"
 
     def rewind(self) -> None:
-        """Make the point the run's newest, and cut what was logged after it.
+        """Make this the run's newest checkpoint, and cut what was logged after it.
 
-        What a finished run has left is not that of a longer one.
+        If a finished run is extended, its final adapter and learning curve are deleted.
         """
         if self.saved:
             write_state(self.directory / STATE_FILE, self.saved)
@@ -96,7 +96,7 @@ class ResumePoint:
 
 
 def find_resume_point(config: RunConfig) -> ResumePoint:
-    """Where the run that `[resume] from` names goes on; reads and compares, changes nothing.
+    """Find where the run in `[resume] from` can be resumed; changes nothing.
 
     Raises:
       ConfigError: there is no run.
@@ -131,7 +131,7 @@ def run_to_resume(config: RunConfig) -> Path:
     if not (directory / CONFIG_FILE).is_file():
         raise ConfigError(
             f"resume.from: `{directory}` holds no run (it has no {CONFIG_FILE}); name the "
-            "directory that the run called `logs`"
+            "directory that the run printed as `logs in`"
         )
     return directory
 
@@ -145,11 +145,11 @@ def _newest_intact(run_dir: Path) -> tuple[SavedState | None, list[str]]:
             saved = read_state(path)
             saved.check(run_dir)
         except DamagedError as error:
-            damages.append(f"{_where(path, run_dir)}: {error}")
+            damages.append(f"{_checkpoint_name(path, run_dir)}: {error}")
             continue
         return saved, damages
     raise RunError(
-        f"{run_dir}: no intact checkpoint is left to go on from ({'; '.join(damages)}); start a "
+        f"{run_dir}: there is no intact checkpoint to resume from ({'; '.join(damages)}); start a "
         "new run by leaving out --resume"
     )
 
@@ -160,7 +160,7 @@ def _changes(saved: SavedState, config: RunConfig) -> tuple[Change, ...]:
 
 
 def _candidates(run_dir: Path) -> Iterator[Path]:
-    """State files from the newest on: the pointer, then the checkpoints before that one."""
+    """State files, newest first: the pointer, then those of the checkpoints before it."""
     yield run_dir / STATE_FILE
     try:
         pointer = read_state(run_dir / STATE_FILE)
@@ -175,7 +175,7 @@ def _candidates(run_dir: Path) -> Iterator[Path]:
     yield from (directory / CHECKPOINT_STATE_FILE for directory in directories)
 
 
-def _where(path: Path, run_dir: Path) -> str:
+def _checkpoint_name(path: Path, run_dir: Path) -> str:
     if path != run_dir / STATE_FILE:
         return path.parent.name
     try:
@@ -185,9 +185,9 @@ def _where(path: Path, run_dir: Path) -> str:
 
 
 def _in_place(config: RunConfig, directory: Path, saved: SavedState | None) -> RunConfig:
-    """The configuration with the run's own directories, and its seed where none was asked for."""
+    """The configuration with the run's own directories, and its seed unless one is set."""
     settings = saved.configuration if saved else {}
-    own = settings.get("backend.adapter_path", config.backend.adapter_path)
+    adapter_path = settings.get("backend.adapter_path", config.backend.adapter_path)
     seed = settings.get("training.seed", config.training.seed)
     training = config.training
     if training.seed < 0:
@@ -196,7 +196,7 @@ def _in_place(config: RunConfig, directory: Path, saved: SavedState | None) -> R
         config.model_copy(
             update={
                 "logging": config.logging.model_copy(update={"log_dir": str(directory)}),
-                "backend": config.backend.model_copy(update={"adapter_path": own}),
+                "backend": config.backend.model_copy(update={"adapter_path": adapter_path}),
                 "training": training,
             }
         )

@@ -1,4 +1,4 @@
-"""The directory in which a run lives: a new one, or that of the run that is gone on with."""
+"""The directory of a run: a new one, or that of the run that is resumed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,12 +30,12 @@ from retrain_backends.train.storage.train_state import TrainState
 from retrain_backends.types import Facts
 
 _LOCK_FILE = ".lock"
-_PATIENCE_S = 5.0  # a killed run's processes may take a moment to go
+_LOCK_TIMEOUT_S = 5.0  # the processes of a killed run may take a moment to end
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run's directory, and the state that the run begins or goes on with."""
+    """A run's directory, and the state from which the run starts or is resumed."""
 
     directory: Path
     saved: SavedState
@@ -44,13 +44,13 @@ class RunDirectory:
 def describe_start(
     config: RunConfig, start: TrainState, fingerprints: Fingerprints, facts: Facts
 ) -> SavedState:
-    """What a run's checkpoints say about it, with the state before its first step.
+    """The saved state of a run before its first step.
 
     Args:
       config: of the run.
       start: the state before the first step.
-      fingerprints: what it works on.
-      facts: what the backend says about itself.
+      fingerprints: of its questions and model.
+      facts: of its backend.
     """
     settings = settings_of(config)
     determinism, reason = determinism_of(config.reward.type, facts)
@@ -66,46 +66,46 @@ def describe_start(
 
 
 @contextmanager
-def claim_run_directory(config: RunConfig, begun: SavedState) -> Iterator[RunDirectory]:
-    """A directory for a new run, which is its own until the block ends."""
+def claim_run_directory(config: RunConfig, initial: SavedState) -> Iterator[RunDirectory]:
+    """Create the directory of a new run, locked until the block ends."""
     text = dump_config(config)
     directory = claim_directory(Path(config.logging.log_dir), text, setting="logging.log_dir")
-    with _sole_owner(directory):
-        yield _begin(directory, config, begun)
+    with _locked(directory):
+        yield _initialize(directory, config, initial)
 
 
 @contextmanager
 def earlier_run(config: RunConfig) -> Iterator[ResumePoint | None]:
-    """Where the run goes on that `[resume] from` names, and which is this process's meanwhile.
+    """The resume point of the run in `[resume] from`, locked until the block ends.
 
-    None when it names none. What has been read here stays true: no other process trains there.
+    None if `[resume] from` is empty. No other process can change the run in the meantime.
 
     Raises:
-      ConfigError: there is no run, or another process is at work on it.
+      ConfigError: there is no run, or another process is training in its directory.
       RunError: none of its checkpoints is intact.
     """
     if not config.resume.from_:
         yield None
         return
-    with _sole_owner(run_to_resume(config)):
+    with _locked(run_to_resume(config)):
         yield find_resume_point(config)
 
 
-def reopen_run_directory(point: ResumePoint, begun: SavedState) -> RunDirectory:
-    """The directory of the run to go on with, set back to where it goes on.
+def reopen_run_directory(point: ResumePoint, initial: SavedState) -> RunDirectory:
+    """Reopen the directory of a resumed run, rewound to its resume point.
 
     Args:
-      point: where it goes on.
-      begun: what `describe_start` says about the run as it is now.
+      point: where the run is resumed.
+      initial: result of `describe_start` for the current configuration.
 
     Raises:
-      ConfigError: questions or model are not those of the run.
+      ConfigError: the questions or the model have changed.
     """
     directory, saved = point.directory, point.saved
-    problems = saved.fingerprints.differences(begun.fingerprints) if saved else ()
+    problems = saved.fingerprints.differences(initial.fingerprints) if saved else ()
     if lines := [
-        f"{problem} (the run in {directory}); put it back, or start a new run by leaving out "
-        "--resume"
+        f"{problem} (the run in {directory}); restore the original, or start a new run by leaving "
+        "out --resume"
         for problem in problems
     ]:
         raise ConfigError(*lines)
@@ -113,13 +113,13 @@ def reopen_run_directory(point: ResumePoint, begun: SavedState) -> RunDirectory:
     write_atomically(directory / CONFIG_FILE, dump_config(config))
     point.rewind()
     if saved is None:
-        return _begin(directory, point.config, begun)
-    now = {name: getattr(begun, name) for name in _OF_THE_PROCESS}
-    now["fingerprints"] = saved.fingerprints.renewed(begun.fingerprints)
-    return RunDirectory(directory, saved.model_copy(update=now))
+        return _initialize(directory, point.config, initial)
+    current = {name: getattr(initial, name) for name in _OF_THE_PROCESS}
+    current["fingerprints"] = saved.fingerprints.renewed(initial.fingerprints)
+    return RunDirectory(directory, saved.model_copy(update=current))
 
 
-# What a later checkpoint says of the process that wrote it, and not of the one before.
+# Fields that describe the process which writes a checkpoint.
 _OF_THE_PROCESS = (
     "determinism",
     "determinism_reason",
@@ -129,18 +129,18 @@ _OF_THE_PROCESS = (
 )
 
 
-def _begin(directory: Path, config: RunConfig, begun: SavedState) -> RunDirectory:
+def _initialize(directory: Path, config: RunConfig, initial: SavedState) -> RunDirectory:
     if config.backend.adapter_path:
         path = Path(config.backend.adapter_path)
-        own = claim_directory(path, dump_config(config), setting="backend.adapter_path")
-        begun = begun.model_copy(update={"adapters": str(own.resolve())})
-    write_state(directory / STATE_FILE, begun)
-    return RunDirectory(directory, begun)
+        adapters = claim_directory(path, dump_config(config), setting="backend.adapter_path")
+        initial = initial.model_copy(update={"adapters": str(adapters.resolve())})
+    write_state(directory / STATE_FILE, initial)
+    return RunDirectory(directory, initial)
 
 
 @contextmanager
-def _sole_owner(directory: Path) -> Iterator[None]:
-    lock = FileLock(directory / _LOCK_FILE, timeout=_PATIENCE_S)
+def _locked(directory: Path) -> Iterator[None]:
+    lock = FileLock(directory / _LOCK_FILE, timeout=_LOCK_TIMEOUT_S)
     try:
         lock.acquire()
     except Timeout:

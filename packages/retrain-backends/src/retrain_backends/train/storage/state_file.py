@@ -1,4 +1,4 @@
-"""What a checkpoint says about the run: enough to go on, to check its files, and to compare."""
+"""The state file of a run: counters, digests, lengths of the logs, and the configuration."""
 
 import hashlib
 import json
@@ -17,27 +17,27 @@ from retrain_backends.train.storage.fingerprints import Fingerprints
 from retrain_backends.train.storage.train_state import TrainState
 from retrain_backends.types import CheckpointRef, Determinism, Fidelity, Restored
 
-STATE_FILE = "trainer_state.json"  # in the run's directory: the checkpoint to go on from
-CHECKPOINT_STATE_FILE = "state.json"  # the same, in that checkpoint
-TRAINER_DIR = "trainer"  # in a checkpoint: what `Trainer.save` wrote
+STATE_FILE = "trainer_state.json"  # in the run directory: the checkpoint to resume from
+CHECKPOINT_STATE_FILE = "state.json"  # the same, in the directory of the checkpoint
+TRAINER_DIR = "trainer"  # in a checkpoint: the files of `Trainer.save`
 _PACKAGES = ("retrain-backends", "retrain-core", "numpy", "transformers", "torch", "peft")
 _TRAIN_STATE = TypeAdapter(TrainState)
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class DamagedError(Exception):
-    """A checkpoint, or its description, is not what was written; says in what way."""
+    """A checkpoint or its state file is missing or was changed; the message says how."""
 
 
 class SavedState(BaseModel):
     """The state after a number of steps, and where its weights are.
 
     `checkpoint` is the name of a directory in `<adapters>/checkpoints`, empty before the first one;
-    `adapters` is `.` for the run's own directory. `remote` and `adapter` are a service's own paths
-    of the state and of the adapter, if it keeps them, `final` that of the adapter after the last
-    step. `resume_fidelity` is how exactly the run was last resumed, empty before the first time.
+    `adapters` is `.` for the run's own directory. `remote` and `adapter` are a service's paths of
+    the trainer's state and of the adapter, if it keeps them; `final` is its path of the adapter
+    after the last step. `resume_fidelity` is how exactly the run was last resumed, empty if never.
     `files` has the SHA-256 of each file of the checkpoint, `logs` the length of each log at that
-    step, `fingerprints` fingerprints of the questions and of the model.
+    step, and `fingerprints` those of the questions and the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,16 +63,16 @@ class SavedState(BaseModel):
 
     @property
     def steps_done(self) -> int:
-        """Steps that the state has behind it."""
+        """Steps completed."""
         return self.train_state.steps_done
 
     @property
     def train_state(self) -> TrainState:
-        """What the loop carries from step to step."""
+        """The state that the loop carries from step to step."""
         return _TRAIN_STATE.validate_python(self.state)
 
     def resumed(self, restored: Restored | None) -> "SavedState":
-        """What later checkpoints of a run say that was resumed like this; None: it begins."""
+        """The state with the fidelity of this resume; unchanged for a new run (None)."""
         if restored is None:
             return self
         return self.model_copy(update={"resume_fidelity": restored.fidelity})
@@ -86,14 +86,14 @@ class SavedState(BaseModel):
         return self.adapters_in(run_dir) / "checkpoints" / self.checkpoint
 
     def reference_in(self, run_dir: Path) -> CheckpointRef:
-        """What `Trainer.load` is given."""
+        """The argument of `Trainer.load`."""
         return CheckpointRef(self.directory_in(run_dir) / TRAINER_DIR, self.remote)
 
     def check(self, run_dir: Path) -> None:
-        """Read every file of the checkpoint and look at the ends of the logs.
+        """Read every file of the checkpoint and check the lengths of the logs.
 
         Raises:
-          DamagedError: a file is missing or not the one that was written.
+          DamagedError: a file is missing or was changed.
         """
         if problem := problem_with_logs(run_dir, self.logs):
             raise DamagedError(problem)
@@ -102,23 +102,23 @@ class SavedState(BaseModel):
 
     def _check_files(self, directory: Path) -> None:
         try:
-            found = digests_of(directory)
+            digests = digests_of(directory)
         except OSError as error:
             raise DamagedError(f"{error.filename} cannot be read ({error.strerror})") from error
         for name, digest in self.files.items():
-            if name not in found:
+            if name not in digests:
                 raise DamagedError(f"{name} is missing")
-            if found[name] != digest:
-                raise DamagedError(f"{name} is not as it was written (its digest differs)")
+            if digests[name] != digest:
+                raise DamagedError(f"{name} was changed (its digest differs)")
 
 
 def dump_train_state(state: TrainState) -> dict[str, JsonValue]:
-    """The state as JSON; whatever field it gets is saved with it."""
+    """The state as JSON, with all its fields."""
     return _TRAIN_STATE.dump_python(state, mode="json")
 
 
 def write_state(path: Path, saved: SavedState) -> None:
-    """Write a state with a digest of itself, whole or not at all."""
+    """Write a state with its own digest, atomically."""
     document = saved.model_dump(mode="json")
     text = json.dumps({**document, "digest": _digest(document)}, indent=2, allow_nan=False)
     write_atomically(path, text + "\n")
@@ -128,7 +128,7 @@ def read_state(path: Path) -> SavedState:
     """Read a state.
 
     Raises:
-      DamagedError: there is none, or it is not what was written.
+      DamagedError: the file is missing or was changed.
     """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -141,19 +141,19 @@ def read_state(path: Path) -> SavedState:
     except _UNREADABLE as error:
         raise DamagedError(f"{path.name} cannot be read") from error
     if not intact:
-        raise DamagedError(f"{path.name} is not as it was written (its digest differs)")
+        raise DamagedError(f"{path.name} was changed (its digest differs)")
     return saved
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes: Python, the kind of machine, and the installed packages."""
-    found = {"python": python_version(), "machine": machine()}
+    """Versions of Python and the installed packages, and the machine type."""
+    current = {"python": python_version(), "machine": machine()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            current[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return current
 
 
 def _digest(document: Mapping[str, JsonValue]) -> str:

@@ -1,4 +1,4 @@
-"""What a run carries from one step to the next."""
+"""The state that a run carries from one step to the next."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from retrain_core import RunningCount, SepaState
 
 @dataclass(frozen=True)
 class TrainState:
-    """All that the next step depends on, besides the backend's weights and the configuration.
+    """Everything that the next step depends on, besides weights, optimiser and configuration.
 
-    `steps_done` is also the number of the next step; `prompts_drawn` is the data cursor;
-    `nonfinite_steps` are those whose loss or gradient was not finite, `updates` those that trained.
+    `steps_done` is also the index of the next step; `prompts_drawn` is the data cursor;
+    `nonfinite_steps` counts steps with a non-finite loss or gradient, `updates` optimiser steps.
     """
 
     steps_done: int
