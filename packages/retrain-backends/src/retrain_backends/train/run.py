@@ -26,7 +26,7 @@ class Run:
     """The parts of one run. Leaving it as a context closes its files, its view and its backend.
 
     `start` is the state of its first step in this process; `dumps` is the directory of batches
-    whose loss or gradient was not finite.
+    whose loss or gradient was not finite; `draws` is whether to draw the learning curve.
     """
 
     identity: RunIdentity
@@ -34,6 +34,7 @@ class Run:
     resumed: bool
     max_steps: int
     evaluates: bool
+    draws: bool
     dumps: Path
     backend: Backend
     prefetcher: Prefetcher
