@@ -107,6 +107,8 @@ max_tokens = 8
 save_every = 5
 [reward]
 type = "rewards.parity"
+[logging]
+learning_curve = false
 """
 
 

@@ -20,6 +20,7 @@ CONFIG = {
     "training.save_every": 2,
     "backend.options": {"vocab_size": 60},
     "logging.log_dir": "run",
+    "logging.learning_curve": False,
 }
 
 

@@ -141,6 +141,7 @@ DEFAULTS = {
         "wandb_entity": "",
         "wandb_group": "",
         "wandb_tags": "",
+        "learning_curve": True,
         "strategic_grams": "",
     },
     "squeeze": None,

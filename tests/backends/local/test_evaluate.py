@@ -22,8 +22,8 @@ def run(tmp_path):
             "training.batch_size": 3,
             "training.group_size": 6,
             "training.lr": 0.05,  # one step must change what is sampled from the same streams
-            "eval.max_examples": 20,
-            "backend.options": {"threads": 1},
+            "eval.max_examples": 10,
+            "logging.learning_curve": False,
             "logging.log_dir": str(tmp_path / name),
         }
         return train(load_config(QUICKSTART, settings | overrides))

@@ -27,6 +27,7 @@ def run(tmp_path_factory):
             "training.seed": 1,
             "training.save_every": 2,
             "eval.every": 0,
+            "logging.learning_curve": False,
             "logging.log_dir": str(tmp_path_factory.mktemp("quickstart") / "run"),
         }
         return train(load_config(QUICKSTART, settings | overrides))

@@ -43,6 +43,7 @@ def configure(server) -> Callable[..., RunConfig]:
             "model.lora_rank": 4,
             "training.seed": 3,
             "training.lr": 0.05,
+            "logging.learning_curve": False,
         }
         return load_config(None, {**settings, **(overrides or {})})
 

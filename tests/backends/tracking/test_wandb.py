@@ -49,6 +49,7 @@ max_examples = 4
 [logging]
 log_dir = "run"
 wandb_project = "arithmetic"
+learning_curve = false
 """
 # Dies without a word after its ninth batch, the first time: in the step after the sixth, whose
 # evaluation is then in the logs.

@@ -47,6 +47,7 @@ def make_config(model_dir, tmp_path) -> Callable[..., RunConfig]:
         "data.path": str(data),
         "data.prompt_template": "{question}",
         "logging.log_dir": str(tmp_path / "run"),
+        "logging.learning_curve": False,
     }
 
     def make(overrides: dict[str, object] | None = None) -> RunConfig:

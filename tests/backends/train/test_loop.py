@@ -132,8 +132,11 @@ def test_learns(make_config):
     assert summary.last_rate > 0.8
 
 
+CURVE = {"logging.learning_curve": True}
+
+
 def test_writes_the_files_of_a_run(make_config):
-    config = make_config({"reward.type": plugin(FirstSymbol), "training.save_every": 2})
+    config = make_config({"reward.type": plugin(FirstSymbol), "training.save_every": 2, **CURVE})
     summary = train(config)
     written = {str(p.relative_to(summary.run_dir)) for p in summary.run_dir.rglob("*.*")}
     assert written == {
@@ -271,13 +274,18 @@ def test_a_prompt_without_an_answer_is_counted_and_never_zero(make_config, kind)
 
 def test_ctrl_c_saves_the_last_full_step(make_config, tmp_path):
     with pytest.raises(InterruptedRunError, match="after 2 steps") as caught:
-        train(make_config({"reward.type": plugin(CtrlC)}))
+        train(make_config({"reward.type": plugin(CtrlC), **CURVE}))
     saved = tmp_path / "run/checkpoints/step_000002"
     assert caught.value.exit_code == 130
     assert str(saved) in str(caught.value)
     assert (saved / "policy.npy").is_file()
     assert len(read_metrics(tmp_path / "run")) == 2
     assert (tmp_path / "run/learning_curve.png").is_file()
+
+
+def test_a_run_draws_no_curve_unless_it_is_to(make_config):
+    summary = train(make_config({"reward.type": plugin(FirstSymbol), "training.max_steps": 1}))
+    assert not (summary.run_dir / "learning_curve.png").exists()
 
 
 def test_ctrl_c_before_the_first_step_saves_nothing(make_config, tmp_path):

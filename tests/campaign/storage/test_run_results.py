@@ -50,6 +50,12 @@ def test_a_run_is_incomplete_without(run_dir, missing):
     assert not is_complete(run_dir, 5)
 
 
+def test_a_run_that_draws_no_curve_is_complete_without_one(run_dir):
+    (run_dir / "learning_curve.png").unlink()
+    leave_state(run_dir, 5, configuration={"logging.learning_curve": False})
+    assert is_complete(run_dir, 5)
+
+
 def test_a_state_that_is_damaged_counts_as_none(run_dir):
     (run_dir / STATE_FILE).write_text("{")
     assert not is_complete(run_dir, 5)

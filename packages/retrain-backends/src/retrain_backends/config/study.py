@@ -77,6 +77,9 @@ class LoggingConfig(Section):
     wandb_entity: str = Field(default="", description="Team or user in Weights & Biases.")
     wandb_group: str = Field(default="", description="Group of the run in Weights & Biases.")
     wandb_tags: str = Field(default="", description="Tags of the run, comma-separated.")
+    learning_curve: bool = Field(
+        default=True, description="Draw `learning_curve.png` when the run ends."
+    )
     strategic_grams: Grams = Field(
         default="",
         description="Phrases that mark planning tokens. Empty: the built-in phrases.",

@@ -103,6 +103,7 @@ def _build(
         resumed=storage.restored is not None,
         max_steps=training.max_steps,
         evaluates=bool(config.eval.every),
+        draws=config.logging.learning_curve,
         dumps=directory / "nonfinite",
         backend=backend,
         prefetcher=Prefetcher(

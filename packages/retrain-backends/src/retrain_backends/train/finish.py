@@ -62,9 +62,17 @@ def ended_early(run_dir: Path, ending: Ending, adapter: str | None) -> Interrupt
 
 
 def finish(
-    identity: RunIdentity, state: TrainState, adapter: str | None, console: Console
+    identity: RunIdentity, state: TrainState, adapter: str | None, console: Console, *, draw: bool
 ) -> RunSummary:
-    """Draw the learning curve from the run's logs, then print and return its summary."""
+    """Print and return the run's summary, and draw its learning curve, from its logs.
+
+    Args:
+      identity: which run it is.
+      state: after its last step.
+      adapter: where its adapter is.
+      console: to print on.
+      draw: whether to draw the learning curve.
+    """
     run_dir = identity.directory
     rows, evaluations = read_metrics(run_dir), read_evaluations(run_dir)
     curve = learning_curve(rows, evaluations)
@@ -81,10 +89,10 @@ def finish(
         time_s=sum(row["step_time_s"] for row in rows),
         held_out=curve.held_out,
     )
-    if curve.rates.size:
+    if draw and curve.rates.size:
         # By name, so that matplotlib is imported only when there is something to draw.
-        draw = load_object("retrain_backends.tracking.curve:save_learning_curve")
+        save = load_object("retrain_backends.tracking.curve:save_learning_curve")
         title = f"{summary.condition}, seed {summary.seed}, {identity.model}"
-        draw(curve, title, run_dir / CURVE_FILE)
+        save(curve, title, run_dir / CURVE_FILE)
     print_summary(console, summary, curve)
     return summary

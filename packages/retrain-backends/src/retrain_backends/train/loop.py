@@ -38,7 +38,7 @@ def train(config: RunConfig) -> RunSummary:
         with run:
             ending = run_steps(run)
             adapter = save_adapter(run.checkpoints, ending)
-        summary = finish(run.identity, ending.state, adapter, run.console)
+        summary = finish(run.identity, ending.state, adapter, run.console, draw=run.draws)
     if not ending.finished:
         raise ended_early(run.identity.directory, ending, adapter)
     return summary

@@ -26,7 +26,7 @@ class Run:
     """The parts of one run. Exiting its context closes files, console view and backend.
 
     `start` is the state before the first step of this process; `dumps` is the directory for
-    batches whose loss or gradient was not finite.
+    batches whose loss or gradient was not finite; `draws` is whether to draw the learning curve.
     """
 
     identity: RunIdentity
@@ -34,6 +34,7 @@ class Run:
     resumed: bool
     max_steps: int
     evaluates: bool
+    draws: bool
     dumps: Path
     backend: Backend
     prefetcher: Prefetcher

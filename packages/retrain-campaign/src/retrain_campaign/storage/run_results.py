@@ -36,11 +36,14 @@ def final_metrics(run_dir: Path) -> dict[str, JsonValue] | None:
 
 
 def is_complete(run_dir: Path, max_steps: int) -> bool:
-    """Whether a run has written everything: all steps, the final adapter, the learning curve."""
+    """Whether a run has written everything: all steps, final adapter, curve if asked for."""
     state = _state(run_dir)
     if state is None or state.steps_done < max_steps:
         return False
-    return adapter_of(run_dir, run_dir) is not None and (run_dir / CURVE_FILE).is_file()
+    drawn = state.configuration.get("logging.learning_curve") is False or (
+        (run_dir / CURVE_FILE).is_file()
+    )
+    return drawn and adapter_of(run_dir, run_dir) is not None
 
 
 def adapter_of(run_dir: Path, campaign: Path) -> str | None:

@@ -21,6 +21,7 @@ _FREE = (
     "training.save_every",
     "training.keep_*",
     "logging.condition",
+    "logging.learning_curve",
     "logging.trackers",
     "logging.wandb_*",
     "backend.adapter_path",
