@@ -59,7 +59,8 @@ def by_name(response, *, question, level="", metadata):
     return float((response, question, level, metadata) == ("r", "q", "5", {"level": "5"}))
 
 def everything(**fields):
-    return float(sorted(fields) == ["level", "metadata", "question", "reference", "response"])
+    named = ["level", "messages", "metadata", "question", "reference", "response"]
+    return float(sorted(fields) == named)
 
 def swapped(reference, response):
     return float((response, reference) == ("r", "7"))

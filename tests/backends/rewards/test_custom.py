@@ -122,7 +122,7 @@ def test_two_unknown_names_are_the_pair_and_three_are_a_mistake(reward, to_items
     assert two == [Verdict(1.0)]
     assert three[0].reason == (
         "the function asks for `subject`, `topic`, but there are `response`, `reference`,"
-        " `question`, `metadata`"
+        " `question`, `metadata`, `messages`"
     )
 
 

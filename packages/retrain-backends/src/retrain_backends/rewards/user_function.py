@@ -40,7 +40,8 @@ def arguments(signature: Signature | None, item: Item) -> tuple[list[Any], dict[
     """The arguments of a call of the user's function.
 
     By name if every parameter without a default is `response`, `reference`, `question`,
-    `metadata` or a key of the metadata; else `(response, reference)`, if it takes two arguments.
+    `messages`, `metadata` or a key of the metadata; else `(response, reference)`, if it takes two
+    arguments.
 
     Args:
       signature: of the function; None if it has none, as some built-in functions.
