@@ -57,7 +57,7 @@ class SavedCheckpoint(NamedTuple):
     time: datetime
 
 
-class Sampler(NamedTuple):
+class SamplingSession(NamedTuple):
     """A sampling session: whose weights it draws from, None for the base model."""
 
     sampler_id: str
@@ -113,7 +113,7 @@ class ServerState:
     futures: FutureTable
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
-    samplers: dict[str, Sampler] = field(default_factory=dict)
+    samplers: dict[str, SamplingSession] = field(default_factory=dict)
     saved: dict[str, SavedCheckpoint] = field(default_factory=dict)
 
     def open_model(self, model_id: str, base_model: str, lora: dict[str, Any], seed: int) -> Model:

@@ -16,7 +16,7 @@ from retrain_test_support.tinker.api import (
 )
 from retrain_test_support.tinker.failures import RequestKind
 from retrain_test_support.tinker.futures import ServerFuture
-from retrain_test_support.tinker.models import Model, Sampler, ServerContext
+from retrain_test_support.tinker.models import Model, SamplingSession, ServerContext
 from retrain_test_support.tinker.rest import Rest
 from retrain_test_support.tinker.sampling import Sampling
 from retrain_test_support.tinker.training import Training
@@ -141,12 +141,12 @@ class Routes:
         sampler_id = f"{body['session_id']}:sample:{body['sampling_session_seq_id']}"
         path = body.get("model_path")
         if path is None:
-            sampler = Sampler(sampler_id, self._base_model(body["base_model"]), None)
+            sampler = SamplingSession(sampler_id, self._base_model(body["base_model"]), None)
         else:
             saved = self._state.saved.get(path)
             if saved is None:
                 raise ApiError(404, f"checkpoint {path} not found")
-            sampler = Sampler(sampler_id, saved.base_model, saved.adapter, path)
+            sampler = SamplingSession(sampler_id, saved.base_model, saved.adapter, path)
         self._state.samplers[sampler_id] = sampler
         return json_response({"sampling_session_id": sampler_id})
 
@@ -227,7 +227,7 @@ class Routes:
             raise ApiError(404, f"model {model_id} not found")
         return self._state.models[model_id]
 
-    def _sampler(self, sampler_id: str) -> Sampler:
+    def _sampler(self, sampler_id: str) -> SamplingSession:
         if sampler_id not in self._state.samplers:
             raise ApiError(404, f"sampling session {sampler_id} not found")
         return self._state.samplers[sampler_id]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrain_test_support.tinker.futures import Outcome, RefusedError, ServerFuture
-from retrain_test_support.tinker.models import Sampler, ServerContext
+from retrain_test_support.tinker.models import SamplingSession, ServerContext
 from retrain_test_support.tinker.policy import Draw
 from retrain_test_support.tinker.wire import prompt_tokens, write_samples
 
@@ -37,7 +37,7 @@ class Sampling:
         self._changed = threading.Condition()
         self._done: dict[tuple[str, int], list[dict[str, Any]]] = {}
 
-    def sample(self, sampler: Sampler, body: Body) -> ServerFuture:
+    def sample(self, sampler: SamplingSession, body: Body) -> ServerFuture:
         """Sample completions of one prompt, and score the prompt if requested."""
         key = (sampler.sampler_id, body["seq_id"])
         future, is_new = self._context.state.futures.reserve(key)
@@ -54,7 +54,7 @@ class Sampling:
             done = self._done.get(key, [])
             return {"completions": done[cursor:], "cursor": len(done)}
 
-    def _keep(self, future: ServerFuture, sampler: Sampler, body: Body) -> None:
+    def _keep(self, future: ServerFuture, sampler: SamplingSession, body: Body) -> None:
         try:
             future.run(lambda: self._sample(sampler, body))
         finally:
@@ -68,7 +68,7 @@ class Sampling:
             self._done.setdefault(key, []).append(end)
             self._changed.notify_all()
 
-    def _sample(self, sampler: Sampler, body: Body) -> Outcome:
+    def _sample(self, sampler: SamplingSession, body: Body) -> Outcome:
         time.sleep(self._context.failures.sample_delay_s)
         self._context.log.wait_for_most("sample", self._context.failures.samples_together)
         self._context.failures.fail_if_due("failed_samples")
@@ -125,7 +125,7 @@ class Sampling:
         )
 
     def _score(
-        self, sampler: Sampler, body: Body, prompt_T: npt.NDArray[np.int64]
+        self, sampler: SamplingSession, body: Body, prompt_T: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
         scored_T = np.full(len(prompt_T), np.nan)
         scored_T[1:] = self._context.policy.logprobs(prompt_T[:-1], prompt_T[1:], sampler.adapter)

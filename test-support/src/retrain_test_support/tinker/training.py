@@ -10,7 +10,12 @@ import numpy as np
 
 from retrain_test_support.tinker.futures import Outcome, RefusedError, ServerFuture
 from retrain_test_support.tinker.losses import loss
-from retrain_test_support.tinker.models import Model, Sampler, SavedCheckpoint, ServerContext
+from retrain_test_support.tinker.models import (
+    Model,
+    SamplingSession,
+    SavedCheckpoint,
+    ServerContext,
+)
 from retrain_test_support.tinker.policy import (
     AdamSettings,
     adam_step,
@@ -135,7 +140,7 @@ class Training:
             raise RefusedError("this server's samplers are snapshots")
         session_id = model.model_id.split(":")[0]
         sampler_id = f"{session_id}:sample:{body['sampling_session_seq_id']}"
-        self._context.state.samplers[sampler_id] = Sampler(
+        self._context.state.samplers[sampler_id] = SamplingSession(
             sampler_id, model.base_model, model.adapter
         )
         self._context.log.note("publish", model.model_id, sampler_id=sampler_id)
