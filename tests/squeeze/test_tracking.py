@@ -110,7 +110,7 @@ def test_a_run_of_its_own(recorded, tmp_path):
 def test_a_failure_costs_one_line_and_not_the_analysis(analyse, tmp_path):
     done = analyse("--json")  # there is no key
     assert done.returncode == 0
-    assert done.stderr.startswith("warning: Weights & Biases has no copy of the analysis (")
+    assert done.stderr.startswith("warning: the analysis was not sent to Weights & Biases (")
     assert done.stderr.count("\n") == 1
     assert json.loads(done.stdout)["recommended_rank"] == 4
     assert (tmp_path / "squeeze.png").is_file()

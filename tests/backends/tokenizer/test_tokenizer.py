@@ -166,4 +166,4 @@ def test_models_of_the_hub_without_a_network(tmp_path):
     good, absent, bad = done.stdout.splitlines()
     assert good == "!"
     assert absent.startswith("model.model: `other/model` is not in the local cache, and https://")
-    assert bad.startswith("model.model: `-bad-name-` is neither a directory nor a model")
+    assert bad.startswith("model.model: `-bad-name-` is neither a directory nor a visible model")
