@@ -90,6 +90,12 @@ def cases(directory: Path, url: str) -> list[Case]:
     ]
 
 
+def _environment() -> dict[str, str]:
+    """That of this process, but compiled modules are kept, as they are by default."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "OMP_NUM_THREADS": "1", "TINKER_API_KEY": "tml-none"}
+
+
 def cpu_seconds(case: Case, directory: Path) -> float:
     """User and system time of one process and its children."""
     metrics = directory / "run" / "metrics.jsonl"
@@ -97,7 +103,7 @@ def cpu_seconds(case: Case, directory: Path) -> float:
     child = subprocess.Popen(
         [sys.executable, "-c", case.code, *case.arguments],
         cwd=directory,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TINKER_API_KEY": "tml-none"},
+        env=_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
