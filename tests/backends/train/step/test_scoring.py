@@ -64,12 +64,12 @@ def scoring(model_dir):
 @pytest.fixture
 def custom(make_config, tmp_path):
     """Makes configurations with a function of the user's as the reward."""
-    (tmp_path / "mine.py").write_text(USER_MODULE)
+    (tmp_path / "scoring_functions.py").write_text(USER_MODULE)
     with chdir(tmp_path):
         yield lambda function, **others: make_config(
             {
                 "reward.type": "custom",
-                "reward.custom_module": "mine",
+                "reward.custom_module": "scoring_functions",
                 "reward.custom_function": function,
                 "reward.workers": 2,
                 "training.max_steps": 3,
