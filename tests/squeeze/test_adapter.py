@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -149,3 +150,17 @@ def test_no_configuration(tmp_path, factors):
     assert "adapter_config.json: no such file" in refusal(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4}))
     assert "`peft_type` is missing" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_regular_file_is_not_read(save_adapter, factors, name, make):
+    path = save_adapter(factors({"layers.0.q": (6, 5)}))
+    (path / name).unlink()
+    make(path / name)
+    assert "is not a regular file" in refusal(path)
+
+
+def test_control_characters_of_a_name_are_escaped(tmp_path):
+    with pytest.raises(AdapterError, match=r"a\\x1bb: no such directory"):
+        read_adapter(tmp_path / "a\x1bb")

@@ -112,6 +112,18 @@ def test_a_path_through_a_file(here):
         (b"[a]\nx = 1\nx = 2\n", "a.toml, line 3, column 6: cannot overwrite a value: `x = 2`"),
         (b"x = '1", 'a.toml: expected "\'" (at end of document)'),
         (b"x = " + b"[" * 10_000, "a.toml: is nested too deeply"),
+        (
+            b"[backend]\noptions." + b"a." * 5000 + b"a = 1\n",
+            "a.toml: [backend] options is nested more than 64 tables deep",
+        ),
+        (
+            b"[environment.args" + b".a" * 900 + b"]\n",
+            "a.toml: [environment] args is nested more than 64 tables deep",
+        ),
+        (
+            b"x = " + b"9" * 5000,
+            "a.toml: has an integer of thousands of digits; the largest is 9223372036854775807",
+        ),
         (b"[a]\n# caf\xe9\n", "a.toml, line 2: is not UTF-8 text; save it as UTF-8"),
         ("[a]".encode("utf-16"), "a.toml, line 1: is not UTF-8 text; save it as UTF-8"),
     ],
@@ -119,6 +131,42 @@ def test_a_path_through_a_file(here):
 def test_invalid_toml_is_reported_with_its_line(here, text, problem):
     (here / "a.toml").write_bytes(text)
     assert problems(["a.toml"]) == [problem]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[logging]\nlog_dir = "a\\u0000b"',
+        '[environment]\nargs = {x = ["a\\u0000b"]}',
+        '[environment]\nargs = {"a\\u0000b" = 1}',
+        """[environment]\nargs = '{"a": "\\u0000"}'""",
+    ],
+)
+def test_text_has_no_nul_characters(here, line):
+    (here / "a.toml").write_text(line)
+    table, key = line.split()[:2]
+    assert problems(["a.toml"]) == [f"a.toml: {table} {key} has a NUL character; remove it"]
+
+
+def test_a_pipe_that_may_never_end_is_not_read(here):
+    os.mkfifo(here / "a.toml")
+    (here / "zero.toml").symlink_to("/dev/zero")
+    assert problems(["a.toml"]) == ["a.toml: is a device or a pipe, not a TOML file"]
+    assert problems(["zero.toml"]) == ["zero.toml: is a device or a pipe, not a TOML file"]
+
+
+def test_the_pipe_of_a_shell_is_read(here):
+    reader, writer = os.pipe()
+    os.write(writer, b"[training]\nseed = 5\n")
+    os.close(writer)
+    assert load_command_line([f"/dev/fd/{reader}"]).training.seed == 5
+    os.close(reader)
+
+
+def test_a_long_value_of_a_flag_is_shortened(here):
+    (here / "a.toml").touch()
+    (problem,) = problems(["a.toml", "--lr", "x" * 5000])
+    assert problem == f"--lr is `{'x' * 80}...`; it must be a number >= 0"
 
 
 def test_a_byte_order_mark_is_skipped(here):
@@ -165,6 +213,13 @@ print(os.environ["OLD"], os.environ["NEW"])
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert (ended.stdout, ended.stderr) == ("kept read\n", "")
+
+
+@pytest.mark.parametrize("content", [b"A=1\nB=b\0c\n", b"A=1\nB\0=c\n"])
+def test_dot_env_has_no_nul_character(here, content):
+    (here / ".env").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"\.env, line 2: has a NUL character; remove it"):
+        load_env_file(here / ".env")
 
 
 def test_dot_env_may_be_missing_but_not_unreadable(here):

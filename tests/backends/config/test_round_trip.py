@@ -6,13 +6,15 @@ from hypothesis import strategies as st
 from retrain_backends.config import RunConfig, dump_config, json_schema, load_config
 
 SCHEMA = json_schema()
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
+TEXT = st.text(CHARACTERS)
 JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
 
@@ -22,7 +24,7 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if "$ref" in schema:
         return tables(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]])
     if schema.get("anyOf") == [{"type": "object"}, {"type": "string"}]:
-        return st.dictionaries(st.text(), JSON, max_size=3)
+        return st.dictionaries(TEXT, JSON, max_size=3)
     if "anyOf" in schema:
         return st.one_of(*map(values, schema["anyOf"]))
     if "enum" in schema:
@@ -45,7 +47,7 @@ def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     if "pattern" in schema:  # here "$" is the very end
         return st.from_regex(schema["pattern"].replace("$", r"\Z"), fullmatch=True)
     # Phrases that begin with "[" would have to be JSON.
-    return st.text(min_size=schema.get("minLength", 0)).filter(
+    return st.text(CHARACTERS, min_size=schema.get("minLength", 0)).filter(
         lambda text: not text.lstrip().startswith("[")
     )
 

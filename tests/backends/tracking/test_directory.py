@@ -17,7 +17,7 @@ def test_every_run_gets_a_directory_of_its_own(tmp_path):
 
 def test_the_free_directory_is_the_next_one_claimed(tmp_path):
     for name in ("train", "train-2", "train-3"):
-        assert free_directory(tmp_path / "train") == tmp_path / name
+        assert free_directory(tmp_path / "train", setting="logging.log_dir") == tmp_path / name
         claim_directory(tmp_path / "train", "", setting="logging.log_dir")
 
 
@@ -35,3 +35,14 @@ def test_a_file_in_the_way_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"backend\.adapter_path: cannot make the directory"):
         claim_directory(tmp_path / "file", "", setting="backend.adapter_path")
+
+
+@pytest.mark.parametrize("below", [".", "a/b"])
+def test_a_loop_of_symbolic_links_is_an_error(tmp_path, below):
+    (tmp_path / "loop").symlink_to("loop")
+    wanted = tmp_path / "loop" / below
+    expected = r"logging\.log_dir: cannot make the directory .* name another one"
+    with pytest.raises(ConfigError, match=expected):
+        claim_directory(wanted, "", setting="logging.log_dir")
+    with pytest.raises(ConfigError, match=expected):
+        free_directory(wanted, setting="logging.log_dir")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from retrain_backends.config import load_command_line
 from retrain_backends.dotted_names import load_object
-from retrain_backends.errors import ConfigError, RetrainError
+from retrain_backends.errors import ConfigError, RetrainError, error_of_file
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,11 +24,12 @@ def main(arguments: Sequence[str]) -> int:
             )
         # By name, so that a mistake in the file is reported before the slow imports.
         load_object("retrain_backends.train:train")(config)
-    except RetrainError as error:
+    except (RetrainError, OSError) as error:
+        shown = error_of_file(error) if isinstance(error, OSError) else error
         errors = Console(stderr=True, highlight=False)
-        for problem in str(error).splitlines():
+        for problem in shown.problems:
             errors.print(f"error: {problem}", markup=False, soft_wrap=True)
-        return error.exit_code
+        return shown.exit_code
     except KeyboardInterrupt:  # during imports
         return 130
     return 0

@@ -3,11 +3,11 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 
-from retrain_backends.errors import RetrainError
+from retrain_backends.errors import RetrainError, error_of_file, one_line
 from retrain_cli import __version__
 from retrain_cli.command import HELP_NAMES
 from retrain_cli.commands.campaign import campaign
@@ -47,16 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [argument for argument in given if argument != "--debug"]
     try:
         code = retrain.main(words, prog_name="retrain", standalone_mode=False)
-    except (RetrainError, SqueezeError) as error:
+    except (RetrainError, SqueezeError, OSError) as error:
         if debug:
             traceback.print_exc()
-        _print_problems(str(error))
-        code = error.exit_code
+        shown = error_of_file(error) if isinstance(error, OSError) else error
+        _print_problems(shown.problems)
+        code = shown.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        _print_problems(_usage_problem(error))
+        _print_problems([_usage_problem(error)])
         code = error.exit_code
     sys.exit(code)
 
@@ -69,9 +70,9 @@ def _usage_problem(error: click.ClickException) -> str:
     return f"{message[:1].lower()}{message[1:]}{where}"
 
 
-def _print_problems(text: str) -> None:
+def _print_problems(problems: Iterable[str]) -> None:
     """One `error:` line for each problem, red where the terminal shows colours."""
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     mark = click.style("error:", fg="red", bold=True) if colours else "error:"
-    for line in text.splitlines():
-        click.echo(f"{mark} {line}", err=True)
+    for problem in problems:
+        click.echo(f"{mark} {one_line(problem)}", err=True)

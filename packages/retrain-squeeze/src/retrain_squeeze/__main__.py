@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         # Imported by name, so that mistakes are reported before the slow imports.
         load_part("retrain_squeeze.run:run_squeeze", "this command")(settings, as_json=as_json)
     except SqueezeError as error:
-        for problem in str(error).splitlines():
+        for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - a command line
         return error.exit_code
     except KeyboardInterrupt:

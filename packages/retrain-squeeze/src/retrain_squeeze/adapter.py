@@ -106,6 +106,9 @@ def _check_directory(path: Path) -> None:
     if not path.is_dir():
         kind = "is a file" if path.exists() else "no such directory"
         raise AdapterError(f"{path}: {kind}; name the directory with {WEIGHTS_FILE}")
+    for file in (path / CONFIG_FILE, path / WEIGHTS_FILE):
+        if file.exists() and not file.is_file():
+            raise AdapterError(f"{file}: is not a regular file; save the adapter again")
     if (path / WEIGHTS_FILE).exists():
         return
     if (path / _PICKLE_FILE).exists():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,19 @@ def _file_without_a_path(arguments: Arguments) -> Path:
 def load_env_file(path: Path) -> None:
     """Set the variables of a `.env` file that are not set yet; a missing file is ignored.
 
-    Values are not checked, logged or stored.
+    Values are not logged or stored.
+
+    Raises:
+      ConfigError: it cannot be read, is not UTF-8 text, or has a NUL character.
     """
     try:
-        load_dotenv(path, override=False)
+        text = path.read_text("utf-8-sig") if path.is_file() or path.is_fifo() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ConfigError(f"{path}, line {line}: has a NUL character; remove it")
+    load_dotenv(stream=StringIO(text), override=False)
 
 
 def _load(path: Path | None, arguments: Arguments) -> RunConfig:

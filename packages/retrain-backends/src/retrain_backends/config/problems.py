@@ -124,8 +124,9 @@ def _key_problem(
         return f"{place} is an unknown key{_known_keys(section, key)}"
     if problem["type"] == "missing":
         return f"{place} is missing; it must be {doc.allowed}"
-    typed = place.startswith("--") and isinstance(value, str)
-    shown = without_password(value) if typed else _shown(value)
+    if problem["type"] == "nul_character":
+        return f"{place} {problem['msg']}"
+    shown = _shown(value, typed=place.startswith("--"))
     return f"{place} is `{shown}`; it must be {doc.allowed}{_nearest_value(doc, value)}"
 
 
@@ -163,7 +164,7 @@ def _message(problem: ErrorDetails) -> str:
     return problem["msg"].removeprefix("Value error, ")
 
 
-def _shown(value: object) -> str:
-    """The value as TOML on one line, truncated if it is long."""
-    text = without_password(toml_value(value))
+def _shown(value: object, *, typed: bool = False) -> str:
+    """The value on one line, as TOML or as it was typed, truncated if it is long."""
+    text = without_password(value if typed and isinstance(value, str) else toml_value(value))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -6,6 +6,7 @@ the models. `Allowed` describes in words what a schema cannot express.
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -20,20 +21,29 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     WithJsonSchema,
+    field_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 PLUGIN_NAME = r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$"
 PLUGIN_GROUP = "retrain.plugins"
+DEEPEST = 64  # of tables and lists inside each other
 LARGEST_SEED = 2**63 - 1  # valid in TOML, numpy and torch
 
 _Value = TypeVar("_Value", int, str)
 
 
 class Section(BaseModel):
-    """One TOML table: frozen, without unknown keys, type conversions or NaN."""
+    """One TOML table: frozen, without unknown keys, type conversions, NaN or NUL characters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _without_nul(cls, value: Any) -> Any:
+        if _contains_nul(value):
+            raise PydanticCustomError("nul_character", "has a NUL character; remove it")
+        return value
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,29 @@ class NameOrPlugin:
         return name
 
 
+def is_too_deep(value: object) -> bool:
+    """Whether tables and lists are inside each other more than `DEEPEST` times."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [inner for container in level for inner in _items(container)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _contains_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    keys = value if isinstance(value, dict) else ()
+    return any(map(_contains_nul, keys)) or any(map(_contains_nul, _items(value)))
+
+
 def table_from_json(value: object) -> object:
     """Parse a JSON object into a table; other values are returned unchanged, for validation."""
     if not isinstance(value, str):
@@ -84,7 +117,7 @@ def table_from_json(value: object) -> object:
         json.dumps(table, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return value
-    return table
+    return value if is_too_deep(table) else table
 
 
 def _contains_null(value: JsonValue) -> bool:

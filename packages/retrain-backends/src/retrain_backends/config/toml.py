@@ -9,6 +9,7 @@ import tomli_w
 
 from retrain_backends.config.nearest import did_you_mean
 from retrain_backends.config.run import RunConfig
+from retrain_backends.config.section import DEEPEST, is_too_deep
 from retrain_backends.errors import ConfigError
 
 _POSITION = re.compile(r"^(?P<reason>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)$", re.S)
@@ -20,10 +21,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     A byte-order mark is skipped.
 
     Raises:
-      ConfigError: there is no such file, it cannot be read, or is not TOML in UTF-8.
+      ConfigError: there is no such file, it cannot be read, is not TOML in UTF-8, or is nested
+        too deeply.
     """
     if path.is_dir():
         raise ConfigError(f"{path}: is a directory, not a TOML file{_toml_files_hint(path)}")
+    if path.exists() and not (path.is_file() or _is_descriptor(path)):
+        raise ConfigError(f"{path}: is a device or a pipe, not a TOML file")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -34,11 +38,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: is not UTF-8 text; save it as UTF-8") from error
     try:
-        return tomllib.loads(text)
+        tables = tomllib.loads(text)
     except ValueError as error:  # bad syntax, or an integer of thousands of digits
         raise ConfigError(f"{path}{_syntax_problem(str(error), text)}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: is nested too deeply") from error
+    for name, table in tables.items():
+        for key, value in table.items() if isinstance(table, dict) else [("", table)]:
+            if is_too_deep(value):
+                place = f"[{name}] {key}".rstrip()
+                raise ConfigError(f"{path}: {place} is nested more than {DEEPEST} tables deep")
+    return tables
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Whether it is a pipe of a shell, as in `retrain <(command)`; other pipes may never end."""
+    return path.is_fifo() and path.is_relative_to("/dev")
 
 
 def dump_config(config: RunConfig) -> str:
@@ -50,6 +65,8 @@ def dump_config(config: RunConfig) -> str:
 def _syntax_problem(message: str, text: str) -> str:
     """`, line 3, column 5: reason: the line`, from the message of tomllib."""
     match = _POSITION.match(message)
+    if "integer string conversion" in message:
+        return ": has an integer of thousands of digits; the largest is 9223372036854775807"
     if match is None:  # "(at end of document)"
         return f": {_reason(message)}"
     number, column = int(match["line"]), match["column"]

@@ -1,6 +1,8 @@
 """A directory of its own for every run."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -28,22 +30,36 @@ def claim_directory(wanted: Path, config_text: str, *, setting: str) -> Path:
       ConfigError: the directory is the current one or above it, or cannot be made (a file of that
         name, no permission).
     """
-    if wanted.resolve() in (Path.cwd(), *Path.cwd().parents):
+    with _usable(wanted, setting):
+        return next(path for path in _numbered(wanted) if _claim(path, config_text))
+
+
+def free_directory(wanted: Path, *, setting: str) -> Path:
+    """The directory that `claim_directory` would take now; nothing is written.
+
+    Raises:
+      ConfigError: as `claim_directory`, as far as it can be known without writing.
+    """
+    with _usable(wanted, setting):
+        existing = next(path for path in (wanted, *wanted.parents) if os.path.lexists(path))
+        any(existing.iterdir())  # an error for what is no directory
+        return next(p for p in _numbered(wanted) if not (p.is_dir() and any(p.iterdir())))
+
+
+@contextmanager
+def _usable(wanted: Path, setting: str) -> Iterator[None]:
+    # Unlike `Path.resolve`, it does not fail at a loop of symbolic links, which `mkdir` reports.
+    if Path(os.path.realpath(wanted)) in (Path.cwd(), *Path.cwd().parents):
         raise ConfigError(
             f"{setting}: `{wanted}` is not a directory of the run's own; name one, "
             "for example `logs/train`"
         )
     try:
-        return next(path for path in _numbered(wanted) if _claim(path, config_text))
+        yield
     except OSError as error:
         raise ConfigError(
             f"{setting}: cannot make the directory `{wanted}` ({error.strerror}); name another one"
         ) from error
-
-
-def free_directory(wanted: Path) -> Path:
-    """The directory that `claim_directory` would take now; nothing is written."""
-    return next(path for path in _numbered(wanted) if not (path.is_dir() and any(path.iterdir())))
 
 
 def _numbered(wanted: Path) -> Iterator[Path]:

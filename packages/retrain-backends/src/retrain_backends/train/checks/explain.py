@@ -71,6 +71,12 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     idle = _try(problems, lambda: idle_sepa(config.algorithm, config.sepa, steps)) or ""
     if capabilities:
         _try(problems, lambda: refuse_clashes(config, capabilities))
+    log_dir = Path(config.logging.log_dir)
+    free = _try(
+        problems,
+        lambda: free_directory(log_dir, setting="logging.log_dir"),
+        not config.resume.from_,
+    )
     most = bounds(config, *lengths) if lengths else None
     chapters = (
         Chapter("The run", tuple(_run(config, capabilities))),
@@ -80,7 +86,7 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
         ),
         Chapter("A step", tuple(_step(config, lengths[0] if lengths else None))),
         Chapter("During the run", tuple(_during_the_run(config, lengths[1] if lengths else None))),
-        Chapter("Files", tuple(_files(config, options, run_dir))),
+        Chapter("Files", tuple(_files(config, options, run_dir, free))),
         *([Chapter(f"So far, in {run_dir}", tuple(_so_far(config, measured)))] if measured else []),
     )
     return Explanation(
@@ -240,15 +246,16 @@ def _during_the_run(config: RunConfig, held_out: PromptLengths | None) -> Rows:
     )
 
 
-def _files(config: RunConfig, options: TinkerOptions | None, run_dir: Path | None) -> Rows:
+def _files(
+    config: RunConfig, options: TinkerOptions | None, run_dir: Path | None, free: Path | None
+) -> Rows:
     log_dir = Path(config.logging.log_dir)
-    if run_dir and run_dir.resolve() == log_dir.resolve():
+    if run_dir and free and log_dir.exists() and run_dir.samefile(log_dir):
         yield "logs", f"{log_dir}, with `retrain --resume {run_dir}`"
     elif config.resume.from_:
         yield "logs", f"{config.resume.from_}, the run that is resumed"
         yield "", f"`retrain resume-check {config.resume.from_}` shows from where, and how exactly"
-    else:
-        free = free_directory(log_dir)
+    elif free:
         yield "logs", str(free) if free == log_dir else f"{free} ({log_dir} holds another run)"
     yield "there", "config.toml, metadata.json, metrics.jsonl, emergence/, learning_curve.png"
     if config.eval.every:
