@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrain_backends.errors import ModelError
+from retrain_backends.errors import ModelError, RetrainError
 from retrain_backends.tokenizer import load_tokenizer, resolve_model
 from retrain_test_support.tokenizers import SPECIAL, byte_level, save_tokenizer, sentencepiece
 
@@ -34,6 +34,46 @@ def chat(tmp_path):
 def test_the_prompt_is_a_users_message_where_the_model_chats(chat):
     text = chat.render("What is {x}?", TEMPLATE)
     assert text == "<s><|user|>What is {x}? Use \\boxed{}.<|end|><|assistant|>"
+
+
+def test_variables_of_the_chat_template(tmp_path):
+    template = CHAT + "{% if enable_thinking is false %}<think></think>{% endif %}"
+    path = save_tokenizer(byte_level(), tmp_path, chat=template)
+    text = load_tokenizer(path, {"enable_thinking": False}).render("1?", "{question}")
+    assert text == load_tokenizer(path).render("1?", "{question}") + "<think></think>"
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "problem"),
+    [
+        (
+            CHAT + "{{ enable_thinking }}{{ effort }}",
+            {"enable_thinkng": False},
+            "model.chat_template_kwargs: `enable_thinkng` is not a variable of the chat template of"
+            " `PATH`, which has `effort`, `enable_thinking`; did you mean"
+            " `enable_thinking`?",
+        ),
+        (
+            "{{ messages }}",
+            {"messages": []},
+            "model.chat_template_kwargs: `messages` is not a variable of the chat template of"
+            " `PATH`, which has none",
+        ),
+        (
+            None,
+            {"a": 1},
+            "model.chat_template_kwargs: `PATH` has no chat template; leave it empty",
+        ),
+        ("{% if %}", {"a": 1}, "model.model: the chat template of `PATH` fails: Temp"),
+    ],
+)
+def test_a_variable_that_the_chat_template_does_not_have(tmp_path, template, given, problem):
+    path = save_tokenizer(byte_level(), tmp_path, chat=template)
+    with pytest.raises(RetrainError) as caught:
+        load_tokenizer(path, given)
+    assert str(caught.value).startswith(problem.replace("PATH", path))
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
 
 
 def test_the_prompt_is_plain_text_where_it_does_not(plain):
@@ -139,7 +179,7 @@ def test_a_directory_without_a_tokenizer(tmp_path):
 # huggingface_hub is imported.
 SCRIPT = """
 import sys
-from retrain_backends.errors import ModelError
+from retrain_backends.errors import ModelError, RetrainError
 from retrain_backends.tokenizer import load_tokenizer
 
 for name in sys.argv[1:]:

@@ -53,9 +53,8 @@ class TokenizersCodec:
     def __init__(self, tokenizer: Tokenizer, special: Mapping[str, str], template: str) -> None:
         self._tokenizer = tokenizer
         self._special = special
-        self._source = template
         self.eos_token_id = tokenizer.token_to_id(special.get("eos_token", ""))
-        self.has_chat_template = bool(template)
+        self.chat_template = template
 
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -68,13 +67,13 @@ class TokenizersCodec:
         """The text of tokens."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def render_chat(self, messages: list[dict[str, str]]) -> str:
+    def render_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> str:
         """The text of a conversation, up to the start of the answer."""
-        return render_chat(self._template, messages, self._special)
+        return render_chat(self._compiled, messages, {**self._special, **variables})
 
     @cached_property
-    def _template(self) -> Template:
-        return compile_chat_template(self._source)
+    def _compiled(self) -> Template:
+        return compile_chat_template(self.chat_template)
 
 
 def read_with_tokenizers(directory: Path) -> TokenizersCodec | None:

@@ -82,7 +82,7 @@ def _build(
     check_trackers(config.logging)
     rule = build_rule(config.algorithm, config.gtpo, config.hicra)
     detector = build_detector(config.planning, config.logging.strategic_grams)
-    task = load_task(config.model.model, config.data, training, config.eval)
+    task = load_task(config.model, config.data, training, config.eval)
     console = Console(highlight=False)
     print_lines(console, _title(config))
     judge = Judge(stack.enter_context(closing(build_reward(config.reward))), task.tokenizer)
@@ -191,7 +191,10 @@ def _startup_checks(
         metadata=MetadataFile(
             directory,
             backend,
-            config.training.seed,
+            {
+                "seed": config.training.seed,
+                "chat_template_kwargs": config.model.chat_template_kwargs,
+            },
             config.reward.type,
             storage.run_directory.saved.fingerprints.model,
             storage.restored,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from retrain_backends.config import DataConfig, EvalConfig, TrainingConfig
+from retrain_backends.config import DataConfig, EvalConfig, ModelConfig, TrainingConfig
 from retrain_backends.data import PromptStream, load_examples, load_held_out
 from retrain_backends.errors import ConfigError
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
@@ -28,24 +28,25 @@ class Task:
 
 
 def load_task(
-    model: str, data: DataConfig, training: TrainingConfig, evaluation: EvalConfig
+    model: ModelConfig, data: DataConfig, training: TrainingConfig, evaluation: EvalConfig
 ) -> Task:
     """Load the data, then the model's tokenizer.
 
     Args:
-      model: name of the model.
+      model: `[model]`.
       data: `[data]`.
       training: `[training]`; its seed must not be -1.
       evaluation: `[eval]`.
 
     Raises:
-      ConfigError: several greedy completions per question, which would be identical.
+      ConfigError: several greedy completions per question, which would be identical; a variable
+        that the model's chat template does not have.
       DataError: the data cannot be loaded.
       ModelError: the tokenizer cannot be loaded.
     """
     examples = load_examples(data, training.seed, training.max_examples)
     held_out = _held_out_examples(data, evaluation, training.temperature)
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model.model, model.chat_template_kwargs)
     render = _renderer(data.prompt_template, tokenizer)
     return Task(
         tokenizer,

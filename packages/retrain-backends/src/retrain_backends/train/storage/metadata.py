@@ -34,7 +34,7 @@ class MetadataFile:
     Args:
       directory: of the run; the adapter is exported there temporarily.
       backend: in its state at the start of the process.
-      seed: of the run.
+      settings: values of the configuration to record, by key.
       reward: its type.
       model: a digest of each of the model's files, by name.
       restored: how exactly the backend was restored; None for a new run.
@@ -44,14 +44,14 @@ class MetadataFile:
         self,
         directory: Path,
         backend: Backend,
-        seed: int,
+        settings: Mapping[str, Any],
         reward: str,
         model: Mapping[str, str],
         restored: Restored | None,
     ) -> None:
         self._directory = directory
         self._backend = backend
-        self._seed = seed
+        self._settings = settings
         self._reward = reward
         self._model = model
         self._restored = restored
@@ -92,7 +92,7 @@ class MetadataFile:
         level, reason = determinism_of(self._reward, facts)
         return {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seed": self._seed,
+            **self._settings,
             "digests": {
                 "initial_adapter": adapter_digest(self._backend.trainer, self._directory),
                 "prompts": text_digest(prompt.text for prompt in prompts),
