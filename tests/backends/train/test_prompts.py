@@ -1,6 +1,8 @@
+import shutil
+
 import pytest
 
-from retrain_backends.errors import ConfigError
+from retrain_backends.errors import ConfigError, DataError
 from retrain_backends.train.prompts import load_task
 
 
@@ -23,3 +25,11 @@ def test_a_variable_that_nothing_reads_is_refused(make_config, chat_model_dir):
     settings = {"model.model": chat_model_dir, "model.chat_template_kwargs": {"mod": "low"}}
     with pytest.raises(ConfigError, match=r"`mod` is not a variable .* did you mean `mood`\?"):
         texts_of(make_config(settings))
+
+
+def test_a_prompt_without_tokens_is_refused(make_config, chat_model_dir, tmp_path):
+    directory = tmp_path / "silent"
+    shutil.copytree(chat_model_dir, directory)
+    (directory / "chat_template.jinja").write_text("{# nothing #}")
+    with pytest.raises(DataError, match=r"^data: the prompt of the question `\d` has no tokens"):
+        texts_of(make_config({"model.model": str(directory)}))

@@ -91,7 +91,7 @@ def render_chat(
       variables: the special tokens, such as `bos_token`, and the variables that the user sets.
 
     Raises:
-      TemplateError, ValueError, TypeError: the template fails.
+      TemplateError, or another exception that the template causes.
     """
     return template.render(
         messages=messages,

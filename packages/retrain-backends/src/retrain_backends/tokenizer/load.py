@@ -1,6 +1,6 @@
 """Load the tokenizer of a model."""
 
-import json
+import string
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from retrain_backends.config import did_you_mean
 from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import ConfigError, ModelError, RetrainError, describe
 from retrain_backends.tokenizer.chat_template import variables_of
-from retrain_backends.tokenizer.model_files import tokenizer_directory
+from retrain_backends.tokenizer.model_files import read_table, tokenizer_directory
 from retrain_backends.tokenizer.tokenizer import Codec, Tokenizer
 from retrain_backends.tokenizer.with_tokenizers import read_with_tokenizers
 
@@ -36,12 +36,18 @@ def load_tokenizer(
     try:
         codec = read_with_tokenizers(directory) or _read_with_transformers(directory)
         stops = _stop_token_ids(codec, directory)
+        empty = not codec.encode(string.printable, add_special_tokens=False)
     except RetrainError:
         raise
     except Exception as error:
         raise ModelError(
             f"model.model: `{model}` has no tokenizer that can be loaded: {describe(error)}"
         ) from error
+    if empty:
+        raise ModelError(
+            f"model.model: the tokenizer of `{model}` has no tokens for any text: tokenizer.json or"
+            " the file of its vocabulary is missing or empty"
+        )
     if not stops:
         raise ModelError(
             f"model.model: `{model}` has no end-of-text token, so no completion would stop;"
@@ -81,7 +87,11 @@ def _check_variables(given: Mapping[str, Any], template: str, model: str) -> Non
 def _stop_token_ids(codec: Codec, directory: Path) -> tuple[int, ...]:
     """The end-of-text tokens of the tokenizer and of `generation_config.json`, ascending."""
     file = directory / "generation_config.json"
-    generation: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    listed = generation.get("eos_token_id")
-    listed = listed if isinstance(listed, list) else [listed]
+    given = read_table(file).get("eos_token_id")
+    listed = [i for i in (given if isinstance(given, list) else [given]) if i is not None]
+    if wrong := [i for i in listed if type(i) is not int or i < 0]:
+        raise ModelError(
+            f"model.model: eos_token_id in `{file}` is {wrong[0]!r}; it must be an id or a list of"
+            " ids"
+        )
     return tuple(sorted({i for i in (codec.eos_token_id, *listed) if i is not None}))

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import TemplateError
 
 from retrain_backends.errors import ModelError, describe
 from retrain_backends.types import Tokens
@@ -40,7 +39,7 @@ class Codec(Protocol):
           variables: of the chat template, besides those that every template has.
 
         Raises:
-          TemplateError, ValueError, TypeError: the chat template fails.
+          Exception: the chat template fails, which is code that comes with the model.
         """
         ...
 
@@ -95,7 +94,7 @@ class Tokenizer:
         # A border: the template is code that comes with the model.
         try:
             return self._codec.render_chat([message], self._chat_variables)
-        except (TemplateError, ValueError, TypeError) as error:
+        except Exception as error:
             raise ModelError(
                 f"model.model: the chat template of `{self._name}` fails: {describe(error)}"
             ) from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from retrain_backends.config import DataConfig, EvalConfig, ModelConfig, TrainingConfig
 from retrain_backends.data import PromptStream, load_examples, load_held_out
-from retrain_backends.errors import ConfigError
+from retrain_backends.errors import ConfigError, DataError
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.types import Example, Prompt
 
@@ -56,12 +56,21 @@ def load_task(
 
 
 def _renderer(template: str, tokenizer: Tokenizer) -> Callable[[Example], Prompt]:
-    """A function that renders the prompt of an example with the model's chat template."""
+    """A function that renders the prompt of an example with the model's chat template.
+
+    It raises DataError for a prompt without tokens.
+    """
 
     def render(example: Example) -> Prompt:
         text = tokenizer.render(example.question, template)
+        tokens = tokenizer.encode(text)
+        if not len(tokens):
+            raise DataError(
+                f"data: the prompt of the question `{example.question[:80]}` has no tokens; check"
+                " data.prompt_template and the chat template of the model"
+            )
         message = {"role": "user", "content": template.replace("{question}", example.question)}
-        return Prompt(example, text, tokenizer.encode(text), (message,))
+        return Prompt(example, text, tokens, (message,))
 
     return render
 
