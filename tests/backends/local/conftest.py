@@ -168,7 +168,7 @@ def local_config(qwen3):
         defaults = {
             "backend": {"devices": "cpu"},
             "model": {"model": qwen3, "lora_rank": 4},
-            "training": {"lr": 0.02, "seed": 1},
+            "training": {"lr": 0.02, "seed": 1, "max_tokens": 16},
         }
         return RunConfig.model_validate(
             {name: defaults.get(name, {}) | sections.get(name, {}) for name in defaults | sections}

@@ -36,8 +36,9 @@ def load_model(source: str, name: str, device: torch.device, dtype: torch.dtype)
     # Progress bars are shown only in a terminal, and only for models that may be downloaded.
     if name.startswith("builtin:") or not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
-    with _reading(source, name):
-        model, report = AutoModelForCausalLM.from_pretrained(
+    load: Any = AutoModelForCausalLM.from_pretrained
+    with reading(source, name):
+        model, report = load(
             source,
             dtype=dtype,
             use_safetensors=True,
@@ -52,7 +53,7 @@ def load_model(source: str, name: str, device: torch.device, dtype: torch.dtype)
 
 
 @contextmanager
-def _reading(source: str, name: str) -> Iterator[None]:
+def reading(source: str, name: str) -> Iterator[None]:
     """A border: the hub, the disk, the user's files. Every failure becomes one line."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its tables of missing weights

@@ -86,7 +86,8 @@ def _build(
     console = Console(highlight=False)
     print_lines(console, _title(config))
     judge = Judge(stack.enter_context(closing(build_reward(config.reward))), task.tokenizer)
-    backend: Backend = build_part("backend", config.backend.backend, config.policy())
+    longest = task.longest_prompt(training.max_steps * training.batch_size)
+    backend: Backend = build_part("backend", config.backend.backend, config.policy(longest))
     stack.enter_context(closing(backend))
     progress = Progress(sepa)
     initial = describe_start(

@@ -9,6 +9,8 @@ from retrain_backends.errors import ConfigError, DataError
 from retrain_backends.tokenizer import Tokenizer, load_tokenizer
 from retrain_backends.types import Example, Prompt
 
+_MEASURED = 256  # training prompts whose length is measured before the start
+
 
 @dataclass(frozen=True)
 class Task:
@@ -20,6 +22,15 @@ class Task:
     tokenizer: Tokenizer
     prompts: PromptStream
     held_out: Sequence[tuple[int, Prompt]]
+
+    def longest_prompt(self, drawn: int) -> int:
+        """Tokens of the longest held-out prompt or training prompt, of the first few hundred.
+
+        Args:
+          drawn: the number of prompts that the run draws.
+        """
+        first = self.prompts.batch(0, min(_MEASURED, drawn))
+        return max(len(prompt.tokens) for prompt in (*first, *(p for _, p in self.held_out)))
 
     @property
     def questions(self) -> list[Example]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from retrain_backends.atomic import write_atomically
 from retrain_backends.data import PromptStream
+from retrain_backends.memory import machine_memory
 from retrain_backends.protocols import Backend, Trainer, facts_of
 from retrain_backends.train.storage.durable_writes import digests_of
 from retrain_backends.train.storage.state_file import versions
@@ -184,10 +185,11 @@ def git_commit(directory: Path) -> str | None:
 
 def hardware(facts: Facts) -> dict[str, Any]:
     """The machine: CPU, cores, memory, and the devices that the backend uses."""
+    memory = machine_memory()
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": None if memory is None else round(memory / 2**30, 1),
         "gpus": list(facts.devices),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
@@ -198,10 +200,3 @@ def _cpu_model() -> str:
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
-
-
-def _memory_gib() -> float | None:
-    names = getattr(os, "sysconf_names", {})  # Windows has none
-    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):
-        return None
-    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
