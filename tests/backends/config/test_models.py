@@ -27,7 +27,12 @@ DEFAULTS = {
         "throttle_dir": "",
         "options": {},
     },
-    "model": {"model": "Qwen/Qwen3-4B-Instruct-2507", "base_url": "", "lora_rank": 32},
+    "model": {
+        "model": "Qwen/Qwen3-4B-Instruct-2507",
+        "base_url": "",
+        "lora_rank": 32,
+        "chat_template_kwargs": {},
+    },
     "algorithm": {
         "algorithm_mode": "",
         "advantage_mode": "maxrl",

@@ -5,7 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    OPTConfig,
+    OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from retrain_backends.config import RunConfig
 from retrain_backends.local.adapter import Adapter
@@ -54,6 +61,27 @@ def qwen2(tmp_path_factory):
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter)
     model.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def opt(tmp_path_factory):
+    """Dropout in its own blocks."""
+    directory = tmp_path_factory.mktemp("opt")
+    torch.manual_seed(2)
+    config = OPTConfig(
+        vocab_size=61,
+        hidden_size=32,
+        word_embed_proj_dim=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        init_std=0.2,
+        dropout=0.1,
+        layerdrop=0.1,
+    )
+    OPTForCausalLM(config).save_pretrained(directory)
     return str(directory)
 
 
@@ -140,7 +168,7 @@ def local_config(qwen3):
         defaults = {
             "backend": {"devices": "cpu"},
             "model": {"model": qwen3, "lora_rank": 4},
-            "training": {"lr": 0.02, "seed": 1},
+            "training": {"lr": 0.02, "seed": 1, "max_tokens": 16},
         }
         return RunConfig.model_validate(
             {name: defaults.get(name, {}) | sections.get(name, {}) for name in defaults | sections}

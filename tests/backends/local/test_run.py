@@ -8,6 +8,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from retrain_backends.config import load_config
+from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.train import train
 
@@ -127,3 +128,30 @@ def test_the_quickstart_learns(tmp_path):
     }
     summary = train(load_config(QUICKSTART, settings))
     assert summary.last_rate > summary.first_rate + 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            {"training.max_tokens": 1020},
+            r"training\.max_tokens: `1020` after a prompt of \d+ tokens is beyond the context of "
+            r"`builtin:tiny-arithmetic`, 1024 tokens; at most \d+ fit",
+        ),
+        ({"model.lora_rank": 2**63 - 1}, r"model\.lora_rank: `9223372036854775807` is above"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(run, settings, problem):
+    with pytest.raises(ConfigError, match=f"^{problem}"):
+        run(**settings)
+
+
+def test_a_question_that_does_not_fit_ends_the_run_in_one_line(run, tmp_path):
+    data = tmp_path / "long.jsonl"
+    questions = ["1 + 1 = ?"] * 256 + ["1" * 1020]
+    rows = [json.dumps({"question": text, "answer": "2"}) for text in questions]
+    data.write_text("\n".join(rows))
+    settings = {"training.batch_size": 64, "training.group_size": 2, "training.max_tokens": 8}
+    source = {"data.source": "jsonl", "data.path": str(data), "data.shuffle": False}
+    with pytest.raises(RunError, match=r"^step 4: prompt 0 has \d+ tokens, which .* is beyond the"):
+        run(**settings, **source, **{"training.max_steps": 6})

@@ -4,19 +4,23 @@ import pytest
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from retrain_backends.tokenizer.chat_template import compile_chat_template, render_chat
+from retrain_backends.tokenizer.chat_template import (
+    compile_chat_template,
+    render_chat,
+    variables_of,
+)
 
 MESSAGES = [{"role": "user", "content": "1 < 2 & é?"}, {"role": "assistant", "content": "yes"}]
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
-def render(source):
-    return render_chat(compile_chat_template(source), MESSAGES, TOKENS)
+def render(source, **variables):
+    return render_chat(compile_chat_template(source), MESSAGES, {**TOKENS, **variables})
 
 
-def render_with_transformers(source):
+def render_with_transformers(source, **variables):
     texts, _ = render_jinja_template(
-        [MESSAGES], chat_template=source, add_generation_prompt=True, **TOKENS
+        [MESSAGES], chat_template=source, add_generation_prompt=True, **TOKENS, **variables
     )
     return texts[0]
 
@@ -58,6 +62,29 @@ def test_what_fails_in_transformers_fails(source):
         render_with_transformers(source)
     with pytest.raises(TemplateError):
         render(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% if thinking is defined and thinking is false %}<think></think>{% endif %}",
+        "{% if thinking is not defined %}{% set thinking = true %}{% endif %}{{ thinking }}",
+        "{% set thinking = thinking | default(true) %}{{ thinking }}",
+        "{% macro turn() %}{{ thinking }}{% endmacro %}{{ turn() }}",
+        "{% generation %}{{ thinking }}{% endgeneration %}",
+        "{% set ns = namespace(thinking=thinking) %}{{ ns.thinking }}{{ raise_exception is none }}",
+    ],
+)
+def test_a_variable_of_the_template(source):
+    assert variables_of(source) == {"thinking"}
+    for thinking in (False, "low", ["a"], {"b": 1}):
+        expected = render_with_transformers(source, thinking=thinking)
+        assert render(source, thinking=thinking) == expected
+
+
+def test_what_rendering_supplies_is_no_variable():
+    source = "{{ messages }}{{ tools }}{{ documents }}{{ add_generation_prompt }}{{ bos_token }}"
+    assert variables_of(source + "{{ range(2) }}") == set()
 
 
 def test_the_date():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrain_backends.errors import ModelError
+from retrain_backends.errors import ModelError, RetrainError
 from retrain_backends.tokenizer import load_tokenizer, resolve_model
 from retrain_test_support.tokenizers import SPECIAL, byte_level, save_tokenizer, sentencepiece
 
@@ -34,6 +34,46 @@ def chat(tmp_path):
 def test_the_prompt_is_a_users_message_where_the_model_chats(chat):
     text = chat.render("What is {x}?", TEMPLATE)
     assert text == "<s><|user|>What is {x}? Use \\boxed{}.<|end|><|assistant|>"
+
+
+def test_variables_of_the_chat_template(tmp_path):
+    template = CHAT + "{% if enable_thinking is false %}<think></think>{% endif %}"
+    path = save_tokenizer(byte_level(), tmp_path, chat=template)
+    text = load_tokenizer(path, {"enable_thinking": False}).render("1?", "{question}")
+    assert text == load_tokenizer(path).render("1?", "{question}") + "<think></think>"
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "problem"),
+    [
+        (
+            CHAT + "{{ enable_thinking }}{{ effort }}",
+            {"enable_thinkng": False},
+            "model.chat_template_kwargs: `enable_thinkng` is not a variable of the chat template of"
+            " `PATH`, which has `effort`, `enable_thinking`; did you mean"
+            " `enable_thinking`?",
+        ),
+        (
+            "{{ messages }}",
+            {"messages": []},
+            "model.chat_template_kwargs: `messages` is not a variable of the chat template of"
+            " `PATH`, which has none",
+        ),
+        (
+            None,
+            {"a": 1},
+            "model.chat_template_kwargs: `PATH` has no chat template; leave it empty",
+        ),
+        ("{% if %}", {"a": 1}, "model.model: the chat template of `PATH` fails: Temp"),
+    ],
+)
+def test_a_variable_that_the_chat_template_does_not_have(tmp_path, template, given, problem):
+    path = save_tokenizer(byte_level(), tmp_path, chat=template)
+    with pytest.raises(RetrainError) as caught:
+        load_tokenizer(path, given)
+    assert str(caught.value).startswith(problem.replace("PATH", path))
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
 
 
 def test_the_prompt_is_plain_text_where_it_does_not(plain):
@@ -107,11 +147,21 @@ def test_a_model_that_never_stops_is_refused(tmp_path):
         load_tokenizer(save_tokenizer(byte_level(), tmp_path, eos=None))
 
 
-def test_a_chat_template_that_fails(tmp_path):
-    refuses = "{{ raise_exception('only systems may speak') }}"
-    tokenizer = load_tokenizer(save_tokenizer(byte_level(), tmp_path, chat=refuses))
-    with pytest.raises(ModelError, match=r"^model.model: the chat template of .*only systems may"):
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('only systems may speak') }}", "TemplateError: only systems may"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ range(10 ** 9) | list }}", "OverflowError"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "RecursionError"),
+    ],
+)
+def test_a_chat_template_that_fails(tmp_path, template, reason):
+    tokenizer = load_tokenizer(save_tokenizer(byte_level(), tmp_path, chat=template))
+    with pytest.raises(ModelError, match=r"^model.model: the chat template of ") as caught:
         tokenizer.render("1?", "{question}")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_other_names_are_left_as_they_are():
@@ -135,11 +185,60 @@ def test_a_directory_without_a_tokenizer(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "/" + "x" * 5000, "a/" + "x" * 5000, "/a" * 2500])
+def test_a_name_that_is_too_long(name):
+    with pytest.raises(ModelError, match=r"^model.model: .* characters\)") as caught:
+        load_tokenizer(name)
+    assert len(str(caught.value)) < 200
+
+
+def test_an_unknown_user():
+    with pytest.raises(ModelError, match="`~nobody-of-this-name/a` begins with an unknown user"):
+        load_tokenizer("~nobody-of-this-name/a")
+
+
+@pytest.mark.parametrize(
+    ("file", "contents"),
+    [
+        *(("config.json", text) for text in ("", "{", "[]", "null", "[" * 10**5, "\udcff")),
+        ("tokenizer_config.json", "{"),
+        ("tokenizer_config.json", "3"),
+        ("special_tokens_map.json", "[]"),
+        ("generation_config.json", '"x"'),
+        *(
+            ("generation_config.json", f'{{"eos_token_id": {value}}}')
+            for value in ('"a"', "[[1]]", '{"a": 1}', '[1, "a"]', "1.5", "-5", "true")
+        ),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, file, contents):
+    path = save_tokenizer(byte_level(), tmp_path)
+    (tmp_path / file).write_text(contents, errors="surrogateescape")
+    with pytest.raises(ModelError, match=rf"^model.model: .*`{tmp_path / file}` ") as caught:
+        load_tokenizer(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("contents", ["", "{", "{}", "[]", "null", '{"version": "1.0", "tru'])
+def test_a_damaged_tokenizer(tmp_path, contents):
+    path = save_tokenizer(byte_level(), tmp_path)
+    (tmp_path / "tokenizer.json").write_text(contents)
+    with pytest.raises(ModelError, match="has no tokenizer that can be loaded: ") as caught:
+        load_tokenizer(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_the_files_of_its_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(ModelError, match=r"has no tokens for any text: tokenizer\.json or "):
+        load_tokenizer(str(tmp_path))
+
+
 # In a process of its own, because the hub's address and cache are read from the environment when
 # huggingface_hub is imported.
 SCRIPT = """
 import sys
-from retrain_backends.errors import ModelError
+from retrain_backends.errors import ModelError, RetrainError
 from retrain_backends.tokenizer import load_tokenizer
 
 for name in sys.argv[1:]:

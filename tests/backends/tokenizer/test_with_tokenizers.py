@@ -27,7 +27,7 @@ TEXTS = (
 )
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{{ thinking }}{% endif %}"
 )
 
 
@@ -37,7 +37,7 @@ def assert_equal(directory):
     assert ours is not None
     assert len(ours) == len(theirs)
     assert ours.eos_token_id == theirs.eos_token_id
-    assert ours.has_chat_template == theirs.has_chat_template
+    assert ours.chat_template == theirs.chat_template
     for text in TEXTS:
         for special in (False, True):
             ids = theirs.encode(text, add_special_tokens=special)
@@ -45,9 +45,11 @@ def assert_equal(directory):
             for skip in (False, True):
                 expected = theirs.decode(ids, skip_special_tokens=skip)
                 assert ours.decode(ids, skip_special_tokens=skip) == expected
-        if theirs.has_chat_template:
+        if theirs.chat_template:
             messages = [{"role": "user", "content": text}]
-            assert ours.render_chat(messages) == theirs.render_chat(messages)
+            for given in ({}, {"thinking": False}, {"thinking": "low"}):
+                expected = theirs.render_chat(messages, given)
+                assert ours.render_chat(messages, given) == expected
     assert tokens_of(ours) == tokens_of(theirs)
 
 

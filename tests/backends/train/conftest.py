@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,16 @@ def model_dir(tmp_path_factory) -> Path:
         tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unknown>"
     ).save_pretrained(str(directory))
     return directory
+
+
+@pytest.fixture(scope="session")
+def chat_model_dir(model_dir, tmp_path_factory) -> str:
+    """As `model_dir`, with a chat template that has the variable `mood`."""
+    directory = tmp_path_factory.mktemp("chat")
+    shutil.copytree(model_dir, directory, dirs_exist_ok=True)
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ 9 if mood == 'low' else 8 }}"
+    (directory / "chat_template.jinja").write_text(template)
+    return str(directory)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -50,7 +51,11 @@ class CtrlC(FirstSymbol):
         return super().score(items)
 
 
-def plugin(name: type) -> str:
+def centred(rewards_G):
+    return rewards_G - rewards_G.mean()
+
+
+def plugin(name: Callable[..., object]) -> str:
     return f"{__name__}:{name.__name__}"
 
 
@@ -175,7 +180,7 @@ def test_the_temperature_is_that_of_training_unless_set(evaluated):
 
 def test_equal_samples_are_refused(evaluated):
     with pytest.raises(ConfigError, match=r"eval\.samples: `4` completions .* are all the same"):
-        evaluated({"training.temperature": 0.0})
+        evaluated({"training.temperature": 0.0, "algorithm.advantage_mode": plugin(centred)})
 
 
 def test_no_verdict_is_counted_and_never_zero(evaluated):

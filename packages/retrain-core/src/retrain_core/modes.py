@@ -31,12 +31,14 @@ class AdvantageSpec:
         any (`inspect.Parameter.empty`); None: the function takes whatever is set.
       summary: what it computes, in a few words.
       batch_advantage_norm: whether the token advantages are normalised unless otherwise set.
+      non_negative: whether it is defined for rewards >= 0 only.
     """
 
     function: "AdvantageFunction | str"
     parameters: Mapping[str, object] | None = field(default_factory=dict[str, object])
     summary: str = ""
     batch_advantage_norm: bool = False
+    non_negative: bool = False
 
     @classmethod
     def from_function(cls, function: "AdvantageFunction") -> "AdvantageSpec":
@@ -99,6 +101,7 @@ ADVANTAGE_MODES: Final[Mapping[str, AdvantageSpec]] = {
         "retrain_core.advantages:maxrl",
         {"eps": 1e-6},
         summary="each reward minus the mean of its group, divided by that mean",
+        non_negative=True,
     ),
 }
 

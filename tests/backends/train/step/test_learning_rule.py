@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -121,3 +123,23 @@ def test_condition_names_the_rule():
     assert plugin.condition == "mine.rule"
     named = load_config(None, {"algorithm.algorithm_mode": "mine.rule", "logging.condition": "b"})
     assert named.condition == "b"
+
+
+def negative(batch):
+    return replace(batch, rewards=np.array([1.0, -0.5]))
+
+
+def test_maxrl_warns_once_of_a_negative_reward(batch, caplog):
+    rule = rule_of(advantage_mode="maxrl")
+    rule(batch)
+    assert not caplog.records
+    for _ in range(2):
+        rule(negative(batch))
+    [record] = caplog.records
+    assert "`maxrl` is defined for rewards >= 0, but a reward is -0.5" in record.getMessage()
+    assert "add a constant to all rewards, or use `grpo`" in record.getMessage()
+
+
+def test_other_rules_take_negative_rewards(batch, caplog):
+    rule_of(advantage_mode="grpo")(negative(batch))
+    assert not caplog.records

@@ -29,6 +29,7 @@ def settings(**changes):
         ("backend.options.max_steps_off_policy", "refused"),
         ("backend.options.vocab_size", "refused"),
         ("model.lora_rank", "refused"),
+        ("model.chat_template_kwargs", "refused"),
         ("logging.strategic_grams", "refused"),
         ("a.key_of_a_later_version", "refused"),
     ],

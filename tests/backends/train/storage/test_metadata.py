@@ -69,6 +69,16 @@ def test_it_records_the_start_and_the_machine_of_a_run(run):
     assert metadata["probe"]["defects"] == []
 
 
+def test_it_records_the_variables_of_the_chat_template(run, chat_model_dir):
+    given = {"model.model": chat_model_dir, "model.chat_template_kwargs": {"mood": "low"}}
+    settings = {"training.max_tokens": 1, "training.batch_size": 1}
+    metadata, _ = run("one", **given, **settings)
+    assert metadata["chat_template_kwargs"] == {"mood": "low"}
+    plain, _ = run("two", **{"model.model": chat_model_dir}, **settings)
+    assert plain["chat_template_kwargs"] == {}
+    assert plain["digests"]["prompts"] != metadata["digests"]["prompts"]
+
+
 def test_conditions_of_one_seed_are_paired(run):
     one, first = run("one", **{"algorithm.transform_mode": "gtpo_sepa"})
     other, second = run("other", **{"algorithm.transform_mode": "none"})

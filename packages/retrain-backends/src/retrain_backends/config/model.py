@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from retrain_backends.config.section import Count, NonNegative, Section, Text, Url
+from retrain_backends.config.section import Count, FreeTable, NonNegative, Section, Text, Url
 
 
 class ModelConfig(Section):
@@ -21,6 +21,11 @@ class ModelConfig(Section):
         "read from `TINKER_API_KEY`.",
     )
     lora_rank: Count = Field(default=32, description="Rank of the LoRA adapter.")
+    chat_template_kwargs: FreeTable = Field(
+        default_factory=dict,
+        description="Variables of the model's chat template, for example `enable_thinking = false`."
+        " Names that the template does not have are refused.",
+    )
 
 
 class LoraConfig(Section):

@@ -15,6 +15,7 @@ KEYS: Mapping[str, str] = {
         pretrained_model_name_or_path actor_model model_id
     """,
     "model.lora_rank": "lora_r lora.r lora.rank lora_dim peft_lora_r",
+    "model.chat_template_kwargs": "chat_template_args apply_chat_template_kwargs template_kwargs",
     "lora.alpha": "peft_lora_alpha",
     "lora.dropout": "peft_lora_dropout",
     "backend.devices": """
@@ -138,6 +139,11 @@ ABSENT: tuple[tuple[str, str], ...] = (
     (
         "write `--backend-options '{\"gradient_checkpointing\": true}'`",
         "gradient_checkpointing enable_gradient_checkpointing activation_checkpointing",
+    ),
+    (
+        "write `--chat-template-kwargs '{\"enable_thinking\": false}'`; the names are those of the "
+        "model's chat template",
+        "enable_thinking thinking reasoning_effort thinking_budget",
     ),
     (
         'write `--params \'{"clip_eps": 0.2, "clip_eps_high": 0.28}\'`',

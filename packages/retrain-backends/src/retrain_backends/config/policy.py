@@ -23,6 +23,10 @@ class PolicySettings:
       weight_decay: of the optimiser.
       seed: of the run.
       completions_a_step: completions of a training step; no more are sampled at once.
+      group_size: completions of a prompt in training.
+      max_tokens: maximum length of a completion.
+      longest_prompt: tokens of the longest prompt among those that are known before the start; 0
+        if none is.
       resumed: whether `Trainer.load` is called next, so that no new adapter is needed.
     """
 
@@ -36,4 +40,7 @@ class PolicySettings:
     weight_decay: float
     seed: int
     completions_a_step: int
+    group_size: int
+    max_tokens: int
+    longest_prompt: int
     resumed: bool

@@ -63,8 +63,8 @@ class RunConfig(Section):
         modes = f"{algorithm.advantage_mode}+{algorithm.transform_mode}"
         return self.logging.condition or algorithm.algorithm_mode or modes
 
-    def policy(self) -> PolicySettings:
-        """The settings that a backend is built from."""
+    def policy(self, longest_prompt: int = 0) -> PolicySettings:
+        """The settings that a backend is built from; prompts have at most that many tokens."""
         return PolicySettings(
             model=self.model,
             lora=self.lora,
@@ -76,6 +76,9 @@ class RunConfig(Section):
             weight_decay=self.training.weight_decay,
             seed=self.training.seed,
             completions_a_step=self.training.batch_size * self.training.group_size,
+            group_size=self.training.group_size,
+            max_tokens=self.training.max_tokens,
+            longest_prompt=longest_prompt,
             resumed=bool(self.resume.from_),
         )
 

@@ -1,5 +1,6 @@
 """The local backend: samples and trains with PyTorch on this machine."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -11,6 +12,7 @@ from retrain_backends.local.declaration import BACKEND
 from retrain_backends.local.devices import is_split, parse_devices, pick_dtype
 from retrain_backends.local.options import LocalOptions
 from retrain_backends.local.sampler import PytorchSampler
+from retrain_backends.local.sizes import model_sizes, refuse_sizes
 from retrain_backends.local.trainer import LocalTrainer, OptimizerSettings
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import Usage
@@ -36,8 +38,10 @@ class LocalBackend:
             torch.set_num_threads(options.threads)
         devices = settings.backend.devices
         sample_on, train_on = parse_devices(devices)
+        split = is_split(devices)
+        _check_sizes(settings, [sample_on, train_on] if split else [train_on])
         trained = _policy(settings, train_on)
-        base, adapter = _policy(settings, sample_on) if is_split(devices) else trained
+        base, adapter = _policy(settings, sample_on) if split else trained
         optimizer = OptimizerSettings(
             lr=settings.lr,
             weight_decay=settings.weight_decay,
@@ -65,6 +69,12 @@ class LocalBackend:
         """Detach the adapters; memory is freed with the objects."""
         self.trainer.base.attach(None)
         self.sampler.close()
+
+
+def _check_sizes(settings: PolicySettings, devices: Sequence[torch.device]) -> None:
+    model = settings.model.model
+    sizes = model_sizes(resolve_model(model), model)
+    refuse_sizes(sizes, settings, pick_dtype(settings.inference.dtype, devices[0]), devices)
 
 
 def _policy(settings: PolicySettings, device: torch.device) -> tuple[BaseModel, Adapter]:

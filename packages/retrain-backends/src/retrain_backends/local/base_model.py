@@ -4,20 +4,17 @@ A `BaseModel` holds weights that never change, an `Adapter` (`adapter.py`) those
 and `attach` sets the adapter that the model uses.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
 from retrain_backends.errors import ModelError
-from retrain_backends.local import attention
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.fused_lora import find_projections
+from retrain_backends.local.weights import load_model
 
 # Settings that change the logits after the head, which the chunked head does not apply.
 _LOGIT_SETTINGS = {
@@ -34,7 +31,7 @@ class BaseModel:
         self.name = name
         self.device = device
         self.dtype = dtype
-        model = _load(source, name, dtype).to(device).eval().requires_grad_(False)
+        model = load_model(source, name, device, dtype).eval().requires_grad_(False)
         self._refuse_unsupported(model)
         self.model = model
         self.backbone: Any = model.base_model
@@ -86,19 +83,3 @@ class BaseModel:
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits in float32, shape (..., vocabulary)."""
         return self.head(hidden).float()
-
-
-def _load(source: str, name: str, dtype: torch.dtype) -> Any:
-    # Progress bars are shown only in a terminal, and only for models that may be downloaded.
-    if name.startswith("builtin:") or not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, attn_implementation=attention.NAME
-        )
-    except (OSError, ValueError) as error:  # a border: the hub, the disk, the user's files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"model `{name}` cannot be loaded: {reason} (a hub id needs a network or a cached copy;"
-            " a local path needs config.json and weights in .safetensors, pickle is not read)"
-        ) from error

@@ -5,6 +5,7 @@ import logging
 import torch
 
 from retrain_backends.errors import ConfigError
+from retrain_backends.memory import machine_memory
 from retrain_backends.types import Facts
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,13 @@ def _device(name: str, text: str) -> torch.device:
 def is_gpu(device: torch.device) -> bool:
     """Whether the device is a GPU."""
     return device.type == "cuda"
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory; None if unknown."""
+    if is_gpu(device):
+        return torch.cuda.get_device_properties(device).total_memory
+    return machine_memory()
 
 
 def gpu_name(device: torch.device) -> str:

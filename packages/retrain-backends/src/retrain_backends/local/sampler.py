@@ -11,6 +11,7 @@ from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.declaration import SAMPLER
 from retrain_backends.local.decode import sample_groups
 from retrain_backends.local.devices import facts_about
+from retrain_backends.local.sizes import context_length
 from retrain_backends.local.trainer import is_out_of_memory
 from retrain_backends.types import Facts, Request, SampledGroups, SamplingParams
 
@@ -45,6 +46,8 @@ class PytorchSampler:
         self._trained = trained
         self._at_once = completions_at_once
         self._share_prompts = share_prompts
+        self._context = context_length(base.model.config)
+        self._vocabulary = base.model.get_input_embeddings().weight.shape[0]
 
     @property
     def facts(self) -> Facts:
@@ -52,10 +55,31 @@ class PytorchSampler:
         return facts_about(self.base.device)
 
     def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
-        """Sample groups; out of memory, fewer prompts at a time, with the same result."""
+        """Sample groups; out of memory, fewer prompts at a time, with the same result.
+
+        Raises:
+          RunError: a prompt is too long, or is not made of the model's tokens.
+        """
+        for request in requests:
+            self._refuse_unfit(request)
         if self.adapter is not self._trained:
             self.adapter.copy_from(self._trained)
         return self._groups(requests, params)
+
+    def _refuse_unfit(self, request: Request) -> None:
+        prompt_T, model = request.prompt_T, self.base.name
+        place = f"step {request.key.step}: prompt {request.key.prompt}"
+        if int(prompt_T.max()) >= self._vocabulary:
+            raise RunError(
+                f"{place} has the token {int(prompt_T.max())}, and the vocabulary of `{model}` has"
+                f" {self._vocabulary}: its tokenizer belongs to another model"
+            )
+        if self._context is not None and len(prompt_T) + request.max_tokens > self._context:
+            raise RunError(
+                f"{place} has {len(prompt_T)} tokens, which with training.max_tokens ="
+                f" {request.max_tokens} is beyond the context of `{model}`, {self._context} tokens:"
+                " lower training.max_tokens, or leave the question out"
+            )
 
     def _groups(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
         left = list(range(len(requests)))

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from retrain_backends.errors import RunError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
+from retrain_backends.local.checkpointing import checkpoint_blocks
 from retrain_backends.local.declaration import TRAINER
 from retrain_backends.local.devices import facts_about
 from retrain_backends.local.files import write_tensors
@@ -72,9 +72,7 @@ class LocalTrainer:
             fused=True,
         )
         if settings.gradient_checkpointing:
-            # The newer name first, because the older one warns where both exist.
-            enable = getattr(base.model, "activation_checkpointing_enable", None)
-            (enable or base.model.gradient_checkpointing_enable)({"use_reentrant": False})
+            checkpoint_blocks(base.model, base.name)
 
     @property
     def facts(self) -> Facts:
@@ -189,12 +187,11 @@ class LocalTrainer:
         torch.manual_seed(int(stream(batch.seed, Purpose.DROPOUT, batch.step).integers(2**63)))
         options = self._options(batch)
         loss, new = 0.0, np.zeros(len(batch.tokens_t))
-        with self._training():
-            for rows in plan(batch, self.budget):
-                micro = pack(batch, rows, options, self.base.device)
-                part, logprobs = self._pass(micro)
-                loss += part
-                new[micro.source] = logprobs
+        for rows in plan(batch, self.budget):
+            micro = pack(batch, rows, options, self.base.device)
+            part, logprobs = self._pass(micro)
+            loss += part
+            new[micro.source] = logprobs
         return loss, new
 
     def _pass(self, micro: MicroBatch) -> tuple[float, Floats]:
@@ -206,15 +203,6 @@ class LocalTrainer:
         """Last hidden states of the positions that predict trained tokens, shape (m, width)."""
         hidden = self.base.hidden(micro.tokens, micro.positions, micro.layout)[0]
         return hidden.index_select(0, micro.predictors)
-
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Enable training mode if needed: transformers checkpoints gradients only in that mode."""
-        self.base.model.train(self.settings.gradient_checkpointing)
-        try:
-            yield
-        finally:
-            self.base.model.eval()
 
     def _options(self, batch: TrainBatch) -> LossOptions:
         """The bounds, with the sampler's temperature (1 for greedy decoding)."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Environment, Template, TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -55,12 +55,54 @@ class _TemplateDict:
         return dict.fromkeys(*args)
 
 
+# Variables that `render_chat` supplies, besides the special tokens, which end in `_token`.
+_SUPPLIED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+
+
 def compile_chat_template(source: str) -> Template:
     """Compile a template in a sandbox, since it comes from the publisher of the model.
 
     Raises:
       TemplateError: the template is not valid Jinja.
     """
+    return _environment().from_string(source)
+
+
+def variables_of(source: str) -> frozenset[str]:
+    """The variables of a template that a user may set, such as `enable_thinking`.
+
+    Raises:
+      TemplateError: the template is not valid Jinja.
+    """
+    environment = _environment()
+    read = meta.find_undeclared_variables(environment.parse(source))
+    others = read - _SUPPLIED - environment.globals.keys()
+    return frozenset(name for name in others if not name.endswith("_token"))
+
+
+def render_chat(
+    template: Template, messages: list[dict[str, str]], variables: Mapping[str, Any]
+) -> str:
+    """The text of a conversation, up to the start of the answer.
+
+    Args:
+      template: of the model.
+      messages: with `role` and `content`.
+      variables: the special tokens, such as `bos_token`, and the variables that the user sets.
+
+    Raises:
+      TemplateError, or another exception that the template causes.
+    """
+    return template.render(
+        messages=messages,
+        tools=None,
+        documents=None,
+        add_generation_prompt=True,
+        **variables,
+    )
+
+
+def _environment() -> Environment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
     )
@@ -69,29 +111,7 @@ def compile_chat_template(source: str) -> Template:
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["dict"] = _TemplateDict()
     environment.globals["namespace"] = _TemplateNamespace
-    return environment.from_string(source)
-
-
-def render_chat(
-    template: Template, messages: list[dict[str, str]], special_tokens: Mapping[str, str]
-) -> str:
-    """The text of a conversation, up to the start of the answer.
-
-    Args:
-      template: of the model.
-      messages: with `role` and `content`.
-      special_tokens: variables of the template, such as `bos_token` and `eos_token`.
-
-    Raises:
-      TemplateError, ValueError, TypeError: the template fails.
-    """
-    return template.render(
-        messages=messages,
-        tools=None,
-        documents=None,
-        add_generation_prompt=True,
-        **special_tokens,
-    )
+    return environment
 
 
 def _to_json(

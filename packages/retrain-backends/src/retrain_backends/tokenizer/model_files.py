@@ -1,23 +1,25 @@
 """Find the files of a model: built in, in a directory, or on the hub."""
 
+import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from retrain_backends.config.nearest import did_you_mean
 from retrain_backends.dotted_names import load_object
-from retrain_backends.errors import ModelError
+from retrain_backends.errors import ModelError, describe
 
 BUILTIN = "builtin:"
 
 
 def resolve_model(model: str) -> str:
-    """The path of a built-in model `builtin:<name>`; any other name unchanged.
+    """The path of a built-in model `builtin:<name>` or of one in `~`; any other name unchanged.
 
     Raises:
-      ModelError: there is no such built-in model.
+      ModelError: there is no such built-in model, or no such user.
     """
     if not model.startswith(BUILTIN):
-        return model
+        return _expanded(model) if model.startswith("~") else model
     shipped = Path(str(files("retrain_backends"))) / "models"
     directory = shipped / model.removeprefix(BUILTIN)
     names = sorted(f"{BUILTIN}{entry.parent.name}" for entry in shipped.glob("*/config.json"))
@@ -36,10 +38,42 @@ def tokenizer_directory(model: str) -> Path:
       ModelError: no such directory; no such model on the hub, no access, or no network.
     """
     resolved = resolve_model(model)
-    local = Path(resolved).expanduser()
-    if local.is_dir():
-        return local
-    if resolved.startswith((".", "/", "~")) or resolved.count("/") > 1:
-        raise ModelError(f"model.model: there is no directory `{model}`")
+    local = Path(resolved)
+    try:
+        if local.is_dir():
+            return local
+    except OSError as error:  # too long, for example
+        raise ModelError(f"model.model: {_shown(model)}: {error.strerror}") from error
+    if resolved.startswith((".", "/")) or resolved.count("/") > 1:
+        raise ModelError(f"model.model: there is no directory {_shown(model)}")
     # Imported by name, because the hub's client is slow to import and local files do not need it.
     return load_object("retrain_backends.tokenizer.hub:download_tokenizer")(resolved)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model; empty if there is no such file.
+
+    Raises:
+      ModelError: the file cannot be read, or is not a JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"model.model: `{path}` cannot be read: {describe(error)}") from error
+    if not isinstance(table, dict):
+        raise ModelError(f"model.model: `{path}` is not a JSON object")
+    return table
+
+
+def _expanded(model: str) -> str:
+    try:
+        return str(Path(model).expanduser())
+    except RuntimeError as error:
+        raise ModelError(f"model.model: {_shown(model)} begins with an unknown user") from error
+
+
+def _shown(model: str) -> str:
+    """A name for an error message, shortened if it is very long."""
+    return f"`{model}`" if len(model) <= 200 else f"`{model[:100]}...` ({len(model)} characters)"

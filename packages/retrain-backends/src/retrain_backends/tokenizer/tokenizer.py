@@ -1,22 +1,25 @@
 """The tokenizer interface of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import TemplateError
 
 from retrain_backends.errors import ModelError, describe
 from retrain_backends.types import Tokens
 
 
 class Codec(Protocol):
-    """The tokenizer of a library. `len` is the number of tokens, including special ones."""
+    """The tokenizer of a library. `len` is the number of tokens, including special ones.
+
+    `chat_template` is the Jinja source; empty for a model without one.
+    """
 
     eos_token_id: int | None
-    has_chat_template: bool
+    chat_template: str
 
     def __len__(self) -> int: ...
 
@@ -28,11 +31,15 @@ class Codec(Protocol):
         """The text of tokens."""
         ...
 
-    def render_chat(self, messages: list[dict[str, str]]) -> str:
+    def render_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> str:
         """The text of a conversation, up to the start of the answer.
 
+        Args:
+          messages: with `role` and `content`.
+          variables: of the chat template, besides those that every template has.
+
         Raises:
-          TemplateError, ValueError, TypeError: the chat template fails.
+          Exception: the chat template fails, which is code that comes with the model.
         """
         ...
 
@@ -44,13 +51,21 @@ class Tokenizer:
       codec: the tokenizer of a library.
       stop_token_ids: tokens that end a completion, at least one.
       name: the model's name, for error messages.
+      chat_variables: variables of the chat template.
     """
 
-    def __init__(self, codec: Codec, stop_token_ids: tuple[int, ...], name: str) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        stop_token_ids: tuple[int, ...],
+        name: str,
+        chat_variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._codec = codec
         self._name = name
+        self._chat_variables = chat_variables
         # A chat template writes the beginning-of-text token itself.
-        self._prefix = () if codec.has_chat_template else _leading_special_tokens(codec)
+        self._prefix = () if codec.chat_template else _leading_special_tokens(codec)
         self.stop_token_ids = stop_token_ids
 
     @property
@@ -73,13 +88,13 @@ class Tokenizer:
           ModelError: the chat template fails.
         """
         text = template.replace("{question}", question)
-        if not self._codec.has_chat_template:
+        if not self._codec.chat_template:
             return text
         message = {"role": "user", "content": text}
         # A border: the template is code that comes with the model.
         try:
-            return self._codec.render_chat([message])
-        except (TemplateError, ValueError, TypeError) as error:
+            return self._codec.render_chat([message], self._chat_variables)
+        except Exception as error:
             raise ModelError(
                 f"model.model: the chat template of `{self._name}` fails: {describe(error)}"
             ) from error

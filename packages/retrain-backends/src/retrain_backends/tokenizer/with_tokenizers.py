@@ -4,7 +4,6 @@ transformers takes seconds to import, and loads most tokenizers from this file u
 are read here; every other tokenizer is read by transformers (`with_transformers.py`).
 """
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from jinja2 import Template
 from tokenizers import Tokenizer
 
 from retrain_backends.tokenizer.chat_template import compile_chat_template, render_chat
+from retrain_backends.tokenizer.model_files import read_table
 from retrain_backends.tokenizer.rebuilt import DEFAULT_TOKENS, is_as_rebuilt
 from retrain_backends.tokenizer.special_tokens import SpecialTokens, read_special_tokens
 
@@ -53,9 +53,8 @@ class TokenizersCodec:
     def __init__(self, tokenizer: Tokenizer, special: Mapping[str, str], template: str) -> None:
         self._tokenizer = tokenizer
         self._special = special
-        self._source = template
         self.eos_token_id = tokenizer.token_to_id(special.get("eos_token", ""))
-        self.has_chat_template = bool(template)
+        self.chat_template = template
 
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -68,18 +67,18 @@ class TokenizersCodec:
         """The text of tokens."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def render_chat(self, messages: list[dict[str, str]]) -> str:
+    def render_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> str:
         """The text of a conversation, up to the start of the answer."""
-        return render_chat(self._template, messages, self._special)
+        return render_chat(self._compiled, messages, {**self._special, **variables})
 
     @cached_property
-    def _template(self) -> Template:
-        return compile_chat_template(self._source)
+    def _compiled(self) -> Template:
+        return compile_chat_template(self.chat_template)
 
 
 def read_with_tokenizers(directory: Path) -> TokenizersCodec | None:
     """The tokenizer in a directory; None if transformers might read it differently."""
-    files = {name: _read_json(directory / name) for name in _READ}
+    files = {name: read_table(directory / name) for name in _READ}
     config = files["tokenizer_config.json"]
     name = _class_name(config, files["config.json"])
     template = _chat_template(directory, config)
@@ -133,7 +132,3 @@ def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
     if isinstance(found, dict):
         found = found.get("default")
     return found if isinstance(found, str) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

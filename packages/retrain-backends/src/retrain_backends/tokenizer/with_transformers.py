@@ -1,6 +1,7 @@
 """Read all other tokenizers with transformers. Imported by name, only if it is needed."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ class TransformersCodec:
     def __init__(self, directory: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
         self.eos_token_id: int | None = self._tokenizer.eos_token_id
-        self.has_chat_template = bool(self._tokenizer.chat_template)
+        # Of several templates, the default one.
+        self.chat_template: str = (
+            self._tokenizer.get_chat_template() if self._tokenizer.chat_template else ""
+        )
 
     def __len__(self) -> int:
         return len(self._tokenizer)
@@ -34,8 +38,8 @@ class TransformersCodec:
             ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
         )
 
-    def render_chat(self, messages: list[dict[str, str]]) -> str:
+    def render_chat(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> str:
         """The text of a conversation, up to the start of the answer."""
         return self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
+            messages, tokenize=False, add_generation_prompt=True, **variables
         )

@@ -82,11 +82,12 @@ def _build(
     check_trackers(config.logging)
     rule = build_rule(config.algorithm, config.gtpo, config.hicra)
     detector = build_detector(config.planning, config.logging.strategic_grams)
-    task = load_task(config.model.model, config.data, training, config.eval)
+    task = load_task(config.model, config.data, training, config.eval)
     console = Console(highlight=False)
     print_lines(console, _title(config))
     judge = Judge(stack.enter_context(closing(build_reward(config.reward))), task.tokenizer)
-    backend: Backend = build_part("backend", config.backend.backend, config.policy())
+    longest = task.longest_prompt(training.max_steps * training.batch_size)
+    backend: Backend = build_part("backend", config.backend.backend, config.policy(longest))
     stack.enter_context(closing(backend))
     progress = Progress(sepa)
     initial = describe_start(
@@ -191,7 +192,10 @@ def _startup_checks(
         metadata=MetadataFile(
             directory,
             backend,
-            config.training.seed,
+            {
+                "seed": config.training.seed,
+                "chat_template_kwargs": config.model.chat_template_kwargs,
+            },
             config.reward.type,
             storage.run_directory.saved.fingerprints.model,
             storage.restored,

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 
 from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError, NotAvailableError
+from retrain_backends.memory import machine_memory, size_text
 from retrain_backends.plugins import KINDS, names
 from retrain_backends.types import Capabilities
+from retrain_core import ADVANTAGE_MODES, TRANSFORM_MODES
+
+_COMPLETION_BYTES = 500  # of the record of a completion without its tokens, at least
 
 
 def refuse_unavailable(config: RunConfig) -> None:
@@ -34,6 +38,8 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
             "training; leave it out to analyse the adapter that the run trains"
         )
     problems += ranks_beyond(config)
+    problems += _cannot_teach(config)
+    problems += _beyond_memory(config, machine_memory())
     if problems:
         raise ConfigError(*problems)
 
@@ -48,6 +54,42 @@ def ranks_beyond(config: RunConfig) -> Iterator[str]:
             yield (
                 f"squeeze.{key}: `{shown}`, but the adapter that is trained has rank {rank} "
                 "(model.lora_rank)"
+            )
+
+
+def _cannot_teach(config: RunConfig) -> Iterator[str]:
+    """A line for every setting with which no step can have a gradient."""
+    training, algorithm = config.training, config.algorithm
+    if training.group_size == 1:
+        yield (
+            "training.group_size: `1` can never teach: a completion is compared with the others of"
+            " its group, and a group whose rewards are all equal is left out; use 2 or more"
+        )
+    builtin = (
+        not algorithm.algorithm_mode
+        and algorithm.advantage_mode in ADVANTAGE_MODES
+        and algorithm.transform_mode in TRANSFORM_MODES
+    )
+    if training.temperature == 0 and builtin:
+        yield (
+            "training.temperature: `0` can never teach: the completions of a prompt are then all"
+            " the same, and so are their rewards; use 1 or a little less (eval.temperature = 0 is"
+            " greedy evaluation)"
+        )
+
+
+def _beyond_memory(config: RunConfig, memory: int | None) -> Iterator[str]:
+    """A line for every number of completions whose records alone do not fit in memory."""
+    training = config.training
+    counts = {"training.batch_size": training.batch_size * training.group_size}
+    if config.eval.every:
+        counts["eval.samples"] = config.eval.samples
+    for key, completions in counts.items():
+        least = completions * _COMPLETION_BYTES
+        if memory is not None and least > memory:
+            yield (
+                f"{key}: {completions} completions at once need at least {size_text(least)}, and"
+                f" this machine has {size_text(memory)}; lower it"
             )
 
 

@@ -86,7 +86,7 @@ def measure_prompts(config: RunConfig) -> tuple[PromptLengths, PromptLengths | N
     training = config.training
     if training.seed < 0:  # the order does not matter
         training = training.model_copy(update={"seed": 0})
-    task = load_task(config.model.model, config.data, training, config.eval)
+    task = load_task(config.model, config.data, training, config.eval)
     prompts = task.prompts.batch(0, min(_SAMPLE, training.max_steps * training.batch_size))
     return (
         _lengths([len(prompt.tokens) for prompt in prompts]),

@@ -1,5 +1,6 @@
 """The learning rule of a run: an advantage and a transform, or one plugin."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ from retrain_core import (
     segment_mean,
     uncertainty,
 )
+
+log = logging.getLogger(__name__)
 
 CLIPPING = ("clip_eps", "clip_eps_high")  # keys of `[algorithm] params` that the backend applies
 
@@ -69,6 +72,33 @@ class PluginRule:
         )
 
 
+class NonNegativeRule:
+    """A learning rule for rewards >= 0, which warns of the first negative one.
+
+    Args:
+      rule: the learning rule.
+      mode: name of its advantage, for the warning.
+    """
+
+    def __init__(self, rule: Rule, mode: str) -> None:
+        self._rule = rule
+        self._mode = mode
+        self._warned = False
+
+    def __call__(self, batch: CompletionBatch, sepa_lambda: float = 0.0) -> TokenAdvantages:
+        """The advantages of the rule."""
+        lowest = float(np.min(batch.rewards, initial=0.0))
+        if lowest < 0 and not self._warned:
+            self._warned = True
+            log.warning(
+                "algorithm.advantage_mode: `%s` is defined for rewards >= 0, but a reward is %g, so"
+                " the advantages are wrong: add a constant to all rewards, or use `grpo`",
+                self._mode,
+                lowest,
+            )
+        return self._rule(batch, sepa_lambda)
+
+
 def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig) -> Rule:
     """The learning rule of the configuration.
 
@@ -85,9 +115,10 @@ def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig)
     params = mode_params(algorithm, gtpo, hicra)
     # A border: the parameters come from the user and are checked by the rows of the modes.
     try:
-        return Algorithm.from_names(advantage, transform, algorithm.uncertainty_kind, **params)
+        rule = Algorithm.from_names(advantage, transform, algorithm.uncertainty_kind, **params)
     except ValueError as error:
         raise ConfigError(f"[algorithm] {error}") from error
+    return NonNegativeRule(rule, algorithm.advantage_mode) if advantage.non_negative else rule
 
 
 def mode_params(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig) -> dict[str, Any]:

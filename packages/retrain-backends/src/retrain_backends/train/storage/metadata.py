@@ -17,6 +17,7 @@ from typing import Any
 
 from retrain_backends.atomic import write_atomically
 from retrain_backends.data import PromptStream
+from retrain_backends.memory import machine_memory
 from retrain_backends.protocols import Backend, Trainer, facts_of
 from retrain_backends.train.storage.durable_writes import digests_of
 from retrain_backends.train.storage.state_file import versions
@@ -34,7 +35,7 @@ class MetadataFile:
     Args:
       directory: of the run; the adapter is exported there temporarily.
       backend: in its state at the start of the process.
-      seed: of the run.
+      settings: values of the configuration to record, by key.
       reward: its type.
       model: a digest of each of the model's files, by name.
       restored: how exactly the backend was restored; None for a new run.
@@ -44,14 +45,14 @@ class MetadataFile:
         self,
         directory: Path,
         backend: Backend,
-        seed: int,
+        settings: Mapping[str, Any],
         reward: str,
         model: Mapping[str, str],
         restored: Restored | None,
     ) -> None:
         self._directory = directory
         self._backend = backend
-        self._seed = seed
+        self._settings = settings
         self._reward = reward
         self._model = model
         self._restored = restored
@@ -92,7 +93,7 @@ class MetadataFile:
         level, reason = determinism_of(self._reward, facts)
         return {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seed": self._seed,
+            **self._settings,
             "digests": {
                 "initial_adapter": adapter_digest(self._backend.trainer, self._directory),
                 "prompts": text_digest(prompt.text for prompt in prompts),
@@ -184,10 +185,11 @@ def git_commit(directory: Path) -> str | None:
 
 def hardware(facts: Facts) -> dict[str, Any]:
     """The machine: CPU, cores, memory, and the devices that the backend uses."""
+    memory = machine_memory()
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": None if memory is None else round(memory / 2**30, 1),
         "gpus": list(facts.devices),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
@@ -198,10 +200,3 @@ def _cpu_model() -> str:
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
-
-
-def _memory_gib() -> float | None:
-    names = getattr(os, "sysconf_names", {})  # Windows has none
-    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):
-        return None
-    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
