@@ -149,6 +149,10 @@ def test_a_run_squeezes_what_it_has_trained(here, retrain):
     assert json.loads((here / "small" / "adapter_config.json").read_text())["r"] == 2
     assert (here / "logs" / "first" / "squeeze.png").is_file()
     assert "[squeeze]" in (here / "logs" / "first" / "config.toml").read_text()
+    before = (here / "small" / "adapter_model.safetensors").read_bytes()
+    code, page, errors = retrain("--resume", "logs/first")  # as if killed before it exited
+    assert (code, "adapter: small (rank 2, " in page) == (0, True), errors
+    assert (here / "small" / "adapter_model.safetensors").read_bytes() == before
 
 
 def test_training_alone_refuses_to_drop_the_table(here):

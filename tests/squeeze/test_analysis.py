@@ -99,6 +99,19 @@ def test_worst_modules_come_worst_first(save_adapter, factors):
     assert [module.name for module in analysis.worst_modules(1, 3)] == ["flat", "mid", "steep"]
 
 
+def test_zero_modules_change_no_statistic(save_adapter, factors):
+    tensors = factors({"q": (20, 20)}, decay=0.9)
+    zeros = {f"zero.{i}": (20, 20) for i in range(9)}
+    blank = {name: 0 * tensor for name, tensor in factors(zeros).items()}
+    alone = analyze_adapter(save_adapter(tensors))
+    analysis = analyze_adapter(save_adapter({**tensors, **blank}))
+    assert (analysis.table, analysis.recommended_rank) == (alone.table, alone.recommended_rank)
+    assert alone.recommended_rank == 4
+    assert analysis.zero_modules == tuple(zeros)
+    assert [module.name for module in analysis.worst_modules(2)] == ["q"]
+    assert analysis.module_ranks() == {**alone.module_ranks(), **dict.fromkeys(zeros, 1)}
+
+
 def test_sizes(save_adapter, factors):
     tensors = factors({"a": (6, 5)}) | factors({"b": (7, 5)}, rank=2)
     analysis = analyze_adapter(save_adapter(tensors, rank_pattern={"b": 2}))

@@ -12,7 +12,7 @@ LOW = ModuleCurve("v", (8, 8), 2, 1.0, np.array([0.6, 1.0]))
 
 def analysis(*modules, ranks=(1, 2, 4), recommended=2):
     table = tuple(RankVariance(rank, 0.9, 0.8, 1.0) for rank in ranks)
-    return SqueezeAnalysis(Path("a"), 4, 0.85, table, recommended, modules, ())
+    return SqueezeAnalysis(Path("a"), 4, 0.85, table, recommended, modules)
 
 
 def test_a_module_keeps_all_from_its_own_rank_on():
@@ -26,7 +26,7 @@ def test_a_module_keeps_all_from_its_own_rank_on():
         analysis(FULL, LOW),
         analysis(FULL),
         analysis(FULL, ranks=(3,), recommended=4),  # the recommendation stands in no row
-        SqueezeAnalysis(Path("a"), 1, 1.0, (RankVariance(1, 1, 1, 1),), 1, (LOW,), ()),
+        SqueezeAnalysis(Path("a"), 1, 1.0, (RankVariance(1, 1, 1, 1),), 1, (LOW,)),
     ],
 )
 def test_it_is_a_png(found, tmp_path):

@@ -118,7 +118,7 @@ def test_it_compresses(squeeze, adapter, tmp_path, flags, ranks):
     assert {module.name: module.rank for module in read_adapter(output).modules} == ranks
 
 
-def test_zero_modules_are_told(squeeze, adapter):
+def test_zero_modules_are_named(squeeze, adapter):
     file = adapter / "adapter_model.safetensors"
     names = [f"base_model.model.{V}.lora_{letter}.weight" for letter in "AB"]
     shapes = [(4, 12), (8, 4)]
@@ -130,7 +130,7 @@ def test_zero_modules_are_told(squeeze, adapter):
     )
     save_file(tensors, file)
     _, page, _ = squeeze(adapter)
-    assert f"modules: 2 layers, of which 1 untrained (all zero, counted as 100%): {V}" in page
+    assert f"modules: 2 layers, 1 of them all zero, which the table leaves out: {V}" in page
 
 
 def test_json_tells_the_analysis_when_nothing_can_be_written(squeeze, adapter, tmp_path):

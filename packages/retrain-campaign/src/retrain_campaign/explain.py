@@ -55,7 +55,7 @@ def _explained(
     _tried(problems, lambda: check_plan(plan))
     if campaign.squeeze and directory is None:
         origin = Origin(str(campaign.path))
-        _tried(problems, lambda: settings_after_training(campaign.config, origin))
+        _tried(problems, lambda: settings_after_training(campaign.config, origin, resumed=False))
     directory = directory or _tried(problems, lambda: new_directory(campaign, datetime.now()))
     workers = capacity.workers if capacity else 1
     log_bytes = mean_log_bytes(pilot)

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrain_squeeze.errors import AdapterError
+from retrain_squeeze.file_names import CONFIG_FILE, PICKLE_FILE, WEIGHTS_FILE
 from retrain_squeeze.peft_config import ConfigFile, read_config
 from retrain_squeeze.tensors import Matrix, Tensor, TensorFile, open_tensors
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-_PICKLE_FILE = "adapter_model.bin"
 # `lora_A` and `lora_B` of linear and convolution layers, `lora_embedding_A` and `..._B` of
 # embeddings; some programs keep the adapter's name (`default`) in them.
 _FACTOR = re.compile(
@@ -111,9 +109,9 @@ def _check_directory(path: Path) -> None:
             raise AdapterError(f"{file}: is not a regular file; save the adapter again")
     if (path / WEIGHTS_FILE).exists():
         return
-    if (path / _PICKLE_FILE).exists():
+    if (path / PICKLE_FILE).exists():
         raise AdapterError(
-            f"{path / _PICKLE_FILE}: is a pickle file, which can run any code when it is read; "
+            f"{path / PICKLE_FILE}: is a pickle file, which can run any code when it is read; "
             "if you trust it, load the adapter with PEFT and save it as safetensors"
         )
     raise AdapterError(f"{path}: has no {WEIGHTS_FILE}; name the directory of a PEFT adapter")

@@ -57,12 +57,11 @@ class SqueezeAnalysis:
       adapter_path: the directory that was read.
       source_rank: the highest rank of a module.
       min_variance_retention: share of variance that the modules must keep on average.
-      table: one row for each rank considered, lowest first.
+      table: one row for each rank considered, lowest first, over the modules whose update is not
+        zero.
       recommended_rank: the lowest rank of the table whose mean reaches
         `min_variance_retention`; `source_rank` if none does.
       modules: curve of every module, in the order of the file.
-      zero_modules: names of the modules whose update is zero. They lose nothing at any rank and
-        count as 1 in the table.
     """
 
     adapter_path: Path
@@ -71,11 +70,25 @@ class SqueezeAnalysis:
     table: tuple[RankVariance, ...]
     recommended_rank: int
     modules: tuple[ModuleCurve, ...]
-    zero_modules: tuple[str, ...]
+
+    @property
+    def nonzero_modules(self) -> tuple[ModuleCurve, ...]:
+        """The modules whose update is not zero."""
+        return _nonzero(self.modules)
+
+    @property
+    def zero_modules(self) -> tuple[str, ...]:
+        """Names of the modules whose update is zero."""
+        return tuple(module.name for module in self.modules if module.variance == 0)
+
+    def mean_retained(self, rank: int) -> float:
+        """The mean V(rank) of the modules whose update is not zero."""
+        return _row(self.nonzero_modules, rank).mean
 
     def worst_modules(self, rank: int, count: int = 5) -> tuple[ModuleCurve, ...]:
         """The modules that keep the least at a rank, worst first."""
-        return tuple(sorted(self.modules, key=lambda module: module.retained_at(rank))[:count])
+        modules = self.nonzero_modules
+        return tuple(sorted(modules, key=lambda module: module.retained_at(rank))[:count])
 
     def module_ranks(self) -> dict[str, int]:
         """A separate rank for each module, with at least the mean V of the recommended rank.
@@ -83,7 +96,7 @@ class SqueezeAnalysis:
         The ranks k_m >= 1 with the fewest parameters `sum k_m (in_m + out_m)` of all with
         `mean V_m(k_m) >= mean V_m(recommended_rank)`, up to one rank of one module, and never more
         parameters than the recommended rank everywhere. Only the mean is preserved: a single module
-        may keep less than at the recommended rank.
+        may keep less than at the recommended rank. A module whose update is zero gets rank 1.
         """
         costs = [ModuleCost(module.retained, sum(module.shape)) for module in self.modules]
         uniform = [min(self.recommended_rank, module.rank) for module in self.modules]
@@ -114,7 +127,8 @@ def analyze_adapter(
     Each module's update is `D = scale * B A` with A of shape (r, in) and B of shape (out, r). With
     its singular values s_1 >= s_2 >= ..., its best approximation of rank k keeps the share
     `V(k) = sum_{j<=k} s_j^2 / sum s_j^2` of its squared norm. The lowest rank of the table
-    at which the mean of V over all modules reaches `min_variance_retention` is recommended.
+    at which the mean of V reaches `min_variance_retention` is recommended. Modules whose update is
+    zero are reported, and left out of the table.
 
     Factors are read in blocks, so memory use depends on neither the adapter's nor a module's size.
 
@@ -148,7 +162,13 @@ def analyze_adapter(
             on_module,
         )
     )
-    table = tuple(_row(modules, rank) for rank in ranks)
+    nonzero = _nonzero(modules)
+    if not nonzero:
+        raise AdapterError(
+            f"{adapter.file.path}: the update of every module is zero, so there is nothing to "
+            "analyse; name an adapter that was trained"
+        )
+    table = tuple(_row(nonzero, rank) for rank in ranks)
     enough = (row.rank for row in table if row.mean >= min_variance_retention)
     return SqueezeAnalysis(
         adapter_path=adapter.path,
@@ -157,7 +177,6 @@ def analyze_adapter(
         table=table,
         recommended_rank=next(enough, adapter.rank),
         modules=modules,
-        zero_modules=_zero_modules(modules, adapter),
     )
 
 
@@ -189,14 +208,8 @@ def _curve(algebra: LinearAlgebra, adapter: AdapterFiles, module: LoraModule) ->
     )
 
 
-def _zero_modules(modules: Sequence[ModuleCurve], adapter: AdapterFiles) -> tuple[str, ...]:
-    zero = tuple(module.name for module in modules if module.variance == 0)
-    if len(zero) == len(modules):
-        raise AdapterError(
-            f"{adapter.file.path}: the update of every module is zero, so there is nothing to "
-            "analyse; name an adapter that was trained"
-        )
-    return zero
+def _nonzero(modules: Sequence[ModuleCurve]) -> tuple[ModuleCurve, ...]:
+    return tuple(module for module in modules if module.variance > 0)
 
 
 def _row(modules: Sequence[ModuleCurve], rank: int) -> RankVariance:

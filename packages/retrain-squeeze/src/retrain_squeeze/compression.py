@@ -1,38 +1,20 @@
 """Compress an adapter: the best approximation of each module's update at a lower rank."""
 
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from operator import index
 from os import PathLike
 from pathlib import Path
 
-from retrain_squeeze.adapter import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    AdapterFiles,
-    LoraModule,
-    check_finite,
-    read_adapter,
-)
-from retrain_squeeze.errors import AdapterError, SqueezeConfigError, SqueezeError
+from retrain_squeeze.adapter import AdapterFiles, LoraModule, check_finite, read_adapter
+from retrain_squeeze.errors import AdapterError, SqueezeConfigError
+from retrain_squeeze.file_names import CONFIG_FILE, TOKENIZER_FILES, WEIGHTS_FILE
 from retrain_squeeze.linear_algebra import LinearAlgebra, OnModule, for_each, linear_algebra_for
+from retrain_squeeze.output_directory import obstacle, whole_directory
 from retrain_squeeze.spectrum import Floats, best_mixing, mixed_a, mixed_b
 from retrain_squeeze.tensors import Tensor, TensorWriter, encode, is_finite
-
-# Copied with the adapter, because programs that serve adapters look for a tokenizer beside them.
-_TOKENIZER_FILES = (
-    "added_tokens.json",
-    "chat_template.*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer*",
-    "vocab.*",
-)
 
 
 def compress_adapter(
@@ -56,7 +38,8 @@ def compress_adapter(
 
     Args:
       path: a PEFT directory, with `adapter_config.json` and `adapter_model.safetensors`.
-      output_path: directory to write; new or empty.
+      output_path: directory to write; new or empty, or with the files that an earlier call with
+        the same arguments wrote.
       target_rank: from 1 to the adapter's rank. Modules of a lower rank keep their rank.
       module_ranks: separate ranks for these modules, as returned by
         `SqueezeAnalysis.module_ranks`; they are written as `rank_pattern` and `alpha_pattern`.
@@ -65,37 +48,27 @@ def compress_adapter(
 
     Raises:
       SqueezeConfigError: an argument is out of range or does not fit the adapter, or the output
-        directory is not empty.
+        directory has other files.
       AdapterError: the adapter is missing, damaged, or not plain LoRA.
       SqueezeError: the output cannot be written.
 
     Source: LoRA-Squeeze, arXiv 2602.10993.
     """
     output = Path(output_path)
-    _check_unused(output, except_for=None)
+    if occupied := obstacle(output):
+        raise SqueezeConfigError(f"output_path is `{output}`, {occupied}")
     algebra = linear_algebra_for(device)
     adapter = read_adapter(Path(path))
     ranks = _ranks(adapter, target_rank, module_ranks or {})
-    with _whole_directory(output) as directory:
+    with whole_directory(output) as directory:
         weights = _Weights(adapter, algebra, ranks, directory / WEIGHTS_FILE)
         for_each(weights.write_module, adapter.modules, algebra.threads, on_module)
         weights.copy_others()
         config = json.dumps(adapter.config.at_ranks(ranks), indent=2, ensure_ascii=False)
         (directory / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
-        for pattern in _TOKENIZER_FILES:
+        for pattern in TOKENIZER_FILES:
             for file in filter(Path.is_file, adapter.path.glob(pattern)):
                 shutil.copyfile(file, directory / file.name)
-
-
-def _check_unused(output: Path, except_for: Path | None) -> None:
-    if output.is_dir():
-        if any(file != except_for for file in output.iterdir()):
-            raise SqueezeConfigError(
-                f"output_path is `{output}`, a directory with files in it; name a new or an empty "
-                "directory"
-            )
-    elif output.exists():
-        raise SqueezeConfigError(f"output_path is `{output}`, a file; name a directory")
 
 
 def _ranks(adapter: AdapterFiles, target: int, chosen: Mapping[str, int]) -> dict[str, int]:
@@ -163,49 +136,3 @@ def _resized(module: LoraModule, rank: int) -> Iterator[Tensor]:
     a, b = module.a, module.b
     for tensor, shape in ((a, (rank, *a.shape[1:])), (b, (b.shape[0], rank, *b.shape[2:]))):
         yield replace(tensor, shape=shape, size=tensor.size // module.rank * rank)
-
-
-@contextmanager
-def _whole_directory(output: Path) -> Iterator[Path]:
-    """A temporary directory that becomes `output` on success and is removed on failure.
-
-    It is created beside `output`, or inside `output` if that exists, since a working directory, a
-    mount or the target of a link cannot be replaced.
-    """
-    real = Path(os.path.realpath(output))
-    inside = real.is_dir()
-    parent = real if inside else real.parent
-    partial = parent / f".{real.name}.{secrets.token_hex(4)}.partial"
-    try:
-        partial.mkdir(parents=True)
-        try:
-            yield partial
-            _flush(partial)
-            if inside:
-                _check_unused(real, except_for=partial)
-                for file in sorted(partial.iterdir(), key=lambda file: file.name == CONFIG_FILE):
-                    file.replace(real / file.name)
-            else:
-                partial.replace(real)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        _sync(parent)
-    except OSError as error:  # a disk that is full, read-only or gone
-        raise SqueezeError(
-            f"output_path `{output}` cannot be written ({error.strerror or error})"
-        ) from error
-
-
-def _flush(directory: Path) -> None:
-    """Flush a directory and its files to the disk."""
-    for file in directory.iterdir():
-        _sync(file)
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,7 +26,7 @@ def save_picture(analysis: SqueezeAnalysis, title: str, path: Path) -> None:
     figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    kept_MK = 100 * retained_by_rank(analysis.modules, analysis.source_rank)
+    kept_MK = 100 * retained_by_rank(analysis.nonzero_modules, analysis.source_rank)
     ranks_K = np.arange(1, kept_MK.shape[1] + 1)
     axes.fill_between(
         ranks_K,
@@ -37,7 +37,7 @@ def save_picture(analysis: SqueezeAnalysis, title: str, path: Path) -> None:
         linewidth=0,
         label="lowest to highest module",
     )
-    count = len(analysis.modules)
+    count = len(analysis.nonzero_modules)
     label = f"mean of {count} modules" if count > 1 else "the module"
     axes.plot(ranks_K, kept_MK.mean(axis=0), color=BLUE, linewidth=2.2, label=label)
     _mark_recommendation(axes, analysis)
@@ -68,9 +68,7 @@ def _mark_recommendation(axes: Axes, analysis: SqueezeAnalysis) -> None:
         threshold, color=GREY, linewidth=1, linestyle="--", label=f"threshold {threshold:g}%"
     )
     rank = analysis.recommended_rank
-    mean = (
-        100 * sum(module.retained_at(rank) for module in analysis.modules) / len(analysis.modules)
-    )
+    mean = 100 * analysis.mean_retained(rank)
     axes.axvline(rank, color=ORANGE, linewidth=1, alpha=0.6)
     axes.plot(
         [rank],

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -153,7 +152,7 @@ def _recommendation(analysis: SqueezeAnalysis) -> str:
     rank, wanted = analysis.recommended_rank, f"{100 * analysis.min_variance_retention:g}%"
     if rank == analysis.source_rank:
         return f"rank {rank}, the adapter's own: no lower rank in the table keeps {wanted}"
-    kept = f"{100 * _mean_at(analysis, rank):.2f}% of the variance on average"
+    kept = f"{100 * analysis.mean_retained(rank):.2f}% of the variance on average"
     return f"rank {rank} of {analysis.source_rank}: keeps {kept}, {wanted} is required"
 
 
@@ -161,13 +160,9 @@ def _lowest(analysis: SqueezeAnalysis) -> int:
     """The lowest rank, in the table or not, whose mean reaches the threshold."""
     ranks = range(1, analysis.source_rank + 1)
     return next(
-        (rank for rank in ranks if _mean_at(analysis, rank) >= analysis.min_variance_retention),
+        (rank for rank in ranks if analysis.mean_retained(rank) >= analysis.min_variance_retention),
         analysis.source_rank,
     )
-
-
-def _mean_at(analysis: SqueezeAnalysis, rank: int) -> float:
-    return fmean(module.retained_at(rank) for module in analysis.modules)
 
 
 def _modules(analysis: SqueezeAnalysis) -> str:
@@ -176,7 +171,7 @@ def _modules(analysis: SqueezeAnalysis) -> str:
     if not zero:
         return text
     names = ", ".join(zero[:_WORST]) + (", …" if len(zero) > _WORST else "")
-    return f"{text}, of which {len(zero)} untrained (all zero, counted as 100%): {names}"
+    return f"{text}, {len(zero)} of them all zero, which the table leaves out: {names}"
 
 
 def _size(analyzed: AnalyzedAdapter, ranks: int | Mapping[str, int]) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retrain_squeeze.errors import SqueezeConfigError
+from retrain_squeeze.file_names import CONFIG_FILE
+from retrain_squeeze.output_directory import obstacle
 
 REMOTE = "tinker://"
-_CONFIG = "adapter_config.json"
 
 
 class Problem(NamedTuple):
@@ -49,11 +50,15 @@ class SqueezeSettings:
     wandb_group: str = _setting("", "group of the run there")
     wandb_tags: str = _setting("", "tags of the run there, comma-separated")
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self, *, new_output: bool = False) -> Iterator[Problem]:
         """All problems that can be found without reading the adapter.
 
         Values out of range come first, then settings that contradict each other or the file
         system.
+
+        Args:
+          new_output: whether an adapter in `output_path` is a problem. Otherwise the compressed
+            adapter is compared with it: an earlier attempt may have written it.
         """
         yield from self._out_of_range()
         if self.adapter_path and (nearby := _adapter_inside(Path(self.adapter_path))):
@@ -70,8 +75,8 @@ class SqueezeSettings:
                         f"is `{shown}`, but output_path is not set; set it to a directory, or "
                         f"omit {name}",
                     )
-        elif occupied := _in_use(Path(self.output_path)):
-            yield Problem("output_path", f"is `{self.output_path}`, which {occupied}")
+        elif occupied := self._obstacle(new_output):
+            yield Problem("output_path", f"is `{self.output_path}`, which is {occupied}")
         if self.per_module and self.compress_to:
             yield Problem(
                 "compress_to",
@@ -86,6 +91,11 @@ class SqueezeSettings:
         """
         if lines := [f"{setting} {text}" for setting, text in self.problems()]:
             raise SqueezeConfigError(*lines)
+
+    def _obstacle(self, new_output: bool) -> str:
+        adapter, output = Path(self.adapter_path), Path(self.output_path)
+        is_adapter = adapter.is_dir() and output.is_dir() and adapter.samefile(output)
+        return obstacle(output, new=new_output or is_adapter)
 
     def _out_of_range(self) -> Iterator[Problem]:
         if not self.adapter_path:
@@ -110,14 +120,7 @@ class SqueezeSettings:
 
 def _adapter_inside(path: Path) -> Path | None:
     """An adapter in a subdirectory of a directory that is not one, such as `final` of a run."""
-    if (path / _CONFIG).exists():
+    if (path / CONFIG_FILE).exists():
         return None
-    found = (file.parent for file in path.glob(f"*/{_CONFIG}"))
+    found = (file.parent for file in path.glob(f"*/{CONFIG_FILE}"))
     return min(found, key=lambda folder: (folder.name != "final", folder.name), default=None)
-
-
-def _in_use(path: Path) -> str:
-    if path.is_dir():
-        full = next(path.iterdir(), None)
-        return "is a directory with files in it; name a new or an empty directory" if full else ""
-    return "is a file; name a directory" if path.exists() else ""

@@ -108,7 +108,7 @@ def _pending_squeeze(
     done = resume and read_manifest(directory).is_squeezed
     if campaign.squeeze is None or done:
         return None
-    return settings_after_training(campaign.config, Origin(str(campaign.path)))
+    return settings_after_training(campaign.config, Origin(str(campaign.path)), resumed=resume)
 
 
 def _run(opened: OpenCampaign, workload: Workload, executor: Executor, console: Console) -> int:

@@ -41,7 +41,9 @@ def run(arguments: "Arguments", as_json: bool) -> int | None:
 
         if config.squeeze.adapter_path:
             return _squeeze(settings_alone(config, arguments), as_json=as_json)
-        squeeze = settings_after_training(config, Origin.of(arguments))
+        squeeze = settings_after_training(
+            config, Origin.of(arguments), resumed=bool(config.resume.from_)
+        )
     if as_json:
         raise ConfigError("--json: only an analysis is reported as JSON ([squeeze] adapter_path)")
     try:
