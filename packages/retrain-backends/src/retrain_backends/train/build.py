@@ -127,7 +127,7 @@ def _build(
             storage.journal,
             storage.view,
         ),
-        checkpoints=Checkpoints(backend.trainer, directory, saved, training),
+        checkpoints=Checkpoints(backend.trainer, directory, saved, training, storage.journal),
         journal=storage.journal,
         console=console,
         closing=stack.pop_all(),

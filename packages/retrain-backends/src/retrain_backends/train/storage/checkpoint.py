@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrain_backends.atomic import flush
 from retrain_backends.config import TrainingConfig
 from retrain_backends.errors import RunError
 from retrain_backends.protocols import Trainer
-from retrain_backends.tracking.cut import log_lengths
+from retrain_backends.tracking.journal import JOURNAL_FILES, Journal
+from retrain_backends.tracking.log_digests import Mark, with_mark
 from retrain_backends.train.storage.durable_writes import digests_of, new_directory, remove, size_of
 from retrain_backends.train.storage.state_file import (
     CHECKPOINT_STATE_FILE,
@@ -43,15 +43,22 @@ class Checkpoints:
       run_dir: the run's directory, with its logs.
       saved: the state from which the run starts or is resumed.
       training: `save_every`, `keep_last` and `keep_best`.
+      journal: the logs of the run.
     """
 
     def __init__(
-        self, trainer: Trainer, run_dir: Path, saved: SavedState, training: TrainingConfig
+        self,
+        trainer: Trainer,
+        run_dir: Path,
+        saved: SavedState,
+        training: TrainingConfig,
+        journal: Journal,
     ) -> None:
         self._trainer = trainer
         self._run_dir = run_dir
         self._saved = saved
         self._training = training
+        self._journal = journal
         self._adapters = saved.adapters_in(run_dir)
 
     def save_if_due(self, state: TrainState, score: float | None = None) -> None:
@@ -79,7 +86,7 @@ class Checkpoints:
             if failure:
                 raise failure
         elif score is not None and self._saved.score is None:
-            update = {"score": score, "logs": log_lengths(self._run_dir)}
+            update = {"score": score, "logs": self._flushed_logs()}
             saved = self._saved.model_copy(update=update)
             write_state(saved.directory_in(self._run_dir) / CHECKPOINT_STATE_FILE, saved)
             self._commit(saved)
@@ -136,11 +143,12 @@ class Checkpoints:
         write_state(self._run_dir / STATE_FILE, saved)
         self._saved = saved
 
-    def _flushed_logs(self) -> dict[str, int]:
-        lengths = log_lengths(self._run_dir)
-        for name in lengths:
-            flush(self._run_dir / name)
-        return lengths
+    def _flushed_logs(self) -> dict[str, list[Mark]]:
+        """The marks of the last checkpoint, and one at the end of each log."""
+        logs = dict(self._saved.logs)
+        for name, mark in self._journal.flush().items():
+            logs[name] = with_mark(logs.get(name, []) if name in JOURNAL_FILES else [], mark)
+        return logs
 
     def _check_free_space(self, directory: Path) -> None:
         """Require as much space as the last checkpoint took; the first one is not checked."""

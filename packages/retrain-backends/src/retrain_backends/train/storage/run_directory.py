@@ -111,7 +111,7 @@ def reopen_run_directory(point: ResumePoint, initial: SavedState) -> RunDirector
         raise ConfigError(*lines)
     config = point.config.model_copy(update={"resume": type(point.config.resume)()})
     write_atomically(directory / CONFIG_FILE, dump_config(config))
-    point.rewind()
+    saved = point.rewind()
     if saved is None:
         return _initialize(directory, point.config, initial)
     current = {name: getattr(initial, name) for name in _OF_THE_PROCESS}
