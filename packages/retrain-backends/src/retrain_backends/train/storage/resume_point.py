@@ -11,6 +11,7 @@ from retrain_backends.tracking.log_check import rewind_logs, steps_logged
 from retrain_backends.train.storage.checkpoint import discard_results
 from retrain_backends.train.storage.checkpoint_search import find_checkpoint
 from retrain_backends.train.storage.compatibility import Change, changes_between, settings_of
+from retrain_backends.train.storage.metadata import metadata_damage
 from retrain_backends.train.storage.state_file import (
     CHECKPOINT_STATE_FILE,
     STATE_FILE,
@@ -131,7 +132,7 @@ def find_resume_point(config: RunConfig) -> ResumePoint:
         directory=directory,
         saved=saved,
         config=config,
-        damages=found.damages,
+        damages=(*found.damages, *_damage_of_metadata(directory, saved)),
         damaged_logs=found.damaged_logs,
         changes=_changes(saved, config) if saved else (),
         updates=tuple(
@@ -156,6 +157,12 @@ def run_to_resume(config: RunConfig) -> Path:
             "directory that the run printed as `logs in`"
         )
     return directory
+
+
+def _damage_of_metadata(directory: Path, saved: SavedState | None) -> Iterator[str]:
+    damage = metadata_damage(directory) if saved and saved.steps_done else ""
+    if damage:
+        yield damage
 
 
 def _changes(saved: SavedState, config: RunConfig) -> tuple[Change, ...]:

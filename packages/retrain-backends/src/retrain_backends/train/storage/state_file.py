@@ -119,7 +119,7 @@ def dump_train_state(state: TrainState) -> dict[str, JsonValue]:
 def write_state(path: Path, saved: SavedState) -> None:
     """Write a state with its own digest, atomically."""
     document = saved.model_dump(mode="json")
-    text = json.dumps({**document, "digest": _digest(document)}, indent=2, allow_nan=False)
+    text = json.dumps({**document, "digest": document_digest(document)}, indent=2, allow_nan=False)
     write_atomically(path, text + "\n")
 
 
@@ -132,7 +132,7 @@ def read_state(path: Path) -> SavedState:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         digest = document.pop("digest")
-        intact = digest == _digest(document)
+        intact = digest == document_digest(document)
         saved = SavedState.model_validate(document)
         assert isinstance(saved.train_state, TrainState)
     except FileNotFoundError:
@@ -155,5 +155,6 @@ def versions() -> dict[str, str]:
     return current
 
 
-def _digest(document: Mapping[str, JsonValue]) -> str:
+def document_digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON document, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
