@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from retrain_backends.train.step.interrupt import finish_first
+from retrain_backends.train.step.interrupt import Terminated, finish_first, sigterm_interrupts
 
 
 def ctrl_c():
@@ -38,3 +38,35 @@ def test_other_threads_just_run():
     thread.start()
     thread.join()
     assert done == ["work"]
+
+
+@pytest.mark.parametrize("signals", [1, 3])
+def test_sigterm_waits_for_the_end_of_the_block_however_often_it_comes(signals):
+    done = []
+    with sigterm_interrupts():
+        with pytest.raises(Terminated), finish_first():
+            for _ in range(signals):
+                signal.raise_signal(signal.SIGTERM)
+            done.append("work")
+        signal.raise_signal(signal.SIGTERM)  # the first one counts
+    assert done == ["work"]
+
+
+def test_ctrl_c_after_sigterm_interrupts_the_block():
+    done = []
+    with sigterm_interrupts(), pytest.raises(KeyboardInterrupt), finish_first():
+        signal.raise_signal(signal.SIGTERM)
+        ctrl_c()
+        done.append("work")
+    assert not done
+
+
+def test_a_program_keeps_its_own_handler_of_sigterm():
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append("mine"))
+    try:
+        with sigterm_interrupts(), finish_first():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == ["mine"]

@@ -5,7 +5,7 @@ import pytest
 
 from retrain_backends.config import RunConfig, TrainingConfig
 from retrain_backends.errors import RunError
-from retrain_backends.fake import STATE_FILE, FakeBackend, FakeOptions, FakeTraining
+from retrain_backends.fake import ADAPTER_FILE, STATE_FILE, FakeBackend, FakeOptions, FakeTraining
 from retrain_backends.protocols import facts_of
 from retrain_backends.tracking.journal import Journal
 from retrain_backends.train.step.progress import Progress
@@ -34,6 +34,20 @@ class FullDisk(FakeBackend):
         if self.full:
             (directory / STATE_FILE).symlink_to("/dev/full")
         return super().save(directory)
+
+
+class Private(FakeBackend):
+    """Its files are readable by their owner only, as those of safetensors are."""
+
+    def save(self, directory):
+        reference = super().save(directory)
+        (directory / STATE_FILE).chmod(0o600)
+        return reference
+
+    def export_adapter(self, directory):
+        path = super().export_adapter(directory)
+        (directory / ADAPTER_FILE).chmod(0o600)
+        return path
 
 
 class Remote(FakeBackend):
@@ -68,9 +82,7 @@ def make(tmp_path, journal):
         config = RunConfig()
         start = Progress(SepaSchedule(steps=0)).start()
         begun = describe_start(config, start, Fingerprints(examples="data"), facts_of(backend))
-        return backend, Checkpoints(
-            backend, tmp_path, begun, TrainingConfig(**training), journal
-        )
+        return backend, Checkpoints(backend, tmp_path, begun, TrainingConfig(**training), journal)
 
     return build
 
@@ -183,6 +195,16 @@ def test_an_adapter_is_replaced_whole(make, tmp_path):
     _, checkpoints = make()
     assert checkpoints.save_final() == checkpoints.save_final() == str(tmp_path / "final")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["emergence", "final", "metrics.jsonl"]
+
+
+def test_files_are_readable_as_the_umask_allows(make, tmp_path):
+    _, checkpoints = make(Private)
+    checkpoints.save_final()
+    checkpoints.save(after(1))
+    (tmp_path / "beside").touch()
+    usual = (tmp_path / "beside").stat().st_mode
+    for path in ("final/policy.npy", "checkpoints/step_000001/trainer/state.npz"):
+        assert (tmp_path / path).stat().st_mode == usual
 
 
 def test_path_of_a_service_is_passed_on(make, tmp_path):

@@ -99,6 +99,7 @@ def _build(
     schedule = Schedule(training.batch_size, training.max_steps)
     return Run(
         identity=RunIdentity(directory, config.condition, training.seed, config.model.model),
+        run_directory=storage.run_directory,
         start=saved.train_state,
         resumed=storage.restored is not None,
         max_steps=training.max_steps,
