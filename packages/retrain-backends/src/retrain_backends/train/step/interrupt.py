@@ -56,8 +56,8 @@ def finish_first() -> Iterator[None]:
     def hold(number: int, _frame: FrameType | None) -> None:
         nonlocal held
         if isinstance(termination, _Termination) and number == signal.SIGTERM:
+            held = held or (None if termination.received else Terminated)
             termination.received = True
-            held = held or Terminated
         elif held:
             raise KeyboardInterrupt
         else:
