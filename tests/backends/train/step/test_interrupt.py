@@ -5,7 +5,6 @@ import pytest
 
 from retrain_backends.train.step.interrupt import Terminated, finish_first, sigterm_interrupts
 
-
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
