@@ -218,12 +218,13 @@ def test_a_second_ctrl_c_kills_them(conduct):
     assert store["a_s1"].status == "stopped"
 
 
-def test_a_run_that_stops_by_itself_is_not_retried(conduct):
-    finished, store, *_ = conduct(Scripted({"a_s1": [130]}))
+@pytest.mark.parametrize("code", [130, 143])
+def test_a_run_that_is_interrupted_or_stops_by_itself_is_not_retried(conduct, code):
+    finished, store, *_ = conduct(Scripted({"a_s1": [code]}))
     assert finished
     assert (store["a_s1"].status, store["a_s1"].reason) == (
         "stopped",
-        "exit code 130: saying 130",
+        f"exit code {code}: saying {code}",
     )
 
 

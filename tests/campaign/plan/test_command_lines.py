@@ -96,9 +96,13 @@ def test_a_script_gives_runs_the_threads_of_the_campaign(campaign, tmp_path, giv
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_a_script_that_is_interrupted_begins_no_other_run(campaign, tmp_path, shell):
-    done = do_all(campaign, tmp_path, "echo begun; kill -INT $PPID; exit 130", shell)
-    assert (done.returncode, done.stdout) == (130, "begun\n")
+@pytest.mark.parametrize(
+    ("run", "code"),
+    [("kill -INT $PPID; exit 130", 130), ("kill -TERM $PPID; exit 143", 143), ("exit 143", 143)],
+)
+def test_a_script_that_is_interrupted_begins_no_other_run(campaign, tmp_path, shell, run, code):
+    done = do_all(campaign, tmp_path, f"echo begun; {run}", shell)
+    assert (done.returncode, done.stdout) == (code, "begun\n")
     assert done.stderr == "interrupted; the same command resumes\n"
 
 

@@ -8,6 +8,7 @@
     ├── ModelError         the model or its tokenizer cannot be loaded                    exit 2
     └── RunError           a run failed after it had started                              exit 1
         └── InterruptedRunError  interrupted by Ctrl-C, with everything trained saved     exit 130
+            ├── TerminatedRunError  the same by SIGTERM, as schedulers send it            exit 143
             └── StoppedRunError  ended by its backend, as when a budget is spent          exit 130
 
 The message is one line that says what is wrong and, where there is one, how to fix it. Only the
@@ -72,6 +73,12 @@ class InterruptedRunError(RunError):
     """Ctrl-C interrupted the run; the message names the directory of its adapter."""
 
     exit_code = 130
+
+
+class TerminatedRunError(InterruptedRunError):
+    """SIGTERM ended the run; the message names the directory of its adapter."""
+
+    exit_code = 143
 
 
 class StoppedRunError(InterruptedRunError):

@@ -5,8 +5,9 @@ import pytest
 
 from retrain_backends.config import RunConfig, TrainingConfig
 from retrain_backends.errors import RunError
-from retrain_backends.fake import STATE_FILE, FakeBackend, FakeOptions, FakeTraining
+from retrain_backends.fake import ADAPTER_FILE, STATE_FILE, FakeBackend, FakeOptions, FakeTraining
 from retrain_backends.protocols import facts_of
+from retrain_backends.tracking.journal import Journal
 from retrain_backends.train.step.progress import Progress
 from retrain_backends.train.storage.checkpoint import Checkpoints
 from retrain_backends.train.storage.fingerprints import Fingerprints
@@ -35,6 +36,20 @@ class FullDisk(FakeBackend):
         return super().save(directory)
 
 
+class Private(FakeBackend):
+    """Its files are readable by their owner only, as those of safetensors are."""
+
+    def save(self, directory):
+        reference = super().save(directory)
+        (directory / STATE_FILE).chmod(0o600)
+        return reference
+
+    def export_adapter(self, directory):
+        path = super().export_adapter(directory)
+        (directory / ADAPTER_FILE).chmod(0o600)
+        return path
+
+
 class Remote(FakeBackend):
     def export_adapter(self, _directory):
         return "service://adapter/7"
@@ -47,7 +62,7 @@ class Withholding(FakeBackend):
         raise RunError("no adapter")
 
 
-ROW = '{"step": 0}\n'
+ROWS = {"step": 0}, {"step": 0}, [{"step": 0, "completion": "1"}] * 2
 
 
 def after(steps: int) -> TrainState:
@@ -55,13 +70,19 @@ def after(steps: int) -> TrainState:
 
 
 @pytest.fixture
-def make(tmp_path):
+def journal(tmp_path):
+    with Journal(tmp_path) as journal:
+        yield journal
+
+
+@pytest.fixture
+def make(tmp_path, journal):
     def build(backend_class=FakeBackend, **training):
         backend = backend_class(FakeOptions(), FakeTraining(lr=0.1), seed=1)
         config = RunConfig()
         start = Progress(SepaSchedule(steps=0)).start()
         begun = describe_start(config, start, Fingerprints(examples="data"), facts_of(backend))
-        return backend, Checkpoints(backend, tmp_path, begun, TrainingConfig(**training))
+        return backend, Checkpoints(backend, tmp_path, begun, TrainingConfig(**training), journal)
 
     return build
 
@@ -79,13 +100,23 @@ def test_saves_on_schedule_and_each_step_once(make, tmp_path):
     assert backend.exports == 3
 
 
-def test_state_is_read_back_as_it_was(make, tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(ROW)
+def ends_of_logs(saved) -> dict[str, list[tuple[int, int]]]:
+    """Bytes and lines at every mark."""
+    return {name: [(mark.bytes, mark.lines) for mark in saved.logs[name]] for name in saved.logs}
+
+
+def test_state_is_read_back_as_it_was(make, tmp_path, journal):
+    journal.write(*ROWS)
     make()[1].save(after(7), score=0.25)
     saved = read_state(tmp_path / "trainer_state.json")
     assert saved == read_state(tmp_path / "checkpoints/step_000007/state.json")
     assert saved.train_state == after(7)
-    assert (saved.score, saved.logs) == (0.25, {"metrics.jsonl": len(ROW)})
+    assert saved.score == 0.25
+    assert ends_of_logs(saved) == {
+        "metrics.jsonl": [(12, 1)],
+        "emergence/steps.jsonl": [(12, 1)],
+        "emergence/generations.jsonl": [(62, 2)],
+    }
     assert saved.files.keys() == {"policy.npy", "trainer/state.npz"}
     saved.check(tmp_path)
 
@@ -114,13 +145,17 @@ def test_a_new_best_is_saved_off_schedule(make, tmp_path, keep_best, kept):
     assert saved_steps(tmp_path) == kept
 
 
-def test_a_score_that_comes_later_is_noted(make, tmp_path):
+def test_a_score_that_comes_later_is_noted(make, tmp_path, journal):
     backend, checkpoints = make(Counting, save_every=2)
+    journal.write(*ROWS)
     checkpoints.save(after(4))
-    (tmp_path / "eval.jsonl").write_text(ROW)
+    journal.write_evaluation(4, {"step": 4}, [{"index": 0}])
     checkpoints.save_if_due(after(4), 0.5)
     saved = read_state(tmp_path / "trainer_state.json")
-    assert (saved.score, saved.logs, backend.exports) == (0.5, {"eval.jsonl": len(ROW)}, 1)
+    assert (saved.score, backend.exports) == (0.5, 1)
+    ends = ends_of_logs(saved)
+    assert (ends["eval.jsonl"], ends["eval/step_000004.jsonl"]) == ([(12, 1)], [(13, 1)])
+    assert ends["metrics.jsonl"] == [(12, 1)]
     assert read_state(tmp_path / "checkpoints/step_000004/state.json") == saved
 
 
@@ -147,19 +182,29 @@ def test_without_its_adapter_the_state_is_saved_all_the_same(make, tmp_path):
     assert checkpoints.save(after(2)) == str(tmp_path / "checkpoints/step_000002")
 
 
-def test_free_space_is_checked_before_writing(make, tmp_path):
+def test_free_space_is_checked_before_writing(make, tmp_path, journal):
     backend, checkpoints = make()
     begun = read_state(Path(checkpoints.save(after(1))) / "state.json")
     huge = begun.model_copy(update={"bytes": 10**18})
     with pytest.raises(RunError, match=r"needs 1,000,000,000,000\.0 MB, and .* is free; make room"):
-        Checkpoints(backend, tmp_path, huge, TrainingConfig()).save(after(2))
+        Checkpoints(backend, tmp_path, huge, TrainingConfig(), journal).save(after(2))
     assert saved_steps(tmp_path) == [1]
 
 
 def test_an_adapter_is_replaced_whole(make, tmp_path):
     _, checkpoints = make()
     assert checkpoints.save_final() == checkpoints.save_final() == str(tmp_path / "final")
-    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["emergence", "final", "metrics.jsonl"]
+
+
+def test_files_are_readable_as_the_umask_allows(make, tmp_path):
+    _, checkpoints = make(Private)
+    checkpoints.save_final()
+    checkpoints.save(after(1))
+    (tmp_path / "beside").touch()
+    usual = (tmp_path / "beside").stat().st_mode
+    for path in ("final/policy.npy", "checkpoints/step_000001/trainer/state.npz"):
+        assert (tmp_path / path).stat().st_mode == usual
 
 
 def test_path_of_a_service_is_passed_on(make, tmp_path):
@@ -197,15 +242,14 @@ def test_damage_is_noticed(make, tmp_path, name, damage):
         read_state(directory / "state.json").check(tmp_path)
 
 
-def test_logs_that_lost_rows_are_noticed(make, tmp_path):
-    log = tmp_path / "metrics.jsonl"
-    log.write_text("{}\n{}\n")
-    make()[1].save(after(2))
+def test_every_checkpoint_marks_the_logs(make, tmp_path, journal):
+    _, checkpoints = make()
+    for steps in (1, 2, 3):
+        journal.write(*ROWS)
+        checkpoints.save(after(steps))
+    checkpoints.save(after(4))  # nothing was logged
     saved = read_state(tmp_path / "trainer_state.json")
-    for text in ("{}\n", '{"a": 1}\n'):
-        log.write_text(text)
-        with pytest.raises(DamagedError, match=r"metrics\.jsonl has no row that ends at byte 6"):
-            saved.check(tmp_path)
+    assert ends_of_logs(saved)["metrics.jsonl"] == [(12, 1), (24, 2), (36, 3)]
 
 
 def test_a_state_is_written_whole(make, tmp_path):

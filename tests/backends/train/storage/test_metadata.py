@@ -11,6 +11,7 @@ from retrain_backends.train.storage.metadata import (
     adapter_digest,
     determinism_of,
     git_commit,
+    metadata_damage,
     text_digest,
 )
 from retrain_backends.types import Facts, Verdict
@@ -104,7 +105,9 @@ def test_a_resumed_run_keeps_what_it_started_from(make_config, tmp_path):
     train(make_config({**settings, **again}))
     after = json.loads(file.read_text())
     [resumed] = after.pop("resumed")
+    assert after.pop("digest") != before.pop("digest")
     assert after == before
+    assert "damaged" not in resumed
     assert resumed["after_steps"] == 2
     assert resumed["probe"]["adapter"] in ("active", "undecided")
     assert "versions" not in resumed  # they have not changed
@@ -115,14 +118,40 @@ def test_a_resumed_run_keeps_what_it_started_from(make_config, tmp_path):
     assert (first["resume_fidelity"], state["resume_fidelity"]) == ("", "exact")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "damage", "initial_adapter"),
+    [
+        ('"seed": 5', '"seed": 4', "metadata.json was changed (its digest differs)", True),
+        ("{", "", "metadata.json cannot be read", False),
+        ("digests", "dogests", "metadata.json cannot be read", False),
+    ],
+)
+def test_damage_is_reported_and_recorded(
+    make_config, tmp_path, capsys, old, new, damage, initial_adapter
+):
+    settings = {"reward.type": f"{__name__}:FirstSymbol", "training.save_every": 1}
+    file = tmp_path / "run/metadata.json"
+    train(make_config({**settings, "training.max_steps": 1}))
+    file.write_text(file.read_text().replace(old, new))
+    again = {"training.max_steps": 2, "resume.from": str(tmp_path / "run")}
+    train(make_config({**settings, **again}))
+    assert f"damaged: {damage}\n" in capsys.readouterr().out
+    metadata = json.loads(file.read_text())
+    [section] = metadata.get("resumed", [metadata])
+    assert section["damaged"] == damage
+    assert (metadata["digests"]["initial_adapter"] is not None) == initial_adapter
+    assert not metadata_damage(tmp_path / "run")
+
+
 def test_a_lost_file_is_written_anew_without_the_initial_adapter(make_config, tmp_path):
     settings = {"reward.type": f"{__name__}:FirstSymbol", "training.save_every": 1}
     file = tmp_path / "run/metadata.json"
     train(make_config({**settings, "training.max_steps": 1}))
-    file.write_text("{")
+    file.unlink()
     again = {"training.max_steps": 2, "resume.from": str(tmp_path / "run")}
     train(make_config({**settings, **again}))
     metadata = json.loads(file.read_text())
+    assert metadata["damaged"] == "metadata.json is missing"
     assert metadata["digests"]["initial_adapter"] is None
     assert metadata["seed"] == 5
 

@@ -1,7 +1,7 @@
 """Writing tensors to files."""
 
-import errno
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +16,13 @@ def write_tensors(
     """Write a safetensors file.
 
     Raises:
-      OSError: it cannot be written; `errno` is ENOSPC when the disk is full.
+      OSError: it cannot be written, with the `errno` of the system.
     """
     try:
         save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
     except SafetensorError as error:  # the system's error is only in its text
-        if f"(os error {errno.ENOSPC})" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        raise
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error

@@ -100,6 +100,7 @@ def _build(
     schedule = Schedule(training.batch_size, training.max_steps)
     return Run(
         identity=RunIdentity(directory, config.condition, training.seed, config.model.model),
+        run_directory=storage.run_directory,
         start=saved.train_state,
         resumed=storage.restored is not None,
         max_steps=training.max_steps,
@@ -128,7 +129,7 @@ def _build(
             storage.journal,
             storage.view,
         ),
-        checkpoints=Checkpoints(backend.trainer, directory, saved, training),
+        checkpoints=Checkpoints(backend.trainer, directory, saved, training, storage.journal),
         journal=storage.journal,
         console=console,
         closing=stack.pop_all(),

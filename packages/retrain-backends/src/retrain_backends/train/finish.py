@@ -6,12 +6,20 @@ from pathlib import Path
 from rich.console import Console
 
 from retrain_backends.dotted_names import load_object
-from retrain_backends.errors import InterruptedRunError, StoppedRunError
+from retrain_backends.errors import (
+    ConfigError,
+    InterruptedRunError,
+    RunError,
+    StoppedRunError,
+    TerminatedRunError,
+    describe,
+)
 from retrain_backends.tracking.console import print_summary
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.tracking.summary import RunSummary, learning_curve
-from retrain_backends.train.step.interrupt import finish_first
+from retrain_backends.train.step.interrupt import Terminated, finish_first
 from retrain_backends.train.storage.checkpoint import CURVE_FILE, Checkpoints
+from retrain_backends.train.storage.run_directory import RunDirectory
 from retrain_backends.train.storage.train_state import TrainState
 
 
@@ -20,13 +28,16 @@ class Ending:
     """How the steps of a run ended.
 
     `state` follows the last full step, and `score` is its evaluation. `finished`: all steps and the
-    last evaluation are done. `stopped` is why the backend ended the run; empty after Ctrl-C.
+    last evaluation are done. `stopped` is why the backend ended the run, `lost` what has happened
+    to its directory; `terminated` distinguishes SIGTERM from Ctrl-C.
     """
 
     state: TrainState
     score: float | None = None
     finished: bool = False
     stopped: str = ""
+    lost: str = ""
+    terminated: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,36 @@ def ended_early(run_dir: Path, ending: Ending, adapter: str | None) -> Interrupt
     hint = f"{saved}; resume with `retrain --resume {run_dir}`"
     if ending.stopped:
         return StoppedRunError(f"stopped {steps}: {ending.stopped}; {hint}")
+    if ending.terminated:
+        return TerminatedRunError(f"terminated {steps}; {hint}")
     return InterruptedRunError(f"interrupted {steps}; {hint}")
+
+
+def ended_before_training(interrupt: KeyboardInterrupt) -> InterruptedRunError:
+    """The error for a run that Ctrl-C or SIGTERM has ended before its first step."""
+    if isinstance(interrupt, Terminated):
+        return TerminatedRunError("terminated before the first step")
+    return InterruptedRunError("interrupted before the first step")
+
+
+def save_elsewhere(run_dir: RunDirectory, checkpoints: Checkpoints, ending: Ending) -> RunError:
+    """Save a run whose directory or logs another program has changed; return its error.
+
+    A directory that is gone is made again, with the logs as far as they can still be read.
+    """
+    what = f"{run_dir.directory}: {ending.lost} while the run was training"
+    if not ending.state.steps_done:
+        return RunError(f"{what}; there was nothing to save yet")
+    # A border: it may not be possible to make the directory again.
+    try:
+        with finish_first():
+            directory = checkpoints.save_elsewhere(run_dir.config_text, ending.state, ending.score)
+    except (ConfigError, OSError) as error:
+        return RunError(f"{what}, and it cannot be saved: {describe(error)}")
+    return RunError(
+        f"{what}; the state after step {ending.state.steps_done} is saved in {directory}; resume "
+        f"with `retrain --resume {directory}`"
+    )
 
 
 def finish(

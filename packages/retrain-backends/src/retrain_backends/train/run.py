@@ -17,6 +17,7 @@ from retrain_backends.train.startup_checks import StartupChecks
 from retrain_backends.train.step.credit import CreditAssignment
 from retrain_backends.train.step.progress import Progress
 from retrain_backends.train.storage.checkpoint import Checkpoints
+from retrain_backends.train.storage.run_directory import RunDirectory
 from retrain_backends.train.storage.train_state import TrainState
 from retrain_backends.types import Usage
 
@@ -25,11 +26,13 @@ from retrain_backends.types import Usage
 class Run:
     """The parts of one run. Exiting its context closes files, console view and backend.
 
-    `start` is the state before the first step of this process; `dumps` is the directory for
+    `start` is the state before the first step of this process, `run_directory` the directory as it
+    was opened; `dumps` is the directory for
     batches whose loss or gradient was not finite; `draws` is whether to draw the learning curve.
     """
 
     identity: RunIdentity
+    run_directory: RunDirectory
     start: TrainState
     resumed: bool
     max_steps: int
@@ -57,6 +60,10 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         self.closing.close()
+
+    def lost(self) -> str:
+        """What another program has done to the directories or logs; empty if nothing."""
+        return self.journal.lost() or self.checkpoints.lost()
 
     def reason_to_stop(self, state: TrainState, usage: Usage) -> str:
         """Why the backend ends the run; empty if it does not, or if all work is done.

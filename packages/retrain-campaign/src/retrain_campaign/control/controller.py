@@ -17,7 +17,7 @@ from retrain_campaign.control.adapter_analysis import analyse_in_thread
 from retrain_campaign.control.event_queue import AnalysisEnded, Event, EventQueue, Interrupted
 from retrain_campaign.control.workload import Workload
 from retrain_campaign.display.protocol import Display
-from retrain_campaign.executors.protocol import Ended, Executor, Started, Worker
+from retrain_campaign.executors.protocol import INTERRUPTED_CODES, Ended, Executor, Started, Worker
 from retrain_campaign.plan.capacity import GpuPool
 from retrain_campaign.storage.manifest import RunEntry
 from retrain_campaign.storage.manifest_store import ManifestStore, now_utc
@@ -31,7 +31,6 @@ from retrain_campaign.storage.run_results import (
 _TICK_S = 0.5
 _HEARTBEAT_S = 5.0
 _STOP_TIMEOUT_S = 600.0  # for a step and a checkpoint
-_INTERRUPTED = 130  # exit code of a run that was interrupted and has saved a checkpoint
 
 # Values of an entry that a new start resets.
 _RESET: Mapping[str, Any] = {
@@ -196,9 +195,9 @@ class Controller:
                 self._waiting.appendleft(name)
         elif exit_code == 0:
             self._done(name, exit_code)
-        elif self._stopping or exit_code == _INTERRUPTED:
+        elif self._stopping or exit_code in INTERRUPTED_CODES:
             run_dir = self._store.run_dir(name)
-            reason = "interrupted" if self._stopping else failure_reason(run_dir, _INTERRUPTED)
+            reason = "interrupted" if self._stopping else failure_reason(run_dir, exit_code)
             self._finish(name, status="stopped", exit_code=exit_code, reason=reason)
         else:
             reason = failure_reason(self._store.run_dir(name), exit_code)

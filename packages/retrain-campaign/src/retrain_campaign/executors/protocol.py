@@ -8,6 +8,9 @@ from typing import Protocol, Self, TypeAlias
 from retrain_campaign.plan.campaign import Campaign
 from retrain_campaign.storage.manifest import RunEntry
 
+# Exit codes of a run that has saved a checkpoint after Ctrl-C or SIGTERM.
+INTERRUPTED_CODES = (130, 143)
+
 
 @dataclass(frozen=True)
 class Job:

@@ -10,7 +10,7 @@ from retrain_backends.config import read_options
 from retrain_backends.errors import ConfigError, describe
 from retrain_campaign.executors.job_poller import JobPoller, PolledJob
 from retrain_campaign.executors.options import RayOptions
-from retrain_campaign.executors.protocol import Ended, Job, Notify, Worker
+from retrain_campaign.executors.protocol import INTERRUPTED_CODES, Ended, Job, Notify, Worker
 from retrain_campaign.executors.remote import Mailbox, RemoteRun
 from retrain_campaign.plan.campaign import Campaign
 from retrain_campaign.plan.capacity import gpus_of_runs
@@ -115,7 +115,7 @@ class RayExecutor:
 def run_task(run: RemoteRun) -> int:
     """The task; raises if the run has failed, so that Ray retries it."""
     exit_code = run()
-    if exit_code not in (0, _INTERRUPTED):
+    if exit_code not in (0, *INTERRUPTED_CODES):
         raise DiedError(exit_code)
     return exit_code
 

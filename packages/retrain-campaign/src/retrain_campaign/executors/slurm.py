@@ -27,7 +27,6 @@ from retrain_campaign.storage.manifest import RunEntry
 FOLDER = "submitit"
 _POLL_S = 1.0
 _CHECKPOINT_S = 60.0  # of the 90 s that Slurm, set up by submitit, grants before it ends a job
-_INTERRUPTED = 130
 
 
 class SlurmRun:

@@ -30,7 +30,8 @@ directory="${{1:-rerun}}"
 python="${{PYTHON:-python}}"
 failed=0
 interrupted=0
-trap interrupted=1 INT  # the run is saved; without this, some shells start the next run
+trap interrupted=130 INT  # the run is saved; without this, some shells start the next run
+trap interrupted=143 TERM
 
 run() {{
     run="$directory/{runs}/$1"; shift
@@ -41,7 +42,11 @@ run() {{
         "$python" -m retrain_backends "$directory/base.toml" "$@" --log-dir="$run"
     fi && touch "$run.done"
     code=$?
-    if [ "$interrupted" = 1 ]; then echo "interrupted; the same command resumes" >&2; exit 130; fi
+    if [ "$code" = 143 ]; then interrupted=143; fi
+    if [ "$interrupted" != 0 ]; then
+        echo "interrupted; the same command resumes" >&2
+        exit "$interrupted"
+    fi
     if [ "$code" != 0 ]; then echo "failed: $run" >&2; failed=1; fi
 }}
 

@@ -97,7 +97,7 @@ def _facts(point: ResumePoint) -> Iterator[tuple[str, str]]:
             yield "score", f"{saved.score:.3f}"
     else:
         yield "from", "the first step: there is no checkpoint yet"
-    for damage in point.damages:
+    for damage in point.all_damages():
         yield "damaged", damage
     yield "repeated", f"{point.rows_cut} logged steps"
     yield "settings", "; ".join(map(str, point.changes)) or "unchanged"

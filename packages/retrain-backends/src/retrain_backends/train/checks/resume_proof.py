@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 from retrain_backends.config import CONFIG_FILE, dump_config, load_config
 from retrain_backends.errors import ConfigError, RunError
-from retrain_backends.tracking.cut import cut_logs, rows_after
 from retrain_backends.tracking.journal import JOURNAL_FILES, read_rows, to_json, without_times
+from retrain_backends.tracking.log_check import rewind_logs, steps_logged
 from retrain_backends.train.storage.durable_writes import digests_of
 from retrain_backends.train.storage.metadata import text_digest
 from retrain_backends.train.storage.resume_point import ResumePoint, find_resume_point
@@ -84,7 +84,6 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
 def _copy(point: ResumePoint, target: Path) -> Path:
     """Copy a run so that it can be resumed at the same point, without trackers."""
     target.mkdir()
-    (target / "emergence").mkdir()
     backend = point.config.backend.model_copy(update={"adapter_path": ""})
     logging = point.config.logging.model_copy(update={"trackers": (), "wandb_project": ""})
     config = point.config.model_copy(update={"backend": backend, "logging": logging})
@@ -92,10 +91,14 @@ def _copy(point: ResumePoint, target: Path) -> Path:
     if point.saved is None:
         return target
     for name in point.saved.logs:
-        shutil.copyfile(point.directory / name, target / name)
-    cut_logs(target, point.saved.logs)
+        if (point.directory / name).is_file():
+            (target / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(point.directory / name, target / name)
     settings = {**point.saved.configuration, "backend.adapter_path": ""}
-    saved = point.saved.model_copy(update={"adapters": ".", "configuration": settings})
+    logs = rewind_logs(target, point.saved.logs, point.damaged_logs, point.steps_done)
+    saved = point.saved.model_copy(
+        update={"adapters": ".", "configuration": settings, "logs": logs}
+    )
     if saved.checkpoint:
         shutil.copytree(point.saved.directory_in(point.directory), saved.directory_in(target))
         write_state(saved.directory_in(target) / CHECKPOINT_STATE_FILE, saved)
@@ -128,12 +131,12 @@ def _kill_in_the_middle(
     process: subprocess.Popen[bytes], run_dir: Path, point: ResumePoint, steps: int
 ) -> int:
     """Kill the process once half of the steps are logged; returns the number of logged steps."""
-    lengths = point.saved.logs if point.saved else {}
+    enough = point.steps_done + steps // 2
     with process:
-        while process.poll() is None and rows_after(run_dir, lengths) < steps // 2:
+        while process.poll() is None and steps_logged(run_dir) < enough:
             time.sleep(_POLL_INTERVAL_S)
         process.kill()
     if process.returncode >= 0:  # it was not killed
         _finish(process, run_dir)
         raise RunError("--prove: the run ended before it could be killed; use more steps")
-    return point.steps_done + rows_after(run_dir, lengths)
+    return steps_logged(run_dir)

@@ -12,11 +12,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrain_backends.atomic import flush
 from retrain_backends.config import TrainingConfig
 from retrain_backends.errors import RunError
 from retrain_backends.protocols import Trainer
-from retrain_backends.tracking.cut import log_lengths
+from retrain_backends.tracking.directory import claim_directory
+from retrain_backends.tracking.journal import JOURNAL_FILES, Journal
+from retrain_backends.tracking.log_digests import Mark, with_mark
 from retrain_backends.train.storage.durable_writes import digests_of, new_directory, remove, size_of
 from retrain_backends.train.storage.state_file import (
     CHECKPOINT_STATE_FILE,
@@ -43,15 +44,22 @@ class Checkpoints:
       run_dir: the run's directory, with its logs.
       saved: the state from which the run starts or is resumed.
       training: `save_every`, `keep_last` and `keep_best`.
+      journal: the logs of the run.
     """
 
     def __init__(
-        self, trainer: Trainer, run_dir: Path, saved: SavedState, training: TrainingConfig
+        self,
+        trainer: Trainer,
+        run_dir: Path,
+        saved: SavedState,
+        training: TrainingConfig,
+        journal: Journal,
     ) -> None:
         self._trainer = trainer
         self._run_dir = run_dir
         self._saved = saved
         self._training = training
+        self._journal = journal
         self._adapters = saved.adapters_in(run_dir)
 
     def save_if_due(self, state: TrainState, score: float | None = None) -> None:
@@ -79,7 +87,7 @@ class Checkpoints:
             if failure:
                 raise failure
         elif score is not None and self._saved.score is None:
-            update = {"score": score, "logs": log_lengths(self._run_dir)}
+            update = {"score": score, "logs": self._flushed_logs()}
             saved = self._saved.model_copy(update=update)
             write_state(saved.directory_in(self._run_dir) / CHECKPOINT_STATE_FILE, saved)
             self._commit(saved)
@@ -97,15 +105,56 @@ class Checkpoints:
         self._commit(self._saved.model_copy(update={"final": path}))
         return path
 
+    @property
+    def directory(self) -> Path:
+        """The directory that holds `checkpoints/` and `final/`."""
+        return self._adapters
+
+    def lost(self) -> str:
+        """What has happened to the directory of the adapters; empty if nothing."""
+        return "" if self._adapters.is_dir() else f"{self._adapters} was deleted or renamed"
+
+    def save_elsewhere(self, config_text: str, state: TrainState, score: float | None) -> Path:
+        """Save in the run's directory after another program has changed it; return the directory.
+
+        If it is gone, it is made again, or one with a suffix if another run has taken its name.
+
+        Args:
+          config_text: content of `config.toml`.
+          state: after the last logged step.
+          score: of its evaluation.
+
+        Raises:
+          ConfigError: the directory cannot be made.
+        """
+        directory = self._run_dir
+        if not self._journal.is_in_place():
+            directory = claim_directory(directory, config_text, setting="logging.log_dir")
+        self._journal.restore(directory)
+        saved = self._saved.model_copy(update={"checkpoint": ""})
+        other = Checkpoints(self._trainer, directory, saved, self._training, self._journal)
+        other.save(state, score)
+        return directory
+
     def full_disk_message(self) -> str:
         """The error message when the disk is full."""
-        return f"{self._run_dir}: the disk is full; {self._how_to_resume()}"
+        return f"{self._run_dir}: the disk is full; make room, then {self.how_to_resume()}"
+
+    def how_to_resume(self) -> str:
+        """How to resume the run, and from which checkpoint."""
+        saved = self._saved
+        intact = (
+            f"the checkpoint after step {saved.steps_done} is intact"
+            if saved.checkpoint
+            else "there was no checkpoint yet"
+        )
+        return f"resume with `retrain --resume {self._run_dir}` ({intact})"
 
     def _write(self, state: TrainState, score: float | None) -> tuple[SavedState, RunError | None]:
         """Write a checkpoint; also returns the error if its adapter could not be exported."""
         name = f"step_{state.steps_done:06d}"
         target = self._adapters / "checkpoints" / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         self._check_free_space(target.parent)
         with new_directory(target) as partial:
             (partial / TRAINER_DIR).mkdir()
@@ -136,11 +185,12 @@ class Checkpoints:
         write_state(self._run_dir / STATE_FILE, saved)
         self._saved = saved
 
-    def _flushed_logs(self) -> dict[str, int]:
-        lengths = log_lengths(self._run_dir)
-        for name in lengths:
-            flush(self._run_dir / name)
-        return lengths
+    def _flushed_logs(self) -> dict[str, list[Mark]]:
+        """The marks of the last checkpoint, and one at the end of each log."""
+        logs = dict(self._saved.logs)
+        for name, mark in self._journal.flush().items():
+            logs[name] = with_mark(logs.get(name, []) if name in JOURNAL_FILES else [], mark)
+        return logs
 
     def _check_free_space(self, directory: Path) -> None:
         """Require as much space as the last checkpoint took; the first one is not checked."""
@@ -148,17 +198,8 @@ class Checkpoints:
         if free < self._saved.bytes:
             raise RunError(
                 f"{directory}: the next checkpoint needs {_mb(self._saved.bytes)}, and "
-                f"{_mb(free)} is free; {self._how_to_resume()}"
+                f"{_mb(free)} is free; make room, then {self.how_to_resume()}"
             )
-
-    def _how_to_resume(self) -> str:
-        saved = self._saved
-        intact = (
-            f"the checkpoint after step {saved.steps_done} is intact"
-            if saved.checkpoint
-            else "there was no checkpoint yet"
-        )
-        return f"make room, then resume with `retrain --resume {self._run_dir}` ({intact})"
 
     def _is_best(self, score: float | None) -> bool:
         if score is None or not self._training.keep_best:

@@ -26,11 +26,34 @@ def report_full_disk(line: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
+def report_inaccessible(directory: Path, then: Callable[[], str]) -> Iterator[None]:
+    """A border: a file of a directory that cannot be read or written becomes a RunError.
+
+    Args:
+      directory: of a run; those with its name and a suffix, which it may have got, count too.
+      then: what to do once the file is accessible.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = isinstance(error.filename, str | Path)
+        if not named or not str(Path(error.filename).absolute()).startswith(
+            str(directory.absolute())
+        ):
+            raise
+        raise RunError(
+            f"{error.filename} cannot be accessed ({error.strerror}); make it accessible, then "
+            f"{then()}"
+        ) from error
+
+
+@contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
     """Yield an empty directory to fill, then flush it to the disk and rename it to `target`.
 
     `target` is never incomplete, even after a power failure. If the block raises, the partial
     directory is deleted. An existing `target` is replaced; a kill during that may leave neither.
+    Its files get the usual permissions: some libraries write files that only their owner can read.
     """
     partial = target.with_name(f".{target.name}.partial")
     if partial.exists():
@@ -39,6 +62,10 @@ def new_directory(target: Path) -> Iterator[Path]:
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
+        usual = partial.stat().st_mode & 0o666  # as the umask allows
+        for path in partial.rglob("*"):
+            if path.is_file():
+                path.chmod(usual)
         flush_tree(partial)
         if target.exists():
             remove(target)

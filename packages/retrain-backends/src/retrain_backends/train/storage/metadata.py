@@ -20,7 +20,7 @@ from retrain_backends.data import PromptStream
 from retrain_backends.memory import machine_memory
 from retrain_backends.protocols import Backend, Trainer, facts_of
 from retrain_backends.train.storage.durable_writes import digests_of
-from retrain_backends.train.storage.state_file import versions
+from retrain_backends.train.storage.state_file import document_digest, versions
 from retrain_backends.types import Determinism, Facts, Restored
 
 METADATA_FILE = "metadata.json"
@@ -66,6 +66,7 @@ class MetadataFile:
           stream: the prompts of the run.
           steps_done: steps completed before.
         """
+        damage = metadata_damage(self._directory) if steps_done else ""
         document = read_metadata(self._directory) if steps_done else None
         facts = facts_of(self._backend)
         if document is None:
@@ -77,6 +78,8 @@ class MetadataFile:
             changed = {key: value for key, value in now.items() if document.get(key) != value}
             section = {"after_steps": steps_done, **changed}
             document["resumed"] = [*document.get("resumed", []), section]
+        if damage:
+            section["damaged"] = damage
         if self._restored:
             section["resume_fidelity"] = self._restored.fidelity
             section["resume_fidelity_reason"] = self._restored.reason
@@ -123,19 +126,36 @@ def determinism_of(reward: str, facts: Facts) -> tuple[Determinism, str]:
 
 
 def write_metadata(directory: Path, metadata: Mapping[str, Any]) -> None:
-    """Replace the file atomically."""
-    text = json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False)
+    """Replace the file atomically; `digest` covers the rest of it."""
+    document = {**metadata, "digest": document_digest(metadata)}
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(directory / METADATA_FILE, text + "\n")
 
 
 def read_metadata(directory: Path) -> dict[str, Any] | None:
-    """The contents of the file; None if it is missing or damaged."""
+    """The contents of the file without their digest; None if it is missing or unreadable."""
     try:
         document = json.loads((directory / METADATA_FILE).read_text(encoding="utf-8"))
     # A border: a damaged file is not an error, since it is not part of the state.
     except (OSError, ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(document.get("digests"), dict):
+        return None
+    return {key: value for key, value in document.items() if key != "digest"}
+
+
+def metadata_damage(directory: Path) -> str:
+    """How the file differs from what was written; empty if it does not."""
+    path = directory / METADATA_FILE
+    if not path.exists():
+        return f"{METADATA_FILE} is missing"
+    document = read_metadata(directory)
+    if document is None:
+        return f"{METADATA_FILE} cannot be read"
+    written = json.loads(path.read_text(encoding="utf-8")).get("digest")
+    if written != document_digest(document):
+        return f"{METADATA_FILE} was changed (its digest differs)"
+    return ""
 
 
 def adapter_digest(trainer: Trainer, directory: Path) -> str | None:

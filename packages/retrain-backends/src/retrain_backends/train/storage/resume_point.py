@@ -1,21 +1,21 @@
 """Where a run is resumed: from which checkpoint, and with which settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from retrain_backends.config import CONFIG_FILE, RunConfig, with_drawn_seed
-from retrain_backends.errors import ConfigError, RunError
-from retrain_backends.tracking.cut import cut_logs, rows_after
+from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import EVALUATIONS_FILE
-from retrain_backends.train.storage.checkpoint import discard_results, step_directories, step_of
+from retrain_backends.tracking.log_check import rewind_logs, steps_logged
+from retrain_backends.train.storage.checkpoint import discard_results
+from retrain_backends.train.storage.checkpoint_search import find_checkpoint
 from retrain_backends.train.storage.compatibility import Change, changes_between, settings_of
+from retrain_backends.train.storage.metadata import metadata_damage
 from retrain_backends.train.storage.state_file import (
     CHECKPOINT_STATE_FILE,
     STATE_FILE,
-    DamagedError,
     SavedState,
-    read_state,
     versions,
     write_state,
 )
@@ -26,15 +26,17 @@ class ResumePoint:
     """The point from which an earlier run is resumed.
 
     `saved` is None if the run was stopped before its first state was written; it then starts from
-    the beginning. `config` is the configuration of the resumed run. `damages` are the reasons why
-    newer checkpoints cannot be used, `changes` the settings that differ, `updates` the versions
-    that differ, and `rows_cut` counts the logged steps that will be repeated.
+    the beginning. `config` is the configuration of the resumed run. `damages` are those of the
+    checkpoints, and why newer ones cannot be used; `damaged_logs` are those of the logs, by name.
+    `changes` are the settings that differ, `updates` the versions that differ, and `rows_cut`
+    counts the logged steps that will be repeated.
     """
 
     directory: Path
     saved: SavedState | None
     config: RunConfig
     damages: tuple[str, ...]
+    damaged_logs: Mapping[str, str]
     changes: tuple[Change, ...]
     updates: tuple[str, ...]
     rows_cut: int
@@ -62,7 +64,8 @@ class ResumePoint:
 
     def inexact(self) -> list[str]:
         """Why the numbers may differ from those of an uninterrupted run; empty if they do not."""
-        reasons = [f"{change} changes rounding" for change in self.changes if change.inexact]
+        reasons = [*(self.saved.damaged if self.saved else ()), *self.damaged_logs.values()]
+        reasons += [f"{change} changes rounding" for change in self.changes if change.inexact]
         reasons += [f"{update} may change rounding" for update in self.updates]
         if self.saved and self.saved.determinism != "bitwise":
             reasons.append(f"{self.saved.determinism}: {self.saved.determinism_reason}")
@@ -70,8 +73,7 @@ class ResumePoint:
 
     def notes(self) -> Iterator[str]:
         """Notes for the user before the run is resumed, one line each."""
-        for damage in self.damages:
-            yield f"damaged: {damage}"
+        yield from (f"damaged: {damage}" for damage in self.all_damages())
         if self.saved and self.saved.checkpoint:
             yield f"resuming after step {self.steps_done}, from {self.saved.checkpoint}"
         else:
@@ -83,16 +85,35 @@ class ResumePoint:
         for update in self.updates:
             yield f"changed: {update} (may change rounding)"
 
-    def rewind(self) -> None:
+    def all_damages(self) -> Iterator[str]:
+        """The damages of checkpoints and logs, and those of logs from earlier resumes."""
+        yield from self.damages
+        yield from self.damaged_logs.values()
+        if self.saved:
+            yield from (f"{damage} (found before)" for damage in self.saved.damaged)
+
+    def rewind(self) -> SavedState | None:
         """Make this the run's newest checkpoint, and cut what was logged after it.
 
-        If a finished run is extended, its final adapter and learning curve are deleted.
+        If a finished run is extended, its final adapter and learning curve are deleted. Returns the
+        state, with the damage of the logs and their present marks.
         """
-        if self.saved:
-            write_state(self.directory / STATE_FILE, self.saved)
-            if self.config.training.max_steps > self.steps_done:
-                discard_results(self.directory, self.saved.adapters_in(self.directory))
-        cut_logs(self.directory, self.saved.logs if self.saved else {})
+        logs = rewind_logs(
+            self.directory,
+            self.saved.logs if self.saved else {},
+            self.damaged_logs,
+            self.steps_done,
+        )
+        if self.saved is None:
+            return None
+        damaged = [*self.saved.damaged, *self.damaged_logs.values()]
+        saved = self.saved.model_copy(update={"logs": logs, "damaged": damaged})
+        write_state(self.directory / STATE_FILE, saved)
+        if saved.checkpoint:
+            write_state(saved.directory_in(self.directory) / CHECKPOINT_STATE_FILE, saved)
+        if self.config.training.max_steps > self.steps_done:
+            discard_results(self.directory, saved.adapters_in(self.directory))
+        return saved
 
 
 def find_resume_point(config: RunConfig) -> ResumePoint:
@@ -103,21 +124,23 @@ def find_resume_point(config: RunConfig) -> ResumePoint:
       RunError: none of its checkpoints is intact.
     """
     directory = run_to_resume(config)
-    saved, damages = _newest_intact(directory)
+    found = find_checkpoint(directory)
+    saved = found.saved
     config = _in_place(config, directory, saved)
     now = versions()
     return ResumePoint(
         directory=directory,
         saved=saved,
         config=config,
-        damages=tuple(damages),
+        damages=(*found.damages, *_damage_of_metadata(directory, saved)),
+        damaged_logs=found.damaged_logs,
         changes=_changes(saved, config) if saved else (),
         updates=tuple(
             f"{name} {version} -> {now.get(name, 'none')}"
             for name, version in (saved.versions.items() if saved else ())
             if now.get(name) != version
         ),
-        rows_cut=rows_after(directory, saved.logs if saved else {}),
+        rows_cut=max(0, steps_logged(directory) - (saved.steps_done if saved else 0)),
     )
 
 
@@ -136,52 +159,15 @@ def run_to_resume(config: RunConfig) -> Path:
     return directory
 
 
-def _newest_intact(run_dir: Path) -> tuple[SavedState | None, list[str]]:
-    if not (run_dir / STATE_FILE).exists() and not step_directories(run_dir):
-        return None, []
-    damages: list[str] = []
-    for path in _candidates(run_dir):
-        try:
-            saved = read_state(path)
-            saved.check(run_dir)
-        except DamagedError as error:
-            damages.append(f"{_checkpoint_name(path, run_dir)}: {error}")
-            continue
-        return saved, damages
-    raise RunError(
-        f"{run_dir}: there is no intact checkpoint to resume from ({'; '.join(damages)}); start a "
-        "new run by leaving out --resume"
-    )
+def _damage_of_metadata(directory: Path, saved: SavedState | None) -> Iterator[str]:
+    damage = metadata_damage(directory) if saved and saved.steps_done else ""
+    if damage:
+        yield damage
 
 
 def _changes(saved: SavedState, config: RunConfig) -> tuple[Change, ...]:
     evaluated = bool(saved.logs.get(EVALUATIONS_FILE))
     return tuple(changes_between(saved.configuration, settings_of(config), evaluated=evaluated))
-
-
-def _candidates(run_dir: Path) -> Iterator[Path]:
-    """State files, newest first: the pointer, then those of the checkpoints before it."""
-    yield run_dir / STATE_FILE
-    try:
-        pointer = read_state(run_dir / STATE_FILE)
-    except DamagedError:
-        directories = step_directories(run_dir)
-    else:
-        directories = [
-            directory
-            for directory in step_directories(pointer.adapters_in(run_dir))
-            if step_of(directory) < pointer.steps_done
-        ]
-    yield from (directory / CHECKPOINT_STATE_FILE for directory in directories)
-
-
-def _checkpoint_name(path: Path, run_dir: Path) -> str:
-    if path != run_dir / STATE_FILE:
-        return path.parent.name
-    try:
-        return read_state(path).checkpoint
-    except DamagedError:
-        return "the newest state"
 
 
 def _in_place(config: RunConfig, directory: Path, saved: SavedState | None) -> RunConfig:

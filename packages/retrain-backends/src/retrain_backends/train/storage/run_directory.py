@@ -35,10 +35,11 @@ _LOCK_TIMEOUT_S = 5.0  # the processes of a killed run may take a moment to end
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run's directory, and the state from which the run starts or is resumed."""
+    """A run's directory with the text of its `config.toml`, and the state that it starts from."""
 
     directory: Path
     saved: SavedState
+    config_text: str
 
 
 def describe_start(
@@ -110,13 +111,14 @@ def reopen_run_directory(point: ResumePoint, initial: SavedState) -> RunDirector
     ]:
         raise ConfigError(*lines)
     config = point.config.model_copy(update={"resume": type(point.config.resume)()})
-    write_atomically(directory / CONFIG_FILE, dump_config(config))
-    point.rewind()
+    text = dump_config(config)
+    write_atomically(directory / CONFIG_FILE, text)
+    saved = point.rewind()
     if saved is None:
-        return _initialize(directory, point.config, initial)
+        return _initialize(directory, config, initial)
     current = {name: getattr(initial, name) for name in _OF_THE_PROCESS}
     current["fingerprints"] = saved.fingerprints.renewed(initial.fingerprints)
-    return RunDirectory(directory, saved.model_copy(update=current))
+    return RunDirectory(directory, saved.model_copy(update=current), text)
 
 
 # Fields that describe the process which writes a checkpoint.
@@ -130,12 +132,13 @@ _OF_THE_PROCESS = (
 
 
 def _initialize(directory: Path, config: RunConfig, initial: SavedState) -> RunDirectory:
+    text = dump_config(config)
     if config.backend.adapter_path:
         path = Path(config.backend.adapter_path)
-        adapters = claim_directory(path, dump_config(config), setting="backend.adapter_path")
+        adapters = claim_directory(path, text, setting="backend.adapter_path")
         initial = initial.model_copy(update={"adapters": str(adapters.resolve())})
     write_state(directory / STATE_FILE, initial)
-    return RunDirectory(directory, initial)
+    return RunDirectory(directory, initial, text)
 
 
 @contextmanager
@@ -147,6 +150,10 @@ def _locked(directory: Path) -> Iterator[None]:
         raise ConfigError(
             f"{directory}: another process is training in this directory; wait for it to end"
         ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{directory}: cannot be written ({error.strerror}); make it writable for this account"
+        ) from error
     try:
         yield
     finally:

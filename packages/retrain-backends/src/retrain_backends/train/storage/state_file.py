@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from retrain_backends.atomic import write_atomically
-from retrain_backends.tracking.cut import problem_with_logs
+from retrain_backends.tracking.log_digests import Mark
 from retrain_backends.train.storage.durable_writes import digests_of
 from retrain_backends.train.storage.fingerprints import Fingerprints
 from retrain_backends.train.storage.train_state import TrainState
@@ -36,8 +36,9 @@ class SavedState(BaseModel):
     `adapters` is `.` for the run's own directory. `remote` and `adapter` are a service's paths of
     the trainer's state and of the adapter, if it keeps them; `final` is its path of the adapter
     after the last step. `resume_fidelity` is how exactly the run was last resumed, empty if never.
-    `files` has the SHA-256 of each file of the checkpoint, `logs` the length of each log at that
-    step, and `fingerprints` those of the questions and the model.
+    `files` has the SHA-256 of each file of the checkpoint, `logs` the marks of each log up to that
+    step, and `fingerprints` those of the questions and the model. `damaged` is what was found in
+    the logs whenever the run was resumed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +54,8 @@ class SavedState(BaseModel):
     score: float | None = None
     bytes: int = 0
     files: dict[str, str] = {}
-    logs: dict[str, int] = {}
+    logs: dict[str, list[Mark]] = {}
+    damaged: list[str] = []
     fingerprints: Fingerprints
     determinism: Determinism
     determinism_reason: str
@@ -90,17 +92,14 @@ class SavedState(BaseModel):
         return CheckpointRef(self.directory_in(run_dir) / TRAINER_DIR, self.remote)
 
     def check(self, run_dir: Path) -> None:
-        """Read every file of the checkpoint and check the lengths of the logs.
+        """Read every file of the checkpoint.
 
         Raises:
           DamagedError: a file is missing or was changed.
         """
-        if problem := problem_with_logs(run_dir, self.logs):
-            raise DamagedError(problem)
-        if self.checkpoint:
-            self._check_files(self.directory_in(run_dir))
-
-    def _check_files(self, directory: Path) -> None:
+        if not self.checkpoint:
+            return
+        directory = self.directory_in(run_dir)
         try:
             digests = digests_of(directory)
         except OSError as error:
@@ -120,7 +119,7 @@ def dump_train_state(state: TrainState) -> dict[str, JsonValue]:
 def write_state(path: Path, saved: SavedState) -> None:
     """Write a state with its own digest, atomically."""
     document = saved.model_dump(mode="json")
-    text = json.dumps({**document, "digest": _digest(document)}, indent=2, allow_nan=False)
+    text = json.dumps({**document, "digest": document_digest(document)}, indent=2, allow_nan=False)
     write_atomically(path, text + "\n")
 
 
@@ -133,7 +132,7 @@ def read_state(path: Path) -> SavedState:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         digest = document.pop("digest")
-        intact = digest == _digest(document)
+        intact = digest == document_digest(document)
         saved = SavedState.model_validate(document)
         assert isinstance(saved.train_state, TrainState)
     except FileNotFoundError:
@@ -156,5 +155,6 @@ def versions() -> dict[str, str]:
     return current
 
 
-def _digest(document: Mapping[str, JsonValue]) -> str:
+def document_digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON document, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
