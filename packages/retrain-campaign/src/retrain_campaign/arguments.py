@@ -13,8 +13,7 @@ from pathlib import Path
 from retrain_backends.config import DEFAULT_FILE, Arguments, RunConfig, load_arguments
 from retrain_backends.config.toml import read_toml
 from retrain_backends.errors import ConfigError
-from retrain_campaign.storage.campaign_directory import MANIFEST_FILE, is_campaign
-from retrain_campaign.storage.find_directory import CAMPAIGN_FILE
+from retrain_campaign.storage.campaign_directory import CAMPAIGN_FILE, MANIFEST_FILE, is_campaign
 
 _CONFIG, _EXECUTE = "--config", "--execute"
 OWN_FLAGS: Mapping[str, bool] = {_CONFIG: True, _EXECUTE: False}

@@ -5,7 +5,6 @@ All events arrive through one queue, and each is in the manifest before the next
 
 import contextlib
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -19,7 +18,7 @@ from retrain_campaign.control.workload import Workload
 from retrain_campaign.display.protocol import Display
 from retrain_campaign.executors.protocol import Ended, Executor, Started, Worker
 from retrain_campaign.plan.capacity import GpuPool
-from retrain_campaign.storage.manifest import RunEntry
+from retrain_campaign.storage.manifest import BEFORE_START, RunEntry
 from retrain_campaign.storage.manifest_store import ManifestStore, now_utc
 from retrain_campaign.storage.run_results import (
     adapter_of,
@@ -27,24 +26,12 @@ from retrain_campaign.storage.run_results import (
     final_metrics,
     is_complete,
 )
+from retrain_campaign.storage.run_state import missing_results
 
 _TICK_S = 0.5
 _HEARTBEAT_S = 5.0
 _STOP_TIMEOUT_S = 600.0  # for a step and a checkpoint
 _INTERRUPTED = 130  # exit code of a run that was interrupted and has saved a checkpoint
-
-# Values of an entry that a new start resets.
-_RESET: Mapping[str, Any] = {
-    "host": "",
-    "pid": None,
-    "pid_started": None,
-    "job": "",
-    "reason": "",
-    "exit_code": None,
-    "adapter": None,
-    "final_metrics": None,
-    "ended": None,
-}
 
 
 class Controller:
@@ -125,7 +112,7 @@ class Controller:
         entry = self._store[name]
         self._store.change(
             name,
-            **_RESET,
+            **BEFORE_START,
             status="running",
             attempts=entry.attempts + 1,
             gpus=gpus,
@@ -195,7 +182,7 @@ class Controller:
             if self._store[name].status == "planned" and not self._stopping:
                 self._waiting.appendleft(name)
         elif exit_code == 0:
-            self._done(name, exit_code)
+            self._settle_finished(name)
         elif self._stopping or exit_code == _INTERRUPTED:
             run_dir = self._store.run_dir(name)
             reason = "interrupted" if self._stopping else failure_reason(run_dir, _INTERRUPTED)
@@ -214,16 +201,24 @@ class Controller:
         else:
             self._store.change(name, status="planned", attempts=0)
 
+    def _settle_finished(self, name: str) -> None:
+        """A run that reports success is done if its results are there."""
+        run_dir, adapter = self._store.run_dir(name), self._adapter_of(name)
+        if lost := missing_results(run_dir, self._store[name].max_steps, adapter):
+            self._fail_or_retry(name, 0, f"exit code 0, but {lost}")
+        else:
+            self._done(name, 0)
+
     def _done(self, name: str, exit_code: int | None) -> None:
-        run_dir = self._store.run_dir(name)
-        self._finish(
-            name,
-            status="done",
-            exit_code=exit_code,
-            adapter=adapter_of(run_dir, self._store.directory),
-            final_metrics=final_metrics(run_dir),
-        )
+        found = {
+            "adapter": self._adapter_of(name),
+            "final_metrics": final_metrics(self._store.run_dir(name)),
+        }
+        self._finish(name, status="done", exit_code=exit_code, **found)
         self._analyse_first_adapter()
+
+    def _adapter_of(self, name: str) -> str | None:
+        return adapter_of(self._store.run_dir(name), self._store.directory)
 
     def _fail_or_retry(self, name: str, exit_code: int | None, reason: str) -> None:
         self._running.discard(name)

@@ -40,7 +40,7 @@ from retrain_campaign.storage.find_directory import (
     in_working_directory,
     new_directory,
 )
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 from retrain_campaign.storage.open_directory import (
     OpenCampaign,
@@ -127,6 +127,7 @@ def _opening_lines(opened: OpenCampaign, capacity: Capacity) -> Iterator[str]:
     sizes = f"{len(manifest.conditions)} conditions x {len(manifest.seeds)} seeds"
     at_once = "one after another" if capacity.workers == 1 else f"{capacity.workers} at once"
     yield f"{len(manifest.runs)} runs ({sizes}), {at_once}, in {opened.directory}"
+    yield from opened.notes
     yield from (f"note: {note}" for note in idle_conditions(opened.plan))
     done = sum(entry.status == "done" for entry in manifest.runs)
     if done:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from retrain_backends.errors import ConfigError
 from retrain_campaign.plan.campaign import Campaign
-from retrain_campaign.storage.campaign_directory import MANIFEST_FILE, is_campaign
-from retrain_campaign.storage.manifest import Manifest, read_manifest
+from retrain_campaign.storage.campaign_directory import CHANGES_FILE, MANIFEST_FILE, is_campaign
+from retrain_campaign.storage.manifest import Manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 
+_MANIFEST_FILES = (MANIFEST_FILE, CHANGES_FILE)  # of which a damaged campaign may lack one
 _log = logging.getLogger(__name__)
-
-CAMPAIGN_FILE = "campaign.toml"  # in a campaign's directory: its file, resolved
 
 
 def new_directory(campaign: Campaign, now: datetime) -> Path:
@@ -48,12 +48,13 @@ def earlier_directory(campaign: Campaign) -> Path:
     if named := campaign.settings.directory:
         return Path(named)
     parent, name = Path(campaign.base.logging.log_dir).parent, campaign.path.stem
-    found = sorted(parent.glob(f"*/{MANIFEST_FILE}"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(found):
+    found = [path for file in _MANIFEST_FILES for path in parent.glob(f"*/{file}")]
+    newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    for directory in dict.fromkeys(path.parent for path in newest):
         # A border: the manifest may belong to another program.
         try:
-            if is_campaign(path.parent) and read_manifest(path.parent).name == name:
-                return path.parent
+            if is_campaign(directory) and read_manifest(directory).name == name:
+                return directory
         except ConfigError as error:
             _log.warning("skipped: %s", error)
     raise ConfigError(
