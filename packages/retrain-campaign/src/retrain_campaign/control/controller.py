@@ -136,8 +136,12 @@ class Controller:
     def _write_config(self, name: str) -> None:
         """Write the configuration that the run starts or resumes from."""
         directory = self._store.run_dir(name)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / CONFIG_FILE, dump_config(self._workload.configs[name]))
+        # A border: the directory may belong to another user.
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_atomically(directory / CONFIG_FILE, dump_config(self._workload.configs[name]))
+        except PermissionError as error:
+            raise RunError(f"{error.filename}: cannot be written ({error.strerror})") from error
 
     def _record_worker(self, name: str, worker: Worker, gpus: list[str]) -> RunEntry:
         self._running.add(name)

@@ -24,16 +24,27 @@ def new_directory(campaign: Campaign, now: datetime) -> Path:
       ConfigError: `campaign.directory` names a directory that is not empty, or a file.
     """
     wanted = campaign.settings.directory
-    if not wanted:
-        parent = Path(campaign.base.logging.log_dir).parent
-        stem = f"campaign_{now:%Y%m%d_%H%M%S}"
-        names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-        return next(parent / name for name in names if not (parent / name).exists())
-    path = Path(wanted)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    # A border: the directory above may belong to another user.
+    try:
+        if not wanted:
+            return _unused_directory(Path(campaign.base.logging.log_dir).parent, now)
+        path = Path(wanted)
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except PermissionError as error:
+        raise ConfigError(
+            f"campaign.directory: `{error.filename}` cannot be accessed ({error.strerror}); name "
+            "another one"
+        ) from error
+    if not free:
         resume = f"resume it with `retrain campaign {path}`, or " if is_campaign(path) else ""
         raise ConfigError(f"campaign.directory: `{path}` exists already; {resume}name another one")
     return path
+
+
+def _unused_directory(parent: Path, now: datetime) -> Path:
+    stem = f"campaign_{now:%Y%m%d_%H%M%S}"
+    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+    return next(parent / name for name in names if not (parent / name).exists())
 
 
 def earlier_directory(campaign: Campaign) -> Path:

@@ -26,6 +26,28 @@ def report_full_disk(line: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
+def report_inaccessible(directory: Path, then: Callable[[], str]) -> Iterator[None]:
+    """A border: a file of a directory that cannot be read or written becomes a RunError.
+
+    Args:
+      directory: of a run; those with its name and a suffix, which it may have got, count too.
+      then: what to do once the file is accessible.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = isinstance(error.filename, str | Path)
+        if not named or not str(Path(error.filename).absolute()).startswith(
+            str(directory.absolute())
+        ):
+            raise
+        raise RunError(
+            f"{error.filename} cannot be accessed ({error.strerror}); make it accessible, then "
+            f"{then()}"
+        ) from error
+
+
+@contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
     """Yield an empty directory to fill, then flush it to the disk and rename it to `target`.
 
