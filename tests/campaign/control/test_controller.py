@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrain_backends.config import RunConfig
+from retrain_backends.config import RunConfig, dump_config
 from retrain_backends.errors import RunError
 from retrain_campaign.control.controller import Controller
 from retrain_campaign.control.workload import workload_of
@@ -55,7 +55,8 @@ class Scripted:
         if entry.name not in self.adopts:
             return None
         self.living[entry.name] = on_end
-        self._end(entry.name, self.adopted_end)
+        if self.adopted_end != "stays":
+            self._end(entry.name, self.adopted_end)
         return Worker(host="here", pid=entry.pid)
 
     def interrupt(self, name):
@@ -104,7 +105,9 @@ class RecordingDisplay:
 def conduct(tmp_path):
     """Run a campaign of two conditions under the seeds; (finished, store, display, directory)."""
 
-    def run(executor, *, seeds=(1,), capacity=None, before=(), analyse=None, retries=1):
+    def run(
+        executor, *, seeds=(1,), capacity=None, before=(), analyse=None, retries=1, configs=None
+    ):
         tables = {"campaign": {"seeds": list(seeds), "conditions": RULES, "retries": retries}}
         campaign = campaign_of(RunConfig.model_validate(tables), Path("c.toml"))
         directory = tmp_path / "campaign"
@@ -114,6 +117,10 @@ def conduct(tmp_path):
             for name, values in before:
                 store.change(name, **values)
             workload = workload_of(opened, capacity, analyse)
+            for name, _ in before:
+                config = (configs or {}).get(name, workload.configs[name])
+                store.run_dir(name).mkdir()
+                (store.run_dir(name) / "config.toml").write_text(dump_config(config))
             finished = Controller(store, workload, executor, display).run()
         return finished, store, display, directory
 
@@ -245,6 +252,15 @@ def test_a_worker_that_is_still_running_is_not_started_twice(conduct):
 def test_an_adopted_worker_may_have_been_started_for_fewer_steps(conduct, code):
     executor = Scripted(adopts=["a_s1"], adopted_end=code)
     _, store, *_ = conduct(executor, before=[("a_s1", RUNNING)])
+    assert [name for name, _ in executor.started] == ["a_s1", "b_s1"]
+    assert statuses(store) == {"a_s1": "done", "b_s1": "done"}
+
+
+def test_an_adopted_worker_with_earlier_settings_is_interrupted_and_resumed(conduct):
+    executor = Scripted(adopts=["a_s1"], adopted_end="stays")
+    earlier = RunConfig.model_validate({"training": {"save_every": 7}})
+    _, store, display, _ = conduct(executor, before=[("a_s1", RUNNING)], configs={"a_s1": earlier})
+    assert "a_s1: saves a checkpoint, and is resumed with changed settings" in display.lines
     assert [name for name, _ in executor.started] == ["a_s1", "b_s1"]
     assert statuses(store) == {"a_s1": "done", "b_s1": "done"}
 

@@ -9,8 +9,6 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from retrain_backends.atomic import write_atomically
-from retrain_backends.config import CONFIG_FILE, dump_config
 from retrain_backends.errors import RunError
 from retrain_campaign.control.adapter_analysis import analyse_in_thread
 from retrain_campaign.control.event_queue import AnalysisEnded, Event, EventQueue, Interrupted
@@ -48,7 +46,7 @@ class Controller:
         self._gpus = GpuPool(workload.capacity.gpus, workload.capacity.gpus_each)
         self._waiting: deque[str] = deque()
         self._running: set[str] = set()
-        self._adopted: set[str] = set()  # may have been started with a smaller max_steps
+        self._adopted: set[str] = set()
         self._next_start = 0.0
         self._next_heartbeat = 0.0
         self._next_tick = 0.0
@@ -87,10 +85,20 @@ class Controller:
                     gpus = self._gpus.take(entry.gpus)
                     self._record_worker(entry.name, worker, gpus)
                     self._display.say(f"{entry.name}: still running, process {worker.pid}")
+                    self._interrupt_outdated(entry.name)
                     continue
                 self._settle_unobserved(entry.name)
             if self._store[entry.name].status == "planned":
                 self._waiting.append(entry.name)
+
+    def _interrupt_outdated(self, name: str) -> None:
+        """Have an adopted worker end if settings have changed, and so be resumed with the new ones.
+
+        One that was started for fewer steps is resumed when it has done them.
+        """
+        if self._workload.has_changed(name, self._store.run_dir(name)):
+            self._display.say(f"{name}: saves a checkpoint, and is resumed with changed settings")
+            self._executor.interrupt(name)
 
     def _timeout_s(self) -> float:
         if self._waiting and not self._stopping and self._has_free_worker():
@@ -121,7 +129,7 @@ class Controller:
         )
         self._running.add(name)
         try:
-            self._write_config(name)
+            self._workload.write_config(name, self._store.run_dir(name))
             job = self._workload.jobs[name]
             if gpus:
                 visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
@@ -132,16 +140,6 @@ class Controller:
             self._fail_or_retry(name, None, str(error))
             return
         self._display.changed(self._record_worker(name, worker, gpus))
-
-    def _write_config(self, name: str) -> None:
-        """Write the configuration that the run starts or resumes from."""
-        directory = self._store.run_dir(name)
-        # A border: the directory may belong to another user.
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_atomically(directory / CONFIG_FILE, dump_config(self._workload.configs[name]))
-        except PermissionError as error:
-            raise RunError(f"{error.filename}: cannot be written ({error.strerror})") from error
 
     def _record_worker(self, name: str, worker: Worker, gpus: list[str]) -> RunEntry:
         self._running.add(name)
@@ -175,7 +173,9 @@ class Controller:
 
     def _on_ended(self, ended: Ended) -> None:
         name, exit_code = ended.name, ended.exit_code
-        unobserved = exit_code is None or (exit_code == 0 and name in self._adopted)
+        # An adopted worker may have been started for fewer steps, or with other settings.
+        adopted = name in self._adopted and exit_code in (0, _INTERRUPTED)
+        unobserved = exit_code is None or adopted
         self._running.discard(name)
         self._adopted.discard(name)
         self._gpus.give_back(self._store[name].gpus)
