@@ -28,7 +28,7 @@ import psutil
 from kill_harness import outcome_of
 
 from retrain_campaign.storage.campaign_directory import is_campaign
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 
 FILE = """\
 [model]

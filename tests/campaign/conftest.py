@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from retrain_backends.config import RunConfig, dump_config
 from retrain_campaign.storage.manifest import Manifest, RunEntry, write_manifest
 
 
@@ -22,6 +23,25 @@ def _rows(rates: Sequence[float | None]) -> str:
         for step, rate in enumerate(rates)
     ]
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _configuration(runs, max_steps: int) -> str:
+    rule = {"advantage_mode": "grpo", "transform_mode": "none"}
+    conditions = [{**rule, "name": name} for name in dict.fromkeys(name for name, _ in runs)]
+    seeds = list(dict.fromkeys(seed for _, seed in runs))
+    settings = {"seeds": seeds, "max_steps": max_steps, "conditions": conditions}
+    return dump_config(RunConfig.model_validate({"campaign": settings}))
+
+
+@pytest.fixture
+def leave_results() -> Callable[..., None]:
+    """Write what a finished run must have: its last row, and its adapter."""
+
+    def leave(run_dir: Path, steps: int) -> None:
+        (run_dir / "final").mkdir(parents=True, exist_ok=True)
+        (run_dir / "metrics.jsonl").write_text(json.dumps({"step": steps - 1}) + "\n")
+
+    return leave
 
 
 @pytest.fixture
@@ -54,7 +74,10 @@ def leave_campaign(leave_run) -> Callable[..., Path]:
         for (condition, seed), (status, rates, *held_out) in runs.items():
             name = f"{condition}_s{seed}"
             if status != "planned":
-                leave_run(directory / "runs" / name, rates, *held_out, max_steps=max_steps)
+                run_dir = directory / "runs" / name
+                leave_run(run_dir, rates, *held_out, max_steps=max_steps)
+            if status == "done":
+                (run_dir / "final").mkdir()
             entries.append(
                 RunEntry(
                     name=name,
@@ -65,6 +88,7 @@ def leave_campaign(leave_run) -> Callable[..., Path]:
                     max_steps=max_steps,
                     status=status,
                     reason="its loss is not finite" if status == "failed" else "",
+                    **({"adapter": f"runs/{name}/final"} if status == "done" else {}),
                     **entry,
                 )
             )
@@ -81,6 +105,7 @@ def leave_campaign(leave_run) -> Callable[..., Path]:
                 executor="process",
                 directory=".",
                 threads=1,
+                configuration=_configuration(runs, max_steps),
                 runs=entries,
             ),
         )

@@ -7,6 +7,15 @@ from retrain_backends.errors import ConfigError
 from retrain_campaign.arguments import OWN_FLAGS, asks_for_campaign, read_campaign
 from retrain_campaign.plan.campaign import campaign_of
 
+STEPS = "[campaign]\nseeds = [1]\nmax_steps = 5\n"
+OWN_STEPS = """\
+[[campaign.conditions]]
+advantage_mode = "grpo"
+transform_mode = "none"
+name = "slow"
+training.max_steps = 20
+"""
+
 
 @pytest.fixture
 def here(tmp_path, leave_campaign):
@@ -82,9 +91,28 @@ def test_flags_change_a_campaign_that_is_gone_on_with(here):
     assert asked.config.campaign.parallel
 
 
+@pytest.mark.parametrize("flag", ["--max-steps", "--training-max-steps", "--campaign-max-steps"])
+@pytest.mark.parametrize("words", ["c.toml", "logs/c1"])
+def test_every_flag_for_the_steps_applies_to_all_runs(here, words, flag):
+    (here / "c.toml").write_text(STEPS)
+    (here / "logs/c1/campaign.toml").write_text(STEPS)
+    asked = read_campaign(read(f"{words} {flag} 7"))
+    assert asked.config.campaign.max_steps == 7
+
+
+def test_a_flag_that_a_condition_overrides_is_refused_on_resume(here):
+    (here / "logs/c1/campaign.toml").write_text(STEPS + OWN_STEPS)
+    line = "--max-steps: `slow` sets training.max_steps itself, so that the flag would not change"
+    with pytest.raises(ConfigError, match=line):
+        read_campaign(read("logs/c1 --max-steps 7"))
+    (here / "c.toml").write_text(STEPS + OWN_STEPS)
+    assert read_campaign(read("c.toml --max-steps 7")).config.campaign.max_steps == 7
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        ("c.toml --max-steps 3 --campaign-max-steps 4", "--max-steps and --campaign-max-steps: b"),
         ("c.toml --seed 1", r"--seed: a campaign has several; --seeds 1,2,3 sets them"),
         ("c.toml --advantage-mode grpo", r"--advantage-mode: each condition .* has its own"),
         ("c.toml --adapter-path x", r"--adapter-path: each run of a campaign has its own"),

@@ -8,7 +8,7 @@ import pytest
 
 from retrain_backends.tracking.journal import read_metrics, without_times
 from retrain_campaign.storage.campaign_directory import is_campaign
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 
 PATIENCE_S = 300
 CAMPAIGN = """\

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from retrain_backends.config import RunConfig
+from retrain_backends.config import RunConfig, dump_config
 from retrain_backends.errors import RunError
 from retrain_campaign.control.controller import Controller
 from retrain_campaign.control.workload import workload_of
 from retrain_campaign.executors.protocol import Ended, Worker
 from retrain_campaign.plan.campaign import campaign_of
 from retrain_campaign.plan.capacity import Capacity
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 from retrain_campaign.storage.open_directory import create_campaign
 
@@ -28,12 +28,12 @@ class Scripted:
     """Each start of a run ends as its script says: an exit code, None if not observed."""
 
     def __init__(
-        self, script=None, adopts=(), retries=False, leaves_adapter=False, adopted_end=None
+        self, script=None, adopts=(), retries=False, leaves_nothing=False, adopted_end=None
     ):
         self.script = {name: list(ends) for name, ends in (script or {}).items()}
         self.adopts, self.adopted_end = adopts, adopted_end
         self.retries = retries
-        self.leaves_adapter = leaves_adapter
+        self.leaves_nothing, self.directories = leaves_nothing, {}
         self.started, self.living, self.most, self.killed = [], {}, 0, []
 
     def start(self, job, on_end):
@@ -44,8 +44,7 @@ class Scripted:
         self.living[job.name] = on_end
         self.most = max(self.most, len(self.living))
         job.output.write_text(f"saying {end}\n")
-        if self.leaves_adapter:
-            (job.output.parent / "final").mkdir()
+        self.directories[job.name] = job.output.parent
         if end == "ctrl-c":
             os.kill(os.getpid(), signal.SIGINT)
         elif end != "stays":
@@ -56,7 +55,8 @@ class Scripted:
         if entry.name not in self.adopts:
             return None
         self.living[entry.name] = on_end
-        self._end(entry.name, self.adopted_end)
+        if self.adopted_end != "stays":
+            self._end(entry.name, self.adopted_end)
         return Worker(host="here", pid=entry.pid)
 
     def interrupt(self, name):
@@ -73,6 +73,9 @@ class Scripted:
         self.closed = True
 
     def _end(self, name, code):
+        if code == 0 and name in self.directories and not self.leaves_nothing:
+            (self.directories[name] / "final").mkdir()
+            (self.directories[name] / "metrics.jsonl").write_text('{"step": 499}\n')
         self.living.pop(name)(Ended(name, code))
 
 
@@ -102,7 +105,9 @@ class RecordingDisplay:
 def conduct(tmp_path):
     """Run a campaign of two conditions under the seeds; (finished, store, display, directory)."""
 
-    def run(executor, *, seeds=(1,), capacity=None, before=(), analyse=None, retries=1):
+    def run(
+        executor, *, seeds=(1,), capacity=None, before=(), analyse=None, retries=1, configs=None
+    ):
         tables = {"campaign": {"seeds": list(seeds), "conditions": RULES, "retries": retries}}
         campaign = campaign_of(RunConfig.model_validate(tables), Path("c.toml"))
         directory = tmp_path / "campaign"
@@ -112,6 +117,10 @@ def conduct(tmp_path):
             for name, values in before:
                 store.change(name, **values)
             workload = workload_of(opened, capacity, analyse)
+            for name, _ in before:
+                config = (configs or {}).get(name, workload.configs[name])
+                store.run_dir(name).mkdir()
+                (store.run_dir(name) / "config.toml").write_text(dump_config(config))
             finished = Controller(store, workload, executor, display).run()
         return finished, store, display, directory
 
@@ -248,6 +257,15 @@ def test_an_adopted_worker_may_have_been_started_for_fewer_steps(conduct, code):
     assert statuses(store) == {"a_s1": "done", "b_s1": "done"}
 
 
+def test_an_adopted_worker_with_earlier_settings_is_interrupted_and_resumed(conduct):
+    executor = Scripted(adopts=["a_s1"], adopted_end="stays")
+    earlier = RunConfig.model_validate({"training": {"save_every": 7}})
+    _, store, display, _ = conduct(executor, before=[("a_s1", RUNNING)], configs={"a_s1": earlier})
+    assert "a_s1: saves a checkpoint, and is resumed with changed settings" in display.lines
+    assert [name for name, _ in executor.started] == ["a_s1", "b_s1"]
+    assert statuses(store) == {"a_s1": "done", "b_s1": "done"}
+
+
 def test_a_run_whose_worker_is_gone_is_resumed(conduct):
     executor = Scripted()
     _, store, *_ = conduct(executor, before=[("a_s1", RUNNING), ("b_s1", {"status": "done"})])
@@ -262,7 +280,7 @@ def test_the_first_adapter_is_analysed_once(conduct):
         asked.append(adapter)
         return {"recommended_rank": 32}, "rank 32"
 
-    _, store, display, directory = conduct(Scripted(leaves_adapter=True), analyse=analyse)
+    _, store, display, directory = conduct(Scripted(), analyse=analyse)
     assert asked == [store["a_s1"].adapter] == ["runs/a_s1/final"]
     assert "rank 32" in display.lines
     found = read_manifest(directory).squeeze
@@ -274,7 +292,7 @@ def test_an_analysis_that_fails_is_reported_and_stops_nothing(conduct):
     def analyse(adapter):
         raise OSError("no such adapter")
 
-    finished, store, display, directory = conduct(Scripted(leaves_adapter=True), analyse=analyse)
+    finished, store, display, directory = conduct(Scripted(), analyse=analyse)
     assert finished
     assert set(statuses(store).values()) == {"done"}
     assert any("could not be analysed: OSError: no such adapter" in line for line in display.lines)
@@ -288,7 +306,7 @@ def test_ctrl_c_cancels_an_analysis(conduct):
         os.kill(os.getpid(), signal.SIGINT)
         stopped.wait(60)
 
-    executor, before = Scripted(leaves_adapter=True), [("b_s1", {"status": "done", "ended": "now"})]
+    executor, before = Scripted(), [("b_s1", {"status": "done", "ended": "now"})]
     finished, store, display, directory = conduct(executor, analyse=analyse, before=before)
     stopped.set()
     assert not finished
@@ -304,6 +322,10 @@ def test_ctrl_c_when_all_is_done_has_interrupted_nothing(conduct, left, finished
     assert conduct(executor, before=[("b_s1", {"status": left})])[0] is finished
 
 
-def test_without_an_adapter_there_is_nothing_to_analyse(conduct):
-    finished, *_ = conduct(Scripted(), analyse=lambda _: pytest.fail("there is no adapter"))
+def test_a_run_that_reports_success_without_results_has_failed(conduct):
+    finished, store, display, _ = conduct(Scripted(leaves_nothing=True))
     assert finished
+    assert set(statuses(store).values()) == {"failed"}
+    reason = "exit code 0, but metrics.jsonl has 0 of 500 steps"
+    assert store["a_s1"].reason == reason
+    assert f"a_s1: attempt 1 of 2 ended: {reason}" in display.lines

@@ -12,7 +12,7 @@ from retrain_backends.config import read_arguments
 from retrain_campaign.arguments import read_campaign
 from retrain_campaign.control.run_campaign import run_campaign
 from retrain_campaign.plan.campaign import campaign_of
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 from retrain_campaign.storage.open_directory import create_campaign
 
@@ -30,7 +30,7 @@ transform_mode = "none"
 
 
 @pytest.fixture
-def done(tmp_path):
+def done(tmp_path, leave_results):
     """A campaign whose runs are done, in `logs/c` of the working directory."""
     (tmp_path / "c.toml").write_text(FILE)
     (tmp_path / "rule_beside_the_file.py").write_text("def own(rewards):\n    return rewards\n")
@@ -42,6 +42,7 @@ def done(tmp_path):
             contextlib.closing(ManifestStore(opened.directory, opened.manifest)) as store,
         ):
             for entry in list(store.entries):
+                leave_results(opened.directory / entry.run_dir, 500)
                 store.change(entry.name, status="done", adapter=f"{entry.run_dir}/final")
             store.write()
         yield tmp_path
@@ -66,7 +67,6 @@ def test_an_interrupted_analysis_is_reported(done, capsys):
     (done / "logs/c/campaign.toml").write_text((done / "c.toml").read_text() + "[squeeze]\n")
     [run] = read_manifest(done / "logs/c").runs
     adapter = done / "logs/c" / run.adapter
-    adapter.mkdir(parents=True)
     (adapter / "adapter_model.safetensors").touch()
     os.mkfifo(adapter / "adapter_config.json")
     over = Event()

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from retrain_campaign.display.lines import LineDisplay
 from retrain_campaign.display.live_table import LiveTable, RunProgress, display_for
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 
 RUNS = {

@@ -13,7 +13,7 @@ from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import read_metrics
 from retrain_campaign.control.run_campaign import EXECUTORS
 from retrain_campaign.plan.campaign import campaign_of
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 
 PATIENCE_S = 300
 CAMPAIGN = """\

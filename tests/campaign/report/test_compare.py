@@ -64,6 +64,35 @@ def test_runs_that_are_not_done_are_missing(campaign):
     ]
 
 
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda run: run.rename(run.parent / "elsewhere"), "its directory is gone"),
+        (lambda run: (run / "final").rmdir(), "its adapter is gone"),
+        (
+            lambda run: (run / "metrics.jsonl").write_text('{"step": 9, "correct_rate": 0.5}\n'),
+            "metrics.jsonl has 1 of 10 steps",
+        ),
+        (
+            lambda run: (run / "metrics.jsonl").write_text('oops\n{"step": 9}\n'),
+            "its logs cannot be read (JSONDecodeError: Expecting value: line 1 column 1 (char 0))",
+        ),
+    ],
+)
+def test_a_finished_run_whose_results_are_damaged_is_missing(campaign, damage, what):
+    damage(campaign / "runs/grpo+none_s2")
+    comparison = compare(campaign)
+    assert comparison.conditions[0].seeds == (1, 3)
+    assert ("grpo+none_s2", f"was done, but {what}") in comparison.missing
+    assert "2 of 3" in text_of(comparison_table(comparison))
+
+
+def test_a_damaged_manifest_is_named(campaign):
+    (campaign / "manifest.json").write_text("{")
+    lines = list(missing_lines(compare(campaign)))
+    assert lines[0].startswith(f"{campaign / 'manifest.json'}: is damaged")
+
+
 def test_curves_have_the_steps_that_were_scored(campaign):
     grpo, gtpo, _ = compare(campaign).conditions
     assert grpo.curve.steps.tolist() == list(range(10))
@@ -79,7 +108,7 @@ def test_the_table(campaign):
         "condition", "grpo+none", "maxrl+gtpo", "maxrl+none",
     ]  # fmt: skip
     assert "40.0 ±  20.0 %" in lines[1]
-    assert "35.0 ±   7.1 %" in lines[1]
+    assert "35.0 ±   7.1 % (2 of 3)" in lines[1]
     assert "1 of 3" in lines[2]
     assert "50.0 ±     - %" in lines[2]
 

@@ -82,15 +82,41 @@ def test_the_manifest_of_another_program_is_none(tmp_path, leave_run, text):
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "manifest.log"])
-def test_a_damaged_campaign_is_reported_and_hides_nothing(campaign, leave_run, file):
+def test_a_damaged_campaign_is_reported_and_rebuilt(campaign, leave_run, file):
     leave_run(campaign.parent / "alone", [0.5])
     (campaign / file).write_text("{\n")
     found = scan(campaign.parent)
     [problem] = found.problems
     assert problem.startswith(f"{campaign / file}: is damaged")
     assert [run.name for run in found.runs] == ["alone"]
+    assert len(found.campaigns[0].runs) == 4
     assert problem[:60] in text_of(found)
     assert as_plain(found)["problems"] == [problem]
+
+
+def test_if_nothing_is_left_of_the_manifest_the_runs_are_listed(campaign):
+    for file in ("manifest.json", "manifest.log"):
+        (campaign / file).write_text("{\n")
+    found = scan(campaign.parent)
+    [problem] = found.problems
+    assert problem.startswith(f"{campaign / 'manifest.json'}: is damaged")
+    names = ["grpo+none_s1", "grpo+none_s2", "maxrl+none_s1"]
+    assert ([run.name for run in found.runs], found.campaigns) == (names, ())
+
+
+@pytest.mark.parametrize(
+    ("lost", "what"),
+    [
+        (".", "its directory is gone"),
+        ("metrics.jsonl", "metrics.jsonl has 0 of 10 steps"),
+        ("final", "its adapter is gone"),
+    ],
+)
+def test_a_finished_run_whose_results_are_gone(campaign, lost, what):
+    (campaign / "runs/grpo+none_s1" / lost).rename(campaign / "elsewhere")
+    found = scan(campaign).campaigns[0]
+    assert (found.runs[0].state, found.runs[0].reason) == ("lost", f"was done, but {what}")
+    assert "lost: was done, but " in text_of(scan(campaign))
 
 
 @pytest.mark.parametrize("row", ['{"loss": 1.0}', "[1]", '{"step": "one"}', '{"step": true}'])

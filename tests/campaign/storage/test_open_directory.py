@@ -14,12 +14,14 @@ from retrain_campaign.storage.find_directory import (
     in_working_directory,
     new_directory,
 )
-from retrain_campaign.storage.manifest import read_manifest, write_manifest
+from retrain_campaign.storage.manifest import write_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 from retrain_campaign.storage.open_directory import create_campaign, resume_campaign
 
 RULE = {"advantage_mode": "grpo", "transform_mode": "none"}
 OTHER = {"advantage_mode": "maxrl", "transform_mode": "none"}
+ADAPTER = "runs/grpo+none_s1/final"
 NOON = datetime(2026, 1, 2, 12, 0, 0)
 
 
@@ -88,15 +90,16 @@ def test_what_a_new_campaign_writes():
     assert campaign_of(load_config(file), file).settings.seeds == (1, 2)
 
 
-def test_resuming_keeps_what_is_done_and_plans_the_rest_again():
+def test_resuming_keeps_what_is_done_and_plans_the_rest_again(leave_results):
     ended = {
-        "grpo+none_s1": {"status": "done", "adapter": "here", "attempts": 1},
+        "grpo+none_s1": {"status": "done", "adapter": ADAPTER, "attempts": 1},
         "grpo+none_s2": {"status": "failed", "reason": "exit code 1", "attempts": 2, "pid": 3},
         "maxrl+none_s1": {"status": "running", "pid": 4, "attempts": 1},
         "maxrl+none_s2": {"status": "stopped", "reason": "interrupted"},
     }
     made = campaign([RULE, OTHER])
     directory = leave(made, **ended)
+    leave_results(directory / "runs/grpo+none_s1", 500)
     with resume_campaign(directory, made) as opened:
         known = opened.manifest.by_name()
     assert {name: entry.status for name, entry in known.items()} == {
@@ -105,14 +108,16 @@ def test_resuming_keeps_what_is_done_and_plans_the_rest_again():
         "maxrl+none_s1": "running",
         "maxrl+none_s2": "planned",
     }
-    assert known["grpo+none_s1"].adapter == "here"
+    assert known["grpo+none_s1"].adapter == ADAPTER
     assert (known["grpo+none_s2"].attempts, known["grpo+none_s2"].pid) == (0, None)
     assert known["maxrl+none_s1"].pid == 4
 
 
-def test_seeds_and_conditions_join():
-    directory = leave(campaign(), **{"grpo+none_s1": {"status": "done"}})
+def test_seeds_and_conditions_join(leave_results):
+    directory = leave(campaign(), **{"grpo+none_s1": {"status": "done", "adapter": ADAPTER}})
+    leave_results(directory / "runs/grpo+none_s1", 500)
     with resume_campaign(directory, campaign([RULE, OTHER], seeds=[1, 2, 3])) as opened:
+        assert "changed: campaign.seeds: [1, 2] -> [1, 2, 3]" in opened.notes
         statuses = {entry.name: entry.status for entry in opened.manifest.runs}
         assert (opened.manifest.conditions, opened.manifest.seeds) == (
             ["grpo+none", "maxrl+none"],
@@ -123,10 +128,39 @@ def test_seeds_and_conditions_join():
     assert set(statuses.values()) == {"planned"}
 
 
+@pytest.mark.parametrize(
+    ("lost", "what"),
+    [
+        (".", "its directory is gone"),
+        ("final", "its adapter is gone"),
+        ("metrics.jsonl", "metrics.jsonl has 0 of 500 steps"),
+    ],
+)
+def test_a_finished_run_whose_results_are_gone_is_repeated(leave_results, lost, what):
+    directory = leave(campaign(), **{"grpo+none_s1": {"status": "done", "adapter": ADAPTER}})
+    run_dir = directory / "runs/grpo+none_s1"
+    leave_results(run_dir, 500)
+    (run_dir / lost).rename(directory / "elsewhere")
+    with resume_campaign(directory, campaign()) as opened:
+        assert opened.manifest.runs[0].status == "planned"
+        assert opened.notes == (f"grpo+none_s1: was done, and is repeated: {what}",)
+
+
+def test_settings_that_were_edited_in_the_directory_are_compared_with_those_of_the_runs():
+    directory = leave(campaign())
+    path = directory / "campaign.toml"
+    path.write_text(path.read_text().replace("lr = 4e-05", "lr = 4e-03"))
+    edited = campaign_of(load_config(path), path)
+    line = "training.lr: the campaign has 4e-5, not 0.004"
+    with pytest.raises(ConfigError, match=line), resume_campaign(directory, edited):
+        pass
+
+
 def test_a_longer_campaign_continues_finished_runs():
     directory = leave(campaign(max_steps=5), **{"grpo+none_s1": {"status": "done"}})
     with resume_campaign(directory, campaign(max_steps=9)) as opened:
         assert {(e.status, e.max_steps) for e in opened.manifest.runs} == {("planned", 9)}
+        assert "changed: campaign.max_steps: 5 -> 9" in opened.notes
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from retrain_campaign.plan.campaign import Campaign, PlannedRun, load_campaign, plan_runs
     from retrain_campaign.report.compare import Comparison, compare, draw_campaign
     from retrain_campaign.report.status import scan
-    from retrain_campaign.storage.manifest import Manifest, RunEntry, read_manifest, write_manifest
+    from retrain_campaign.storage.manifest import Manifest, RunEntry, write_manifest
+    from retrain_campaign.storage.manifest_reader import read_manifest
 
 __version__ = "0.1.0"
 
@@ -18,7 +19,8 @@ _NAMES_BY_MODULE = {
     "plan.campaign": ("Campaign", "PlannedRun", "load_campaign", "plan_runs"),
     "report.compare": ("Comparison", "compare", "draw_campaign"),
     "report.status": ("scan",),
-    "storage.manifest": ("Manifest", "RunEntry", "read_manifest", "write_manifest"),
+    "storage.manifest": ("Manifest", "RunEntry", "write_manifest"),
+    "storage.manifest_reader": ("read_manifest",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -6,21 +6,21 @@ retrain campaign DIR [--flag value]...                  resume the campaign in D
 retrain campaign --config FILE --seeds 1,2 [--execute]  without --execute: print the commands
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retrain_backends.config import DEFAULT_FILE, Arguments, RunConfig, load_arguments
+from retrain_backends.config import DEFAULT_FILE, Arguments, RunConfig, label_of, load_arguments
 from retrain_backends.config.toml import read_toml
 from retrain_backends.errors import ConfigError
-from retrain_campaign.storage.campaign_directory import MANIFEST_FILE, is_campaign
-from retrain_campaign.storage.find_directory import CAMPAIGN_FILE
+from retrain_campaign.storage.campaign_directory import CAMPAIGN_FILE, MANIFEST_FILE, is_campaign
 
 _CONFIG, _EXECUTE = "--config", "--execute"
 OWN_FLAGS: Mapping[str, bool] = {_CONFIG: True, _EXECUTE: False}
 """The flags of the command beside those of the configuration, and whether they take a value."""
 
 _RESUME = "resume.from"
+_STEPS, _ALL_STEPS = "training.max_steps", "campaign.max_steps"
 # Settings that differ between the runs of a campaign.
 _PER_RUN = {
     "training.seed": "--seed: a campaign has several; --seeds 1,2,3 sets them",
@@ -77,9 +77,11 @@ def read_campaign(read: Arguments) -> Asked:
     if directory and not paths:
         paths = [str(directory / CAMPAIGN_FILE)]
     flags = dict(read.flags)
-    if flags.get("training.max_steps") == "--max-steps":  # applies to all runs
-        overrides["campaign.max_steps"] = overrides.pop("training.max_steps")
-        flags["campaign.max_steps"] = flags.pop("training.max_steps")
+    if _STEPS in overrides:  # applies to all runs
+        if _ALL_STEPS in overrides:
+            both = f"{flags[_STEPS]} and {flags[_ALL_STEPS]}"
+            refused.append(f"{both}: both set the steps of all runs; leave one out")
+        overrides[_ALL_STEPS], flags[_ALL_STEPS] = overrides.pop(_STEPS), flags.pop(_STEPS)
     config = load_arguments(
         replace(
             read,
@@ -91,7 +93,23 @@ def read_campaign(read: Arguments) -> Asked:
         )
     )
     file = Path(paths[0]) if paths else DEFAULT_FILE
+    if resume and (ignored := list(_ignored_flags(config, flags, file))):
+        raise ConfigError(*ignored)
     return Asked(config, file, resume, directory, _EXECUTE in read.own or not older)
+
+
+def _ignored_flags(config: RunConfig, flags: Mapping[str, str], file: Path) -> Iterator[str]:
+    """A line for each flag that would not change all runs, because a condition sets its key."""
+    for name, flag in flags.items():
+        setting = _STEPS if name == _ALL_STEPS else name
+        section, _, key = setting.partition(".")
+        conditions = config.campaign.conditions if config.campaign else ()
+        own = [label_of(c) for c in conditions if key in c.overrides.get(section, {})]
+        if own:
+            yield (
+                f"{flag}: `{'`, `'.join(own)}` sets {setting} itself, so that the flag would not "
+                f"change its runs; change {setting} in {file}"
+            )
 
 
 def _is_of_campaign(path: Path) -> bool:

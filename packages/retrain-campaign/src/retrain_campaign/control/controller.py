@@ -5,13 +5,10 @@ All events arrive through one queue, and each is in the manifest before the next
 
 import contextlib
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from retrain_backends.atomic import write_atomically
-from retrain_backends.config import CONFIG_FILE, dump_config
 from retrain_backends.errors import RunError
 from retrain_campaign.control.adapter_analysis import analyse_in_thread
 from retrain_campaign.control.event_queue import AnalysisEnded, Event, EventQueue, Interrupted
@@ -19,7 +16,7 @@ from retrain_campaign.control.workload import Workload
 from retrain_campaign.display.protocol import Display
 from retrain_campaign.executors.protocol import INTERRUPTED_CODES, Ended, Executor, Started, Worker
 from retrain_campaign.plan.capacity import GpuPool
-from retrain_campaign.storage.manifest import RunEntry
+from retrain_campaign.storage.manifest import BEFORE_START, RunEntry
 from retrain_campaign.storage.manifest_store import ManifestStore, now_utc
 from retrain_campaign.storage.run_results import (
     adapter_of,
@@ -27,23 +24,11 @@ from retrain_campaign.storage.run_results import (
     final_metrics,
     is_complete,
 )
+from retrain_campaign.storage.run_state import missing_results
 
 _TICK_S = 0.5
 _HEARTBEAT_S = 5.0
 _STOP_TIMEOUT_S = 600.0  # for a step and a checkpoint
-
-# Values of an entry that a new start resets.
-_RESET: Mapping[str, Any] = {
-    "host": "",
-    "pid": None,
-    "pid_started": None,
-    "job": "",
-    "reason": "",
-    "exit_code": None,
-    "adapter": None,
-    "final_metrics": None,
-    "ended": None,
-}
 
 
 class Controller:
@@ -60,7 +45,7 @@ class Controller:
         self._gpus = GpuPool(workload.capacity.gpus, workload.capacity.gpus_each)
         self._waiting: deque[str] = deque()
         self._running: set[str] = set()
-        self._adopted: set[str] = set()  # may have been started with a smaller max_steps
+        self._adopted: set[str] = set()
         self._next_start = 0.0
         self._next_heartbeat = 0.0
         self._next_tick = 0.0
@@ -99,10 +84,20 @@ class Controller:
                     gpus = self._gpus.take(entry.gpus)
                     self._record_worker(entry.name, worker, gpus)
                     self._display.say(f"{entry.name}: still running, process {worker.pid}")
+                    self._interrupt_outdated(entry.name)
                     continue
                 self._settle_unobserved(entry.name)
             if self._store[entry.name].status == "planned":
                 self._waiting.append(entry.name)
+
+    def _interrupt_outdated(self, name: str) -> None:
+        """Have an adopted worker end if settings have changed, and so be resumed with the new ones.
+
+        One that was started for fewer steps is resumed when it has done them.
+        """
+        if self._workload.has_changed(name, self._store.run_dir(name)):
+            self._display.say(f"{name}: saves a checkpoint, and is resumed with changed settings")
+            self._executor.interrupt(name)
 
     def _timeout_s(self) -> float:
         if self._waiting and not self._stopping and self._has_free_worker():
@@ -124,7 +119,7 @@ class Controller:
         entry = self._store[name]
         self._store.change(
             name,
-            **_RESET,
+            **BEFORE_START,
             status="running",
             attempts=entry.attempts + 1,
             gpus=gpus,
@@ -133,7 +128,7 @@ class Controller:
         )
         self._running.add(name)
         try:
-            self._write_config(name)
+            self._workload.write_config(name, self._store.run_dir(name))
             job = self._workload.jobs[name]
             if gpus:
                 visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
@@ -144,12 +139,6 @@ class Controller:
             self._fail_or_retry(name, None, str(error))
             return
         self._display.changed(self._record_worker(name, worker, gpus))
-
-    def _write_config(self, name: str) -> None:
-        """Write the configuration that the run starts or resumes from."""
-        directory = self._store.run_dir(name)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / CONFIG_FILE, dump_config(self._workload.configs[name]))
 
     def _record_worker(self, name: str, worker: Worker, gpus: list[str]) -> RunEntry:
         self._running.add(name)
@@ -183,7 +172,9 @@ class Controller:
 
     def _on_ended(self, ended: Ended) -> None:
         name, exit_code = ended.name, ended.exit_code
-        unobserved = exit_code is None or (exit_code == 0 and name in self._adopted)
+        # An adopted worker may have been started for fewer steps, or with other settings.
+        adopted = name in self._adopted and exit_code in (0, _INTERRUPTED)
+        unobserved = exit_code is None or adopted
         self._running.discard(name)
         self._adopted.discard(name)
         self._gpus.give_back(self._store[name].gpus)
@@ -194,7 +185,7 @@ class Controller:
             if self._store[name].status == "planned" and not self._stopping:
                 self._waiting.appendleft(name)
         elif exit_code == 0:
-            self._done(name, exit_code)
+            self._settle_finished(name)
         elif self._stopping or exit_code in INTERRUPTED_CODES:
             run_dir = self._store.run_dir(name)
             reason = "interrupted" if self._stopping else failure_reason(run_dir, exit_code)
@@ -213,16 +204,24 @@ class Controller:
         else:
             self._store.change(name, status="planned", attempts=0)
 
+    def _settle_finished(self, name: str) -> None:
+        """A run that reports success is done if its results are there."""
+        run_dir, adapter = self._store.run_dir(name), self._adapter_of(name)
+        if lost := missing_results(run_dir, self._store[name].max_steps, adapter):
+            self._fail_or_retry(name, 0, f"exit code 0, but {lost}")
+        else:
+            self._done(name, 0)
+
     def _done(self, name: str, exit_code: int | None) -> None:
-        run_dir = self._store.run_dir(name)
-        self._finish(
-            name,
-            status="done",
-            exit_code=exit_code,
-            adapter=adapter_of(run_dir, self._store.directory),
-            final_metrics=final_metrics(run_dir),
-        )
+        found = {
+            "adapter": self._adapter_of(name),
+            "final_metrics": final_metrics(self._store.run_dir(name)),
+        }
+        self._finish(name, status="done", exit_code=exit_code, **found)
         self._analyse_first_adapter()
+
+    def _adapter_of(self, name: str) -> str | None:
+        return adapter_of(self._store.run_dir(name), self._store.directory)
 
     def _fail_or_retry(self, name: str, exit_code: int | None, reason: str) -> None:
         self._running.discard(name)

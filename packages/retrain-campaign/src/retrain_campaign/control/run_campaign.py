@@ -12,7 +12,7 @@ from rich.console import Console
 from retrain_backends.config import Origin
 from retrain_backends.dotted_names import load_object
 from retrain_backends.tracking.console import print_lines
-from retrain_backends.train.storage.durable_writes import report_full_disk
+from retrain_backends.train.storage.durable_writes import report_full_disk, report_inaccessible
 from retrain_campaign.control.adapter_analysis import analysis_for
 from retrain_campaign.control.controller import Controller
 from retrain_campaign.control.workload import Workload, workload_of
@@ -40,7 +40,7 @@ from retrain_campaign.storage.find_directory import (
     in_working_directory,
     new_directory,
 )
-from retrain_campaign.storage.manifest import read_manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 from retrain_campaign.storage.manifest_store import ManifestStore
 from retrain_campaign.storage.open_directory import (
     OpenCampaign,
@@ -85,11 +85,10 @@ def _run_in(campaign: Campaign, directory: Path, *, resume: bool) -> int:
     squeeze = _pending_squeeze(campaign, directory, resume=resume)
     if not resume:
         check_disk_space(plan, directory, free_bytes(directory))
-    with report_full_disk(
-        lambda: (
-            f"{directory}: the disk is full; free some space and resume with "
-            f"`retrain campaign {directory}`"
-        )
+    resuming = f"resume with `retrain campaign {directory}`; runs that have been started continue"
+    with (
+        report_full_disk(lambda: f"{directory}: the disk is full; free some space and {resuming}"),
+        report_inaccessible(directory, lambda: resuming),
     ):
         opening = (
             resume_campaign(directory, campaign)
@@ -127,6 +126,7 @@ def _opening_lines(opened: OpenCampaign, capacity: Capacity) -> Iterator[str]:
     sizes = f"{len(manifest.conditions)} conditions x {len(manifest.seeds)} seeds"
     at_once = "one after another" if capacity.workers == 1 else f"{capacity.workers} at once"
     yield f"{len(manifest.runs)} runs ({sizes}), {at_once}, in {opened.directory}"
+    yield from opened.notes
     yield from (f"note: {note}" for note in idle_conditions(opened.plan))
     done = sum(entry.status == "done" for entry in manifest.runs)
     if done:

@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from retrain_backends.config import RunConfig
+from retrain_backends.atomic import write_atomically
+from retrain_backends.config import CONFIG_FILE, RunConfig, dump_config, load_config
+from retrain_backends.errors import ConfigError, RunError
+from retrain_backends.train.storage.compatibility import changes_between, settings_of
 from retrain_campaign.control.adapter_analysis import Analyse
 from retrain_campaign.executors.protocol import Job
 from retrain_campaign.plan.capacity import Capacity
@@ -30,6 +34,29 @@ class Workload:
     retries: int
     stagger_s: float
     analyse: Analyse | None = None
+
+    def write_config(self, name: str, run_dir: Path) -> None:
+        """Write the configuration that a run starts or resumes from.
+
+        Raises:
+          RunError: the directory cannot be written.
+        """
+        # A border: the directory may belong to another user.
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            write_atomically(run_dir / CONFIG_FILE, dump_config(self.configs[name]))
+        except PermissionError as error:
+            raise RunError(f"{error.filename}: cannot be written ({error.strerror})") from error
+
+    def has_changed(self, name: str, run_dir: Path) -> bool:
+        """Whether a run was started with other settings; its number of steps does not count."""
+        # A border: the file may have been damaged.
+        try:
+            before = settings_of(load_config(run_dir / CONFIG_FILE))
+        except ConfigError:
+            return True
+        changes = changes_between(before, settings_of(self.configs[name]), evaluated=True)
+        return any(change.setting != "training.max_steps" for change in changes)
 
 
 def workload_of(

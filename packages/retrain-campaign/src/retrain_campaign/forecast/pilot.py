@@ -13,7 +13,8 @@ from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, JOURNAL_FILES, METRICS_FILE
 from retrain_backends.types import Floats
 from retrain_campaign.report.status import RunStatus, scan
-from retrain_campaign.storage.manifest import RunEntry, read_manifest
+from retrain_campaign.storage.manifest import RunEntry
+from retrain_campaign.storage.manifest_reader import read_manifest
 
 _MAX_RUNS = 64  # more would not improve a forecast
 

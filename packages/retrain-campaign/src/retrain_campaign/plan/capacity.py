@@ -82,16 +82,16 @@ def capacity_of(campaign: Campaign, machine: Machine, runs: int) -> Capacity:
       runs: their number.
 
     Raises:
-      ConfigError: the runs of a parallel campaign name different GPUs, more than the machine has,
-        or do not count them from `gpu:0`.
+      ConfigError: the conditions name different GPUs; or the runs of a parallel campaign name more
+        than the machine has, or do not count them from `gpu:0`.
     """
     settings = campaign.settings
+    named = gpus_of_runs(campaign)
     shares_gpus = settings.executor == "process" and bool(machine.gpus)
     if not settings.parallel:
-        all_on_gpu = shares_gpus and all(map(gpus_named, _backends(campaign).values()))
-        threads = machine.cores if all_on_gpu else 1
+        threads = machine.cores if shares_gpus and named else 1
         return Capacity(workers=1, threads=machine.threads or threads)
-    each = _gpus_to_share(campaign, machine) if shares_gpus else 0
+    each = _gpus_to_share(named, machine) if shares_gpus else 0
     if settings.max_workers:
         workers = settings.max_workers
     elif campaign.base.backend.backend == "tinker" or settings.executor != "process":
@@ -143,15 +143,14 @@ def gpus_of_runs(campaign: Campaign) -> set[int]:
         if gpus != first[1]:
             raise ConfigError(
                 f"backend.devices: `{first[0]}` uses {_gpu_names(first[1])}, `{label}` "
-                f"{_gpu_names(gpus)}; all runs of a campaign use the same devices: set the same "
-                "in all conditions, or start a campaign for each"
+                f"{_gpu_names(gpus)}; all runs of a campaign use the same devices, since others "
+                "round differently: set the same in all conditions, or start a campaign for each"
             )
     return first[1]
 
 
-def _gpus_to_share(campaign: Campaign, machine: Machine) -> int:
+def _gpus_to_share(indices: set[int], machine: Machine) -> int:
     """How many of the machine's GPUs each run of a parallel campaign gets."""
-    indices = gpus_of_runs(campaign)
     if indices != set(range(len(indices))):
         raise ConfigError(
             f"backend.devices: {_gpu_names(indices)}; each run of a parallel campaign gets its own "

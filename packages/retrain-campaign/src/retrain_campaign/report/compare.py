@@ -11,10 +11,13 @@ import numpy as np
 from rich.table import Table
 
 from retrain_backends.dotted_names import load_object
-from retrain_backends.tracking.journal import read_evaluations, read_metrics
+from retrain_backends.errors import describe
+from retrain_backends.tracking.journal import METRICS_FILE, read_evaluations, read_metrics
 from retrain_backends.tracking.summary import LearningCurve, learning_curve
 from retrain_backends.types import Floats
-from retrain_campaign.storage.manifest import Manifest, RunEntry, read_manifest
+from retrain_campaign.storage.manifest import Manifest, RunEntry
+from retrain_campaign.storage.manifest_reader import read_manifest
+from retrain_campaign.storage.run_state import missing_results
 
 CURVES_FILE = "campaign.png"
 
@@ -53,7 +56,7 @@ class ConditionResult:
     Args:
       condition: its label.
       seeds: the seeds whose runs are done.
-      missing: name and status of each other run.
+      missing: name of each other run, with its status or with what its results lack.
       correct: mean correct rate of a run's last window, as in the run's own summary.
       held_out: accuracy of the last evaluation.
       curve: running mean of the correct rate by step; None if no run is done.
@@ -71,10 +74,14 @@ class ConditionResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of all conditions, in the order of the campaign."""
+    """The results of all conditions, in the order of the campaign.
+
+    `problems` has a line for each damaged file of the manifest.
+    """
 
     name: str
     conditions: tuple[ConditionResult, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:
@@ -83,7 +90,7 @@ class Comparison:
 
     @property
     def missing(self) -> tuple[tuple[str, str], ...]:
-        """Name and status of each run that is not done."""
+        """Name of each run that is not compared, with the reason."""
         return tuple(run for result in self.conditions for run in result.missing)
 
 
@@ -97,7 +104,7 @@ def compare(campaign_dir: Path) -> Comparison:
     results = (
         _result(campaign_dir, condition, runs) for condition, runs in _by_condition(manifest)
     )
-    return Comparison(manifest.name, tuple(results))
+    return Comparison(manifest.name, tuple(results), tuple(manifest.problems))
 
 
 def draw_campaign(comparison: Comparison, path: Path) -> bool:
@@ -110,7 +117,10 @@ def draw_campaign(comparison: Comparison, path: Path) -> bool:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """The comparison as a table: a row for each condition, mean ± standard deviation."""
+    """The comparison as a table: a row for each condition, mean ± standard deviation.
+
+    A figure that some of the compared runs lack is followed by the number of those that have it.
+    """
     evaluated = any(result.held_out.count for result in comparison.conditions)
     windows = sorted({result.window for result in comparison.conditions if result.seeds})
     span = " to ".join(dict.fromkeys(map(str, windows[:1] + windows[-1:])))
@@ -124,13 +134,15 @@ def comparison_table(comparison: Comparison) -> Table:
     for result in comparison.conditions:
         total = len(result.seeds) + len(result.missing)
         runs = f"{total}" if not result.missing else f"{len(result.seeds)} of {total}"
-        figures = [_spread(result.correct), *([_spread(result.held_out)] if evaluated else [])]
+        spreads = [result.correct, *([result.held_out] if evaluated else [])]
+        figures = (_spread(spread, len(result.seeds)) for spread in spreads)
         table.add_row(result.condition, runs, *figures)
     return table
 
 
 def missing_lines(comparison: Comparison, most: int = 8) -> Iterator[str]:
-    """Lines that list the runs that are not in the table; none if all are done."""
+    """Lines on what is missing or damaged; none if the table has all runs."""
+    yield from comparison.problems
     missing = comparison.missing
     if not missing:
         return
@@ -149,12 +161,12 @@ def _by_condition(manifest: Manifest) -> Iterator[tuple[str, list[RunEntry]]]:
 
 
 def _result(directory: Path, condition: str, runs: Sequence[RunEntry]) -> ConditionResult:
-    done = [run for run in runs if run.status == "done"]
-    curves = [_curve(directory / run.run_dir) for run in done]
+    found = [(run, _curve(directory, run)) for run in runs]
+    curves = [curve for _, curve in found if isinstance(curve, LearningCurve)]
     return ConditionResult(
         condition=condition,
-        seeds=tuple(run.seed for run in done),
-        missing=tuple((run.name, run.status) for run in runs if run.status != "done"),
+        seeds=tuple(run.seed for run, curve in found if isinstance(curve, LearningCurve)),
+        missing=tuple((run.name, curve) for run, curve in found if isinstance(curve, str)),
         correct=_over([float(curve.means[-1]) for curve in curves if curve.means.size]),
         held_out=_over([curve.held_out[-1].accuracy for curve in curves if curve.held_out]),
         curve=_band(curves),
@@ -162,8 +174,22 @@ def _result(directory: Path, condition: str, runs: Sequence[RunEntry]) -> Condit
     )
 
 
-def _curve(run_dir: Path) -> LearningCurve:
-    return learning_curve(read_metrics(run_dir), read_evaluations(run_dir))
+def _curve(directory: Path, run: RunEntry) -> LearningCurve | str:
+    """The learning curve of a run that is done; of any other, why it is not compared."""
+    if run.status != "done":
+        return run.status
+    run_dir = directory / run.run_dir
+    if missing := missing_results(run_dir, run.max_steps, run.adapter):
+        return f"was done, but {missing}"
+    # A border: the logs may have been damaged since.
+    try:
+        rows = read_metrics(run_dir)
+        curve = learning_curve(rows, read_evaluations(run_dir))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"was done, but its logs cannot be read ({describe(error, 80)})"
+    if len(rows) < run.max_steps:
+        return f"was done, but {METRICS_FILE} has {len(rows):,} of {run.max_steps:,} steps"
+    return curve
 
 
 def _over(values: Sequence[float]) -> Spread:
@@ -189,8 +215,9 @@ def _band(curves: Sequence[LearningCurve]) -> Band | None:
     return Band(steps, means, np.sqrt(squares / np.maximum(counts - 1, 1)))
 
 
-def _spread(spread: Spread) -> str:
+def _spread(spread: Spread, runs: int) -> str:
     if spread.mean is None:
         return "-"
     deviation = "    -" if spread.sd is None else f"{100 * spread.sd:5.1f}"
-    return f"{100 * spread.mean:5.1f} ± {deviation} %"
+    partly = "" if spread.count == runs else f" ({spread.count} of {runs})"
+    return f"{100 * spread.mean:5.1f} ± {deviation} %{partly}"

@@ -8,20 +8,19 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from filelock import FileLock, Timeout
 
 import retrain_campaign
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
 from retrain_backends.tracking.tail import last_rows
 from retrain_campaign.storage.campaign_directory import is_campaign
+from retrain_campaign.storage.run_state import is_locked, missing_results
 
 if TYPE_CHECKING:
     from retrain_campaign.storage.manifest import RunEntry
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 STATES = ("running", "lost", "failed", "stopped", "done", "planned")
 WINDOW = 10  # steps over which the correct rate is averaged
 _RUN_FILE = "config.toml"
-_LOCK_FILE = ".lock"
 _MAX_STEPS = re.compile(r"^max_steps = (\d+)", re.MULTILINE)
 _START_TOLERANCE_S = 1.0  # the reported start times of one process differ by rounding
 _SKIPPED = ("wandb", "checkpoints", "final", "emergence", "eval")
@@ -42,7 +40,8 @@ class RunStatus:
     Args:
       name: of the run; that of its directory if it is not part of a campaign.
       path: its directory.
-      state: one of `STATES`; `lost` is a run whose process is gone but has reported no end.
+      state: one of `STATES`; `lost` is a run whose process is gone but has reported no end, or one
+        that was done and whose results are gone.
       steps: steps done.
       max_steps: steps in total; None if unknown.
       correct: mean correct rate of up to `WINDOW` last steps; None without any.
@@ -66,11 +65,12 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class CampaignStatus:
-    """The status of a campaign."""
+    """The status of a campaign; `problems` has a line for each damaged file of its manifest."""
 
     name: str
     path: Path
     runs: tuple[RunStatus, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -100,7 +100,8 @@ class CampaignStatus:
 class StatusReport:
     """The campaigns below a directory, and the runs outside of campaigns; each sorted by path.
 
-    `problems` has a line for each campaign whose manifest cannot be read.
+    `problems` has a line for each manifest that is damaged, and for each file or directory that
+    cannot be read. If nothing is left of a manifest, the runs are listed as single ones.
     """
 
     campaigns: tuple[CampaignStatus, ...]
@@ -128,12 +129,14 @@ def scan(directory: Path) -> StatusReport:
             # A border: a damaged campaign must not hide the others.
             try:
                 campaigns.append(campaign_status(current))
+                problems += campaigns[-1].problems
             except ConfigError as error:
                 problems += error.problems
+                pending += _subdirectories(current, problems)
         elif (current / _RUN_FILE).is_file():
             runs.append(run_status(current))
         else:
-            pending += _subdirectories(current)
+            pending += _subdirectories(current, problems)
     return StatusReport(
         tuple(sorted(campaigns, key=lambda campaign: campaign.path)),
         tuple(sorted(runs, key=lambda run: run.path)),
@@ -150,7 +153,7 @@ def campaign_status(directory: Path) -> CampaignStatus:
     # Through the package, which loads pydantic and the models of a manifest only now.
     manifest = retrain_campaign.read_manifest(directory)
     runs = tuple(_entry_status(directory, entry) for entry in manifest.runs)
-    return CampaignStatus(manifest.name, directory, runs)
+    return CampaignStatus(manifest.name, directory, runs, tuple(manifest.problems))
 
 
 def run_status(directory: Path) -> RunStatus:
@@ -158,19 +161,22 @@ def run_status(directory: Path) -> RunStatus:
     steps, correct, held_out = _progress(directory)
     max_steps = _max_steps(directory)
     state = "stopped"
-    if _is_locked(directory):
+    if is_locked(directory):
         state = "running"
     elif max_steps is not None and steps >= max_steps:
         state = "done"
     return RunStatus(directory.name, directory, state, steps, max_steps, correct, held_out)
 
 
-def _subdirectories(directory: Path) -> Iterator[Path]:
-    with suppress(PermissionError), os.scandir(directory) as entries:
-        for entry in entries:
-            hidden = entry.name.startswith(".") or entry.name in _SKIPPED
-            if not hidden and entry.is_dir(follow_symlinks=False):
-                yield Path(entry.path)
+def _subdirectories(directory: Path, problems: list[str]) -> Iterator[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                hidden = entry.name.startswith(".") or entry.name in _SKIPPED
+                if not hidden and entry.is_dir(follow_symlinks=False):
+                    yield Path(entry.path)
+    except OSError as error:  # a border: it belongs to another user, or was just deleted
+        problems.append(f"{directory}: cannot be read ({error.strerror})")
 
 
 def _entry_status(directory: Path, entry: "RunEntry") -> RunStatus:
@@ -178,19 +184,28 @@ def _entry_status(directory: Path, entry: "RunEntry") -> RunStatus:
     steps, correct, held_out = (0, None, None)
     if entry.status != "planned":
         steps, correct, held_out = _progress(run_dir)
-    lost = entry.status == "running" and _is_gone(entry, run_dir)
+    reason = _reason_lost(entry, run_dir)
     return RunStatus(
         name=entry.name,
         path=run_dir,
-        state="lost" if lost else entry.status,
+        state="lost" if reason else entry.status,
         steps=steps,
         max_steps=entry.max_steps,
         correct=correct,
         held_out=held_out,
         condition=entry.condition,
         seed=entry.seed,
-        reason="its process is gone" if lost else entry.reason,
+        reason=reason or entry.reason,
     )
+
+
+def _reason_lost(entry: "RunEntry", run_dir: Path) -> str:
+    """Why the status in the manifest does not hold any more; empty if it does."""
+    if entry.status == "done":
+        missing = missing_results(run_dir, entry.max_steps, entry.adapter)
+        return f"was done, but {missing}" if missing else ""
+    gone = entry.status == "running" and _is_gone(entry, run_dir)
+    return "its process is gone" if gone else ""
 
 
 def _progress(run_dir: Path) -> tuple[int, float | None, float | None]:
@@ -221,7 +236,7 @@ def _is_gone(entry: "RunEntry", run_dir: Path) -> bool:
     """Whether the process is known to have ended; False if it runs on another machine."""
     if entry.pid is None or entry.host != socket.gethostname():
         return False
-    return not _is_alive(entry.pid, entry.pid_started) and not _is_locked(run_dir)
+    return not _is_alive(entry.pid, entry.pid_started) and not is_locked(run_dir)
 
 
 def _is_alive(pid: int, started: float | None) -> bool:
@@ -231,19 +246,6 @@ def _is_alive(pid: int, started: float | None) -> bool:
     except psutil.NoSuchProcess:
         return False
     return started is None or abs(found - started) < _START_TOLERANCE_S
-
-
-def _is_locked(run_dir: Path) -> bool:
-    """Whether a process holds the lock of the run's directory."""
-    if not (run_dir / _LOCK_FILE).exists():
-        return False
-    try:
-        with FileLock(run_dir / _LOCK_FILE, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a border: the directory belongs to another user
-        return False
 
 
 def as_plain(report: StatusReport) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from retrain_backends.errors import ConfigError
 from retrain_campaign.plan.campaign import Campaign
-from retrain_campaign.storage.campaign_directory import MANIFEST_FILE, is_campaign
-from retrain_campaign.storage.manifest import Manifest, read_manifest
+from retrain_campaign.storage.campaign_directory import CHANGES_FILE, MANIFEST_FILE, is_campaign
+from retrain_campaign.storage.manifest import Manifest
+from retrain_campaign.storage.manifest_reader import read_manifest
 
+_MANIFEST_FILES = (MANIFEST_FILE, CHANGES_FILE)  # of which a damaged campaign may lack one
 _log = logging.getLogger(__name__)
-
-CAMPAIGN_FILE = "campaign.toml"  # in a campaign's directory: its file, resolved
 
 
 def new_directory(campaign: Campaign, now: datetime) -> Path:
@@ -24,16 +24,27 @@ def new_directory(campaign: Campaign, now: datetime) -> Path:
       ConfigError: `campaign.directory` names a directory that is not empty, or a file.
     """
     wanted = campaign.settings.directory
-    if not wanted:
-        parent = Path(campaign.base.logging.log_dir).parent
-        stem = f"campaign_{now:%Y%m%d_%H%M%S}"
-        names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-        return next(parent / name for name in names if not (parent / name).exists())
-    path = Path(wanted)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    # A border: the directory above may belong to another user.
+    try:
+        if not wanted:
+            return _unused_directory(Path(campaign.base.logging.log_dir).parent, now)
+        path = Path(wanted)
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except PermissionError as error:
+        raise ConfigError(
+            f"campaign.directory: `{error.filename}` cannot be accessed ({error.strerror}); name "
+            "another one"
+        ) from error
+    if not free:
         resume = f"resume it with `retrain campaign {path}`, or " if is_campaign(path) else ""
         raise ConfigError(f"campaign.directory: `{path}` exists already; {resume}name another one")
     return path
+
+
+def _unused_directory(parent: Path, now: datetime) -> Path:
+    stem = f"campaign_{now:%Y%m%d_%H%M%S}"
+    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+    return next(parent / name for name in names if not (parent / name).exists())
 
 
 def earlier_directory(campaign: Campaign) -> Path:
@@ -48,12 +59,13 @@ def earlier_directory(campaign: Campaign) -> Path:
     if named := campaign.settings.directory:
         return Path(named)
     parent, name = Path(campaign.base.logging.log_dir).parent, campaign.path.stem
-    found = sorted(parent.glob(f"*/{MANIFEST_FILE}"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(found):
+    found = [path for file in _MANIFEST_FILES for path in parent.glob(f"*/{file}")]
+    newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    for directory in dict.fromkeys(path.parent for path in newest):
         # A border: the manifest may belong to another program.
         try:
-            if is_campaign(path.parent) and read_manifest(path.parent).name == name:
-                return path.parent
+            if is_campaign(directory) and read_manifest(directory).name == name:
+                return directory
         except ConfigError as error:
             _log.warning("skipped: %s", error)
     raise ConfigError(

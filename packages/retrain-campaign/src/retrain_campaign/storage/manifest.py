@@ -1,21 +1,28 @@
 """`manifest.json`: the runs of a campaign and the status of each.
 
 The file is replaced as a whole. Between two replacements each change is a line of `manifest.log`,
-so that a campaign of thousands of runs does not rewrite all of them at every change.
-`read_manifest` combines both, and so is correct for a campaign that was killed.
+so that a campaign of thousands of runs does not rewrite all of them at every change. The first line
+of `manifest.log` repeats the manifest without its runs, from which a damaged `manifest.json` is
+rebuilt. Both files have digests, so that damage is noticed.
+
+    {"campaign": {"name": ..., ...}, "digest": ...}
+    {"run": {"name": ..., "status": "running", ...}, "digest": ...}
 """
 
+import hashlib
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from retrain_backends.atomic import write_atomically
-from retrain_backends.errors import ConfigError
-from retrain_campaign.storage.campaign_directory import MANIFEST_FILE
+from retrain_campaign.plan.campaign import RUNS, PlannedRun
+from retrain_campaign.storage.campaign_directory import CHANGES_FILE, MANIFEST_FILE
 
-CHANGES_FILE = "manifest.log"
+_DIGEST_KEY = ', "digest": "'
 
 Status: TypeAlias = Literal["planned", "running", "done", "failed", "stopped"]
 
@@ -52,8 +59,27 @@ class RunEntry(BaseModel):
     ended: str | None = None
 
 
+BEFORE_START: Mapping[str, Any] = {
+    "host": "",
+    "pid": None,
+    "pid_started": None,
+    "job": "",
+    "reason": "",
+    "exit_code": None,
+    "adapter": None,
+    "final_metrics": None,
+    "ended": None,
+}
+"""Values of an entry that a new start resets."""
+
+
 class Manifest(BaseModel):
-    """A campaign; `directory` is the working directory of its runs, `threads` is per run."""
+    """A campaign.
+
+    `directory` is the working directory of its runs, `threads` is per run, and `configuration` is
+    the text of `campaign.toml`. `problems` has a line for each damage that was found when the
+    manifest was read; it is not written.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -67,8 +93,10 @@ class Manifest(BaseModel):
     executor: str
     directory: str
     threads: int
+    configuration: str
     runs: list[RunEntry]
     squeeze: dict[str, JsonValue] | None = None
+    problems: list[str] = Field(default=[], exclude=True)
 
     @property
     def is_squeezed(self) -> bool:
@@ -80,59 +108,69 @@ class Manifest(BaseModel):
         return {run.name: run for run in self.runs}
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a campaign, with all changes since it was written.
+class ManifestLine(BaseModel):
+    """A line of `manifest.log`: the manifest without its runs, or the new entry of a run."""
 
-    Raises:
-      ConfigError: there is no manifest, or it is damaged.
-    """
-    path = directory / MANIFEST_FILE
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"{directory}: is not a campaign (it has no {MANIFEST_FILE})") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        raise ConfigError(
-            f"{path}: is damaged ({_first_of(error)}); start the campaign again from its file, in "
-            "another directory"
-        ) from error
-    changes = _changes(directory)
-    index_of = {run.name: index for index, run in enumerate(manifest.runs)}
-    for entry in changes:
-        if entry.name in index_of:
-            manifest.runs[index_of[entry.name]] = entry
-    return manifest
+    model_config = ConfigDict(extra="forbid")
+
+    campaign: Manifest | None = None
+    run: RunEntry | None = None
+
+
+def planned_entry(run: PlannedRun) -> RunEntry:
+    """The entry of a run that has not been started."""
+    return RunEntry(
+        name=run.name,
+        condition=run.label,
+        seed=run.seed,
+        command=command_of(run),
+        run_dir=f"{RUNS}/{run.name}",
+        max_steps=run.config.training.max_steps,
+    )
+
+
+def command_of(run: PlannedRun) -> list[str]:
+    """The command that starts or resumes a run, in the working directory of the campaign."""
+    return [sys.executable, "-m", "retrain_backends", "--resume", run.config.logging.log_dir]
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Replace the manifest atomically, and remove the log of changes, which it now includes."""
-    write_atomically(directory / MANIFEST_FILE, _text(manifest.model_dump(mode="json")))
-    (directory / CHANGES_FILE).unlink(missing_ok=True)
+    """Replace the manifest atomically, and then the log of changes, which it now includes."""
+    document = manifest.model_dump(mode="json")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(directory / MANIFEST_FILE, with_digest(text) + "\n")
+    header = manifest.model_copy(update={"runs": []})
+    write_atomically(directory / CHANGES_FILE, _line("campaign", header))
 
 
-def _changes(directory: Path) -> list[RunEntry]:
-    """The changes since, oldest first; an incomplete last line is ignored."""
-    path = directory / CHANGES_FILE
-    try:
-        *lines, _ = path.read_bytes().split(b"\n")
-        return [RunEntry.model_validate_json(line) for line in lines]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        raise ConfigError(
-            f"{path}: is damaged ({_first_of(error)}); the runs themselves are intact: remove this "
-            f"file and resume with `retrain campaign {directory}`"
-        ) from error
+def line_of_run(entry: RunEntry) -> str:
+    """The line of `manifest.log` for the new entry of a run."""
+    return _line("run", entry)
 
 
-def _first_of(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+def _line(key: str, value: BaseModel) -> str:
+    return with_digest(f'{{"{key}":{value.model_dump_json()}}}') + "\n"
 
 
-def _text(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def with_digest(text: str) -> str:
+    """The text of a JSON object, with the SHA-256 of the other members as its last member."""
+    body = text[:-1].rstrip()
+    return f'{body}{_DIGEST_KEY}{_sha256(body.encode())}"}}'
+
+
+def without_digest(data: bytes) -> bytes:
+    """The text that `with_digest` was given, but for white space at its end.
+
+    Raises:
+      ValueError: there is no digest, or it is that of another text.
+    """
+    body, _, rest = data.rpartition(_DIGEST_KEY.encode())
+    if not body:
+        raise ValueError("it has no digest at its end")
+    if rest.strip() != f'{_sha256(body)}"}}'.encode():
+        raise ValueError("its digest differs")
+    return body + b"}"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from retrain_campaign.storage.manifest import CHANGES_FILE, Manifest, RunEntry, write_manifest
+from retrain_campaign.storage.campaign_directory import CHANGES_FILE
+from retrain_campaign.storage.manifest import Manifest, RunEntry, line_of_run, write_manifest
 
 
 class ManifestStore:
@@ -51,7 +52,7 @@ class ManifestStore:
         self.manifest.runs[self._index_of[name]] = entry
         if self._changes is None:
             self._changes = (self.directory / CHANGES_FILE).open("ab")
-        self._changes.write(entry.model_dump_json().encode() + b"\n")
+        self._changes.write(line_of_run(entry).encode())
         self._changes.flush()
         self.write_if_due()
         return entry

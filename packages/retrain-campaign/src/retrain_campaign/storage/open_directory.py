@@ -1,6 +1,5 @@
 """Creates the directory of a campaign, or opens that of an earlier one to resume it."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +9,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from retrain_backends.atomic import write_atomically
-from retrain_backends.config import dump_config, label_of, load_config
+from retrain_backends.config import dump_config, label_of
 from retrain_backends.errors import ConfigError
-from retrain_backends.train.storage.compatibility import changes_between, settings_of
-from retrain_campaign.plan.campaign import RUNS, Campaign, PlannedRun, campaign_of, plan_runs
+from retrain_backends.train.storage.compatibility import Change, changes_between, settings_of
+from retrain_campaign.plan.campaign import RUNS, Campaign, PlannedRun, plan_runs
 from retrain_campaign.plan.command_lines import SCRIPT_FILE, run_all_script
-from retrain_campaign.storage.find_directory import CAMPAIGN_FILE, working_directory_of
-from retrain_campaign.storage.manifest import Manifest, RunEntry, read_manifest
+from retrain_campaign.storage.campaign_directory import CAMPAIGN_FILE, relative_to
+from retrain_campaign.storage.find_directory import working_directory_of
+from retrain_campaign.storage.manifest import Manifest, RunEntry, planned_entry
+from retrain_campaign.storage.manifest_reader import read_manifest, started_as
+from retrain_campaign.storage.run_state import missing_results
 
 _LOCK_FILE = ".lock"
 _LOCK_TIMEOUT_S = 5.0  # a killed campaign may take a moment to release its lock
@@ -32,6 +34,7 @@ class OpenCampaign:
       working_directory: of its runs.
       plan: all runs.
       manifest: all runs, each with its status.
+      notes: lines on damage that was found, on changed settings, and on runs that are repeated.
     """
 
     campaign: Campaign
@@ -39,6 +42,7 @@ class OpenCampaign:
     working_directory: Path
     plan: tuple[PlannedRun, ...]
     manifest: Manifest
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -63,7 +67,7 @@ def create_campaign(campaign: Campaign, directory: Path, threads: int) -> Iterat
             "set campaign.directory to another one"
         ) from error
     with _locked(directory):
-        plan = plan_runs(campaign, _relative_to(Path.cwd(), directory))
+        plan = plan_runs(campaign, relative_to(Path.cwd(), directory))
         manifest = Manifest(
             name=campaign.path.stem,
             timestamp=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -74,7 +78,8 @@ def create_campaign(campaign: Campaign, directory: Path, threads: int) -> Iterat
             executor=campaign.settings.executor,
             directory=str(Path.cwd()),
             threads=threads,
-            runs=[_entry(run) for run in plan],
+            configuration=dump_config(campaign.config),
+            runs=[planned_entry(run) for run in plan],
         )
         _write_files(campaign, directory, plan, manifest.threads)
         yield OpenCampaign(campaign, directory, Path.cwd(), plan, manifest)
@@ -97,13 +102,18 @@ def resume_campaign(directory: Path, campaign: Campaign) -> Iterator[OpenCampaig
     read_manifest(directory)
     with _locked(directory):
         manifest = read_manifest(directory)  # again: a campaign that has just ended wrote it
-        file = directory / CAMPAIGN_FILE
-        before = campaign_of(load_config(file), file)
+        before = started_as(manifest, directory)
         working_directory = working_directory_of(manifest)
-        seen = _relative_to(working_directory, directory)
+        seen = relative_to(working_directory, directory)
         plan = plan_runs(campaign, seen)
         _refuse_changes(directory, plan_runs(before, seen), plan)
         known = manifest.by_name()
+        lost = {name: what for name in known if (what := _lost_results(directory, known[name]))}
+        notes = (
+            *manifest.problems,
+            *(f"changed: {change}" for change in _changes(before, campaign)),
+            *(f"{name}: was done, and is repeated: {what}" for name, what in lost.items()),
+        )
         manifest = manifest.model_copy(
             update={
                 "conditions": [label_of(condition) for condition in campaign.conditions],
@@ -112,48 +122,40 @@ def resume_campaign(directory: Path, campaign: Campaign) -> Iterator[OpenCampaig
                 "wandb_project": campaign.base.logging.wandb_project,
                 "executor": campaign.settings.executor,
                 "directory": str(working_directory),
-                "runs": [_resumed(run, known.get(run.name)) for run in plan],
+                "configuration": dump_config(campaign.config),
+                "runs": [_resumed(run, known.get(run.name), lost.get(run.name)) for run in plan],
                 "squeeze": manifest.squeeze if manifest.is_squeezed else None,
             }
         )
         _write_files(campaign, directory, plan, manifest.threads)
-        yield OpenCampaign(campaign, directory, working_directory, plan, manifest)
+        yield OpenCampaign(campaign, directory, working_directory, plan, manifest, notes)
 
 
-def _relative_to(working_directory: Path, directory: Path) -> Path:
-    """The directory as the commands of its runs name it: relative where possible.
+def _lost_results(directory: Path, entry: RunEntry) -> str:
+    if entry.status != "done":
+        return ""
+    return missing_results(directory / entry.run_dir, entry.max_steps, entry.adapter)
 
-    The result does not depend on where the campaign is resumed from, since running workers are
-    recognised by their commands.
+
+def _changes(before: Campaign, now: Campaign) -> Iterator[Change]:
+    """All settings that differ; the steps of the runs are those of `campaign.max_steps`."""
+    settings = (settings_of(campaign.config) for campaign in (before, now))
+    for change in changes_between(*settings, evaluated=True):
+        if change.setting != "training.max_steps":
+            yield change
+
+
+def _resumed(run: PlannedRun, known: RunEntry | None, lost: str | None) -> RunEntry:
+    """The entry of a run in a resumed campaign.
+
+    Done stays done, unless max_steps has grown or results were lost.
     """
-    directory, base = directory.resolve(), working_directory.resolve()
-    return directory.relative_to(base) if directory.is_relative_to(base) else directory
-
-
-def _entry(run: PlannedRun) -> RunEntry:
-    return RunEntry(
-        name=run.name,
-        condition=run.label,
-        seed=run.seed,
-        command=command_of(run),
-        run_dir=f"{RUNS}/{run.name}",
-        max_steps=run.config.training.max_steps,
-    )
-
-
-def command_of(run: PlannedRun) -> list[str]:
-    """The command that starts or resumes a run, in the working directory of the campaign."""
-    return [sys.executable, "-m", "retrain_backends", "--resume", run.config.logging.log_dir]
-
-
-def _resumed(run: PlannedRun, known: RunEntry | None) -> RunEntry:
-    """The entry of a run in a resumed campaign: done stays done unless max_steps has grown."""
-    fresh = _entry(run)
+    fresh = planned_entry(run)
     if known is None:
         return fresh
     longer = fresh.max_steps > known.max_steps
     updated = {"command": fresh.command, "max_steps": fresh.max_steps}
-    if known.status == "running" or (known.status == "done" and not longer):
+    if known.status == "running" or (known.status == "done" and not longer and not lost):
         return known.model_copy(update=updated)
     return fresh.model_copy(update={"reason": known.reason, "exit_code": known.exit_code})
 
