@@ -173,7 +173,7 @@ class Controller:
     def _on_ended(self, ended: Ended) -> None:
         name, exit_code = ended.name, ended.exit_code
         # An adopted worker may have been started for fewer steps, or with other settings.
-        adopted = name in self._adopted and exit_code in (0, _INTERRUPTED)
+        adopted = name in self._adopted and exit_code in (0, *INTERRUPTED_CODES)
         unobserved = exit_code is None or adopted
         self._running.discard(name)
         self._adopted.discard(name)
