@@ -15,7 +15,7 @@ PATIENCE_S = 60
 
 def settings(**squeeze):
     config = RunConfig.model_validate({"model": {"lora_rank": 4}, "squeeze": squeeze})
-    return settings_after_training(config, Origin("c.toml"))
+    return settings_after_training(config, Origin("c.toml"), resumed=False)
 
 
 @pytest.fixture
