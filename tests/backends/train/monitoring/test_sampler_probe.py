@@ -1,10 +1,13 @@
 """Engines with one defect each are recognised and named."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from retrain_backends.errors import RunError
 from retrain_backends.fake import FakeBackend, FakeOptions, FakeTraining
@@ -205,8 +208,8 @@ def train(backend: FakeBackend) -> None:
         (Raw, "raw", ("raw_logprobs",)),
         (TopK, "truncated", ("truncated_logprobs",)),
         (Shifted, "unexplained", ("wrong_ids",)),
-        (LargerVocabulary, "unexplained", ("wrong_ids",)),
-        (Misaligned, "unexplained", ("wrong_ids",)),
+        (LargerVocabulary, "unexplained", ("unknown_ids",)),
+        (Misaligned, "unexplained", ("misaligned",)),
         (Blurred, "unexplained", ("other_policy",)),
         (Certain, "undecided", ()),
         (AtOne, "tempered", ()),
@@ -222,6 +225,55 @@ def test_a_defect_is_named(probe, kind, logprobs, defects):
     assert (result.logprobs, result.defects) == (logprobs, defects)
     assert set(defects) <= set(DEFECTS)
     assert result.tokens > 40
+
+
+def probe_of(backend, directory):
+    return SamplerProbe(backend, load_tokenizer(str(directory)), PROMPTS, SAMPLING, 0).run()
+
+
+def make_padded(kind) -> FakeBackend:
+    """A backend with many more logits than the tokenizer has tokens."""
+    options = FakeOptions(vocab_size=1000, positions=16)
+    return kind(options, FakeTraining(lr=0.2), seed=2)
+
+
+@pytest.fixture
+def padded_dir(model_dir, tmp_path):
+    directory = tmp_path / "padded"
+    shutil.copytree(model_dir, directory)
+    (directory / "config.json").write_text('{"vocab_size": 1000}')
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("kind", "logprobs", "defects"),
+    [
+        (FakeBackend, "tempered", ()),
+        (AtOne, "tempered", ()),
+        (Raw, "raw", ("raw_logprobs",)),
+        (LargerVocabulary, "unexplained", ("unknown_ids",)),
+    ],
+)
+def test_a_padded_vocabulary_is_no_defect(padded_dir, kind, logprobs, defects):
+    result = probe_of(make_padded(kind), padded_dir)
+    assert (result.logprobs, result.defects) == (logprobs, defects)
+
+
+@pytest.mark.parametrize(
+    ("kind", "defects"),
+    [(FakeBackend, ()), (Blurred, ("other_policy", "no_round_trip"))],
+)
+def test_ambiguous_texts_are_a_defect_only_if_the_log_probs_do_not_agree(tmp_path, kind, defects):
+    symbols = ["<end>", "<unknown>", *"abcdefghijK"]  # an encoded text has no `K`
+    words = {symbol: index for index, symbol in enumerate(symbols)}
+    tokenizer = Tokenizer(models.WordLevel(words, "<unknown>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unknown>"
+    ).save_pretrained(str(tmp_path))
+    assert probe_of(make(kind), tmp_path).defects == defects
 
 
 @pytest.mark.parametrize("seed", range(8))

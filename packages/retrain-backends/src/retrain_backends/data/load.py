@@ -1,6 +1,8 @@
 """Examples from the configured source, checked before a run begins."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 from retrain_backends.config import DataConfig
@@ -8,8 +10,11 @@ from retrain_backends.data.arithmetic import ArithmeticExamples
 from retrain_backends.data.rows import text_problem
 from retrain_backends.data.stream import is_endless
 from retrain_backends.errors import DataError, RetrainError, describe
+from retrain_backends.hub_access import prefer_cache_if_unreachable
 from retrain_backends.plugins import build
 from retrain_backends.types import Example
+
+_HUB_ID = r"[\w.-]{1,100}(/[\w.-]{1,100})?(:.{1,100})?"
 
 
 def load_examples(config: DataConfig, seed: int, max_examples: int = 0) -> Sequence[Example]:
@@ -28,6 +33,8 @@ def load_examples(config: DataConfig, seed: int, max_examples: int = 0) -> Seque
         returns something else.
       PluginError: there is no such source.
     """
+    if _is_on_the_hub(config):
+        prefer_cache_if_unreachable()
     source = build("source", config.source, config, seed)
     # A border: the source may be the user's own, and may call `sys.exit`.
     try:
@@ -36,6 +43,13 @@ def load_examples(config: DataConfig, seed: int, max_examples: int = 0) -> Seque
         raise
     except (Exception, SystemExit) as error:
         raise DataError(f"data.source: `{config.source}` failed: {describe(error)}") from error
+
+
+def _is_on_the_hub(config: DataConfig) -> bool:
+    if config.source == "math":
+        return not config.path
+    is_id = config.source == "hf" and re.fullmatch(_HUB_ID, config.path)
+    return bool(is_id) and not Path(config.path).exists()
 
 
 def _checked(

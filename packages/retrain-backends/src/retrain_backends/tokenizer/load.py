@@ -54,7 +54,7 @@ def load_tokenizer(
             " set eos_token in its tokenizer_config.json or eos_token_id in generation_config.json"
         )
     _check_variables(chat_variables, codec.chat_template, model)
-    return Tokenizer(codec, stops, model, chat_variables)
+    return Tokenizer(codec, stops, model, chat_variables, _model_vocabulary(directory))
 
 
 def _read_with_transformers(directory: Path) -> Codec:
@@ -82,6 +82,13 @@ def _check_variables(given: Mapping[str, Any], template: str, model: str) -> Non
     ]
     if problems:
         raise ConfigError(*problems)
+
+
+def _model_vocabulary(directory: Path) -> int:
+    config = read_table(directory / "config.json")
+    text = config.get("text_config")  # of a model of several modalities
+    sizes = (part.get("vocab_size") for part in (config, text) if isinstance(part, dict))
+    return max((size for size in sizes if type(size) is int), default=0)
 
 
 def _stop_token_ids(codec: Codec, directory: Path) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from retrain_backends.config.nearest import did_you_mean
 from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import ModelError, describe
+from retrain_backends.hub_access import prefer_cache_if_unreachable
 
 BUILTIN = "builtin:"
 
@@ -46,6 +47,7 @@ def tokenizer_directory(model: str) -> Path:
         raise ModelError(f"model.model: {_shown(model)}: {error.strerror}") from error
     if resolved.startswith((".", "/")) or resolved.count("/") > 1:
         raise ModelError(f"model.model: there is no directory {_shown(model)}")
+    prefer_cache_if_unreachable()
     # Imported by name, because the hub's client is slow to import and local files do not need it.
     return load_object("retrain_backends.tokenizer.hub:download_tokenizer")(resolved)
 

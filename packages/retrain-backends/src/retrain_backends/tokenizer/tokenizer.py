@@ -52,6 +52,8 @@ class Tokenizer:
       stop_token_ids: tokens that end a completion, at least one.
       name: the model's name, for error messages.
       chat_variables: variables of the chat template.
+      model_vocabulary: number of the model's tokens by its configuration; 0 if unknown. It may be
+        larger than the tokenizer's, because many embeddings are padded.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Tokenizer:
         stop_token_ids: tuple[int, ...],
         name: str,
         chat_variables: Mapping[str, Any] = MappingProxyType({}),
+        model_vocabulary: int = 0,
     ) -> None:
         self._codec = codec
         self._name = name
@@ -67,11 +70,8 @@ class Tokenizer:
         # A chat template writes the beginning-of-text token itself.
         self._prefix = () if codec.chat_template else _leading_special_tokens(codec)
         self.stop_token_ids = stop_token_ids
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of tokens, including special ones; the model's embedding may be larger."""
-        return len(self._codec)
+        # Tokens that a model may sample: those of the tokenizer, and padding of the embedding.
+        self.vocabulary_size = max(len(codec), model_vocabulary)
 
     def render(self, question: str, template: str) -> str:
         """The prompt's text.

@@ -32,12 +32,15 @@ DEFECTS: Mapping[str, str] = {
     "configure it to return those of the distribution that it samples from",
     "truncated_logprobs": "the engine samples from a truncated distribution (top-k, top-p, min-p); "
     "switch the truncation off",
+    "misaligned": "the engine returns another number of log-probs than of tokens",
+    "unknown_ids": "the engine returns token ids beyond the vocabulary of model.model: it serves "
+    "another model",
     "wrong_ids": "the engine's tokens are implausible to the trainer: its log-probs belong to "
     "other tokens, or another model sampled them",
     "other_policy": "the engine's log-probs differ a little from the trainer's at every "
     "temperature: its weights, adapter or precision differ",
-    "no_round_trip": "the engine's tokens decode and encode to another text; compare the "
-    "tokenizer of the engine with that of model.model",
+    "no_round_trip": "the engine's tokens decode and encode to another text, and its log-probs do "
+    "not confirm them; compare the tokenizer of the engine with that of model.model",
     "inactive_adapter": "training has changed the adapter, but the engine's samples have not "
     "changed: it samples from other weights",
 }

@@ -114,9 +114,8 @@ class SamplerProbe:
         exact, readable = self._round_trips(ids)
         tokens = sum(map(len, ids))
         temperature = self._backend.capabilities.trainer.temperature
-        shapes = all(row.tokens_T.shape == row.logprobs_T.shape for row in [*hot.rows, *cold.rows])
-        if not shapes or not all(map(self._is_known, ids)):
-            return ProbeResult("unexplained", exact, ("wrong_ids",), {}, tokens)
+        if defect := self._unusable([*hot.rows, *cold.rows]):
+            return ProbeResult("unexplained", exact, (defect,), {}, tokens)
         hot_scores = hot.scored(self._backend, HOT)
         self._before = hot, hot_scores
         raw_scores = cold.scored(self._backend, HOT)
@@ -130,7 +129,9 @@ class SamplerProbe:
         else:
             surprisal = {"hot": distance(hot_scores), "cold": distance(raw_scores)}
             kind, defect = classify_at_1(excess, surprisal)
-        defects = [*([defect] if defect else []), *([] if readable else ["no_round_trip"])]
+        # If sampler and trainer agree, the ids are right, and only some texts are ambiguous.
+        odd = not readable and kind not in ("tempered", "raw")
+        defects = [*([defect] if defect else []), *(["no_round_trip"] if odd else [])]
         distances = {DISTANCES[name]: distance(part) for name, part in excess.items()}
         return ProbeResult(kind, exact, tuple(defects), distances, tokens)
 
@@ -170,8 +171,13 @@ class SamplerProbe:
             [row for group in groups for row in group],
         )
 
-    def _is_known(self, ids: Tokens) -> bool:
-        return bool(((ids >= 0) & (ids < self._tokenizer.vocabulary_size)).all())
+    def _unusable(self, rows: Sequence[Completion]) -> str | None:
+        """The defect of completions that the trainer cannot score, if there is one."""
+        if any(row.tokens_T.shape != row.logprobs_T.shape for row in rows):
+            return "misaligned"
+        size = self._tokenizer.vocabulary_size
+        known = all(((row.tokens_T >= 0) & (row.tokens_T < size)).all() for row in rows)
+        return None if known else "unknown_ids"
 
     def _round_trips(self, rows: Sequence[Tokens]) -> tuple[float, bool]:
         """Share of rows with equal ids after a round trip, and whether all texts are equal."""
