@@ -12,8 +12,9 @@ _FIRST = re.compile(_BOX)
 def extract_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{...}` with balanced braces, trimmed.
 
-    Space and a line break may precede the brace, as in TeX. One pass with a stack of open groups, in time linear in the text for any nesting of braces. The
-    last box is the one that starts last: of nested boxes, the inner one.
+    Space and a line break may precede the brace, as in TeX. One pass with a stack of open groups,
+    in time linear in the text for any nesting of braces. The last box is the one that starts last:
+    of nested boxes, the inner one.
 
     Args:
       text: a completion or a worked solution.

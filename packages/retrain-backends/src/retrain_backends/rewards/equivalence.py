@@ -28,8 +28,8 @@ _EXTRACTION = (
 )
 _DECIMALS = 6  # compared of a decimal number, if it does not have more
 _MOST_DECIMALS = 14
-# Texts on which a comparison may exhaust the stack or the memory: long ones, large powers, powers of
-# powers, factorials.
+# Texts on which a comparison may exhaust the stack or the memory: long ones, large powers, powers
+# of powers, factorials.
 _LONG = 100
 _HUGE = re.compile(r"\^\s*\{?\s*\d{3}|\^[^^]*\^|!")
 # The unit of one side may be a factor: 50 % is 0.5 as well as 50.
@@ -64,20 +64,25 @@ def equivalent(item: Item) -> float:
 
 
 def _same(answer: Answer, reference: Answer) -> bool:
-    if answer.text == reference.text and answer.measured == reference.measured:
-        return answer.number == reference.number
     if len(answer.items) > 1 and len(reference.items) > 1:
         return _same_items(list(answer.items), list(reference.items))
-    if _differ_in_kind(answer, reference) or _differ_in_kind(reference, answer):
-        return False
-    if (words := words_of(answer.text)) is not None and words == words_of(reference.text):
-        return True
+    decided = _decided_by_text(answer, reference)
+    return _same_value(answer, reference) if decided is None else decided
+
+
+def _decided_by_text(answer: Answer, reference: Answer) -> bool | None:
+    """The verdict where math-verify is not needed, or known to be wrong; else None."""
     if answer.number is not None and reference.number is not None:
         return answer.number == reference.number
+    if answer.text == reference.text and answer.measured == reference.measured:
+        return True
+    if _differ_in_kind(answer, reference) or _differ_in_kind(reference, answer):
+        return False
     # One letter is a name, in which case matters; math-verify takes A for a.
     if all(len(one.text) == 1 and one.text.isalpha() for one in (answer, reference)):
         return answer.text == reference.text
-    return _same_value(answer, reference)
+    words = words_of(answer.text)
+    return True if words and words == words_of(reference.text) else None
 
 
 def _same_items(answers: list[str], references: list[str]) -> bool:

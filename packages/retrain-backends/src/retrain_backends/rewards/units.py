@@ -1,8 +1,8 @@
 r"""Units of answers: splits `10\text{ feet}` into the number and the unit.
 
-A unit on one side of a comparison only is ignored, since the question often states it. Units on both
-sides must agree if they are measures, that is, in the table below; they are not converted. Other
-nouns ("18 eggs") are labels and never compared.
+A unit on one side of a comparison only is ignored, since the question often states it. Units on
+both sides must agree if they are measures, that is, in the table below; they are not converted.
+Other nouns ("18 eggs") are labels and never compared.
 """
 
 import re
@@ -56,10 +56,11 @@ _NAMES: Mapping[str, str] = {
 }
 _MEASURES = {name: unit for unit, names in _NAMES.items() for name in names.split()}
 # Words that follow a number in mathematics without being its unit.
-_NOT_UNITS = frozenset(
-    "alpha and beta cos cot csc delta factorial for gamma if inf infinity lambda ln log mod omega or"
-    " phi pi rho sec sigma sin sqrt tan tau theta to where".split()
+_NO_UNITS = (
+    "alpha and beta cos cot csc delta factorial for gamma if inf infinity lambda ln log mod omega "
+    "or phi pi rho sigma sin sqrt tan tau theta to where"
 )
+_NOT_UNITS = frozenset(_NO_UNITS.split())
 _EXPONENTS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 
 _CURRENCY = re.compile(r"^(-?)\s*(?:US)?(\\?\$|£|€|¥|₹|\\pounds\b|\\euro\b)\s*(?=[-\d.\\])")
