@@ -1,10 +1,9 @@
-r"""No process of a reward survives it, however reward, fork server or run end."""
+"""No process of a reward survives it, however reward, fork server or run end."""
 
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -63,6 +62,16 @@ def score(response, reference):
     return 1.0
 """
 
+# Detaches processes while it is loaded, which never ends.
+LOADING = """
+import time
+import hostile
+
+hostile.daemon()
+hostile.session()
+time.sleep(1000)
+"""
+
 RUN = """
 import sys
 from retrain_backends.config import RewardConfig
@@ -70,15 +79,16 @@ from retrain_backends.rewards import build_reward
 from retrain_backends.types import Example, Rollout
 
 reward = build_reward(RewardConfig(
-    type="custom", custom_module="hostile", max_failure_rate=1.0, workers=2, timeout_s=1000.0
+    type="custom", custom_module=sys.argv[1], max_failure_rate=1.0, workers=2, timeout_s=1000.0
 ))
-print(reward.score([Rollout(Example("q", "1"), text) for text in sys.argv[1:]]))
+reward.score([Rollout(Example("q", "1"), text) for text in sys.argv[2:]])
 """
 
 
 @pytest.fixture
 def here(tmp_path):
     (tmp_path / "hostile.py").write_text(HOSTILE)
+    (tmp_path / "loading.py").write_text(LOADING)
     here = Path.cwd()
     os.chdir(tmp_path)
     yield tmp_path
@@ -126,10 +136,13 @@ def test_what_a_worker_started_ends_with_it(reward, to_items, here):
     assert service.score(to_items("session")) == [Verdict(1.0)]
 
 
-@pytest.mark.parametrize("then", ["hang", "stop server"])
-def test_nothing_survives_a_run_that_is_killed(here, then):
-    command = [sys.executable, "-c", textwrap.dedent(RUN), f"daemon {then}", f"session {then}"]
+@pytest.mark.parametrize(
+    ("module", "then", "count"),
+    [("hostile", "hang", 4), ("hostile", "stop server", 4), ("loading", "", 2)],
+)
+def test_nothing_survives_a_run_that_is_killed(here, module, then, count):
+    command = [sys.executable, "-c", RUN, module, f"daemon {then}", f"session {then}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
-        wait_until(lambda: len(pids(here)) == 4)
+        wait_until(lambda: len(pids(here)) == count)
         run.kill()
     wait_until(lambda: not any(map(alive, pids(here))))
