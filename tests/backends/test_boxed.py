@@ -31,13 +31,17 @@ def test_golden(case):
         (r"\boxed{\}}", r"\}"),
         (r"\\\boxed{4}", "4"),
         ("\\boxed{5}\\", "5"),
+        (r"\boxed {5}", "5"),
+        ("\\boxed\n  {5}", "5"),
+        ("\\boxed{1} or \\\\\\boxed\t{2}", "2"),
+        (r"\boxed 5 {6}", None),
     ],
 )
 def test_only_a_box_that_closes_is_an_answer(text, answer):
     assert extract_boxed(text) == answer
 
 
-@pytest.mark.parametrize("opening", [r"\boxed{", "{", r"\boxed{{"])
+@pytest.mark.parametrize("opening", [r"\boxed{", "{", r"\boxed{{", r"\boxed {"])
 def test_deep_nesting_is_read_in_one_pass(opening):
     depth = 200_000  # minutes, were it quadratic
     assert extract_boxed(opening * depth) is None

@@ -30,6 +30,9 @@ def test_a_reward_that_works(retrain, config):
     assert "`match` on 2 examples" in page
     assert "`match` and `math` differ on 6 of 10 answers" in page
     assert "Surprises" not in page
+    pairs = " ".join(page.partition(" known pairs: ")[2].partition("\n┏")[0].split())
+    assert pairs.endswith("false positives")
+    assert "0 of 143 (0.0 %) false positives" in pairs
 
 
 def test_a_reward_that_does_not(retrain, config):

@@ -92,7 +92,7 @@ def problems(tmp_path):
         (
             "[model]\nbase_url = 'http://_:hush@localhost'",
             'run.toml: [model] base_url is `"http://...@localhost"`; it must be an address that '
-            "starts with http:// or https://, with no user or password before an `@` (a key",
+            "starts with http:// or https://, with no user or password before an `@` and no query",
         ),
         (
             "[environment]\nargs = '[1]'",

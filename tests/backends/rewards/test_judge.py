@@ -95,6 +95,19 @@ def test_nobody_there(judge, to_items, environment):
     assert "secret" not in verdict.reason
 
 
+def test_a_key_in_the_query_of_the_variable_is_refused(judge, environment):
+    environment["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1?api_key=secret"
+    with pytest.raises(ConfigError, match=r"OPENAI_BASE_URL is .*OPENAI_API_KEY") as caught:
+        judge(judge_url="")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_address_that_an_error_repeats_has_no_key(judge, to_items, endpoint):
+    [verdict] = judge().score(to_items("7", question="repeats"))
+    assert "answered 400: " in verdict.reason
+    assert "secret" not in verdict.reason
+
+
 def test_options_that_were_refused_are_not_tried_again(judge, endpoint, to_items):
     service = judge()
     service.score(to_items("7", question="takes no options"))

@@ -4,14 +4,17 @@ import re
 
 # An escaped brace is a printed character and opens no group. An escape does not include the
 # backslash of a box that follows, so that boxes are found in text with doubled backslashes.
-_MARK = re.compile(r"(?P<box>\\boxed\{)|\\(?!\\boxed\{).|[{}]", re.DOTALL)
+_BOX = r"\\boxed\s*\{"
+_MARK = re.compile(rf"(?P<box>{_BOX})|\\(?!{_BOX}).|[{{}}]", re.DOTALL)
+_FIRST = re.compile(_BOX)
 
 
 def extract_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{...}` with balanced braces, trimmed.
 
-    One pass with a stack of open groups, in time linear in the text for any nesting of braces. The
-    last box is the one that starts last: of nested boxes, the inner one.
+    Space and a line break may precede the brace, as in TeX. One pass with a stack of open groups,
+    in time linear in the text for any nesting of braces. The last box is the one that starts last:
+    of nested boxes, the inner one.
 
     Args:
       text: a completion or a worked solution.
@@ -23,8 +26,8 @@ def extract_boxed(text: str) -> str | None:
     opened: list[int | None] = []  # start of a box's content, None for another group
     last: tuple[int, int] | None = None
     # Braces before the first box are irrelevant.
-    first = text.find("\\boxed{")
-    for mark in _MARK.finditer(text, first) if first >= 0 else ():
+    first = _FIRST.search(text)
+    for mark in _MARK.finditer(text, first.start()) if first else ():
         if mark["box"]:
             opened.append(mark.end())
         elif mark[0] == "{":

@@ -21,7 +21,7 @@ from retrain_squeeze.download import download_adapter
 from retrain_squeeze.errors import DownloadError, SqueezeConfigError, SqueezeError, describe
 
 _PATH = re.compile(r"tinker://(?P<run>[^/]+)/(?P<kind>\w+)/(?P<name>.+)")
-_URL = re.compile(r"https?://[!-?A-~]+")
+_URL = re.compile(r'https?://[!"\x24->A-~]+')
 _KINDS = ("weights", "external_weights", "sampler_weights")
 _OWN_KEY = "tml-none"  # self-hosted servers accept any key, but the SDK requires this form
 # A key, or the token of a login. Other characters make invalid headers, which the SDK reports as a
@@ -91,10 +91,12 @@ def _service(base_url: str) -> TinkerService:
     url = base_url or os.environ.get("TINKER_BASE_URL", "").strip()
     setting = "base_url" if base_url else "TINKER_BASE_URL"
     if url and not _URL.fullmatch(url):
-        shown = re.sub(r"(?<=://).*@", "...@", url)  # may contain a password
+        shown = re.sub(r"(?<=://).*@", "...@", url)  # may contain a password, or a key
+        shown = re.sub(r"[?#].*", "?...", shown)
         raise SqueezeConfigError(
             f"{setting} is `{shown}`; it must be an address that starts with http:// or https://, "
-            "with no user or password before an `@`; a key goes into TINKER_API_KEY"
+            "with no user or password before an `@` and no query after a `?`; a key goes into "
+            "TINKER_API_KEY"
         )
     key = os.environ.get("TINKER_API_KEY", "").strip()
     if key and not _KEY.fullmatch(key):

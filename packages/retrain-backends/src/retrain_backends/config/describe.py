@@ -174,7 +174,7 @@ def _field_doc(section: str, key: str, info: FieldInfo, *, repeated: bool) -> Fi
         flag="" if repeated else _flag(section, key),
         kind=kind,
         default=None if info.is_required() else _default(info),
-        allowed=explicit[0] if explicit else _allowed(info, kind, names),
+        allowed=explicit[-1] if explicit else _allowed(info, kind, names),
         names=tuple(name for name in names if name),
         description=info.description or "",
     )

@@ -4,7 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from retrain_backends.config.section import Count, FreeTable, NonNegative, Section, Text, Url
+from retrain_backends.config.section import (
+    Count,
+    FreeTable,
+    NonNegative,
+    Section,
+    Text,
+    Url,
+    key_in,
+)
 
 
 class ModelConfig(Section):
@@ -15,7 +23,7 @@ class ModelConfig(Section):
         description="A model of the Hugging Face hub, a local directory, or "
         "`builtin:tiny-arithmetic`, which is included and trains on any CPU.",
     )
-    base_url: Url = Field(
+    base_url: Annotated[Url, key_in("TINKER_API_KEY")] = Field(
         default="",
         description="Address of a Tinker-compatible service. Empty: the public one. The key is "
         "read from `TINKER_API_KEY`.",

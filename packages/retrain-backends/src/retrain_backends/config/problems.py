@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from retrain_backends.config.credentials import without_credentials
 from retrain_backends.config.describe import (
     FieldDoc,
     SectionDoc,
@@ -18,7 +19,7 @@ from retrain_backends.config.describe import (
 from retrain_backends.config.flags import Arguments
 from retrain_backends.config.nearest import did_you_mean, nearest
 from retrain_backends.config.other_tools import known_key, note_on, why_absent
-from retrain_backends.config.section import Section, without_password
+from retrain_backends.config.section import Section
 
 _LONGEST_SHOWN = 80
 
@@ -119,13 +120,13 @@ def _key_problem(
     problem: ErrorDetails, place: str, section: SectionDoc, given: tuple[str, Any]
 ) -> str:
     key, value = given
+    if problem["type"] in ("nul_character", "credentials"):
+        return f"{place} {problem['msg']}"
     doc = next((doc for doc in section.fields if doc.key == key), None)
     if doc is None:
         return f"{place} is an unknown key{_known_keys(section, key)}"
     if problem["type"] == "missing":
         return f"{place} is missing; it must be {doc.allowed}"
-    if problem["type"] == "nul_character":
-        return f"{place} {problem['msg']}"
     shown = _shown(value, typed=place.startswith("--"))
     return f"{place} is `{shown}`; it must be {doc.allowed}{_nearest_value(doc, value)}"
 
@@ -166,5 +167,5 @@ def _message(problem: ErrorDetails) -> str:
 
 def _shown(value: object, *, typed: bool = False) -> str:
     """The value on one line, as TOML or as it was typed, truncated if it is long."""
-    text = without_password(value if typed and isinstance(value, str) else toml_value(value))
+    text = without_credentials(value if typed and isinstance(value, str) else toml_value(value))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,6 +25,8 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from retrain_backends.config.credentials import refuse_credentials
 
 PLUGIN_NAME = r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$"
 PLUGIN_GROUP = "retrain.plugins"
@@ -133,11 +136,6 @@ def _table_for_toml(table: dict[str, JsonValue]) -> dict[str, JsonValue] | str:
     return json.dumps(table) if _contains_null(table) else table
 
 
-def without_password(text: str) -> str:
-    """The text with the part of an address between :// and @ removed."""
-    return re.sub(r"(?<=://).*@", "...@", text)
-
-
 def _tuple_from_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -152,11 +150,12 @@ def distinct(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
 FreeTable: TypeAlias = Annotated[
     dict[str, JsonValue],
     BeforeValidator(table_from_json),
+    AfterValidator(refuse_credentials),
     PlainSerializer(_table_for_toml),
     WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string"}]}),
     Allowed("a table, or a JSON object as text"),
 ]
-"""A table with arbitrary keys; also accepted as a JSON string."""
+"""A table with arbitrary keys but no credentials; also accepted as a JSON string."""
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -165,11 +164,21 @@ NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
-ADDRESS = "an address that starts with http:// or https://, with no user or password before an `@`"
+ADDRESS = (
+    "an address that starts with http:// or https://, with no user or password before an `@` and no"
+    " query after a `?`"
+)
 Url: TypeAlias = Annotated[
     str,
-    Field(pattern=r"^(https?://[!-?A-~]+)?$"),
+    Field(pattern=r'^(https?://[!"\x24->A-~]+)?$'),
     Allowed(f'{ADDRESS} (a key belongs in an environment variable), or ""'),
 ]
-"""A password is refused, because the address is written to files and messages."""
+"""Credentials are refused, because the address is written to files and messages."""
+
+
+def key_in(variable: str) -> Allowed:
+    """What an address must be whose key is read from an environment variable."""
+    return Allowed(f'{ADDRESS} (a key belongs in the environment variable {variable}), or ""')
+
+
 ListFromToml = BeforeValidator(_tuple_from_list)

@@ -14,6 +14,7 @@ from retrain_backends.config.section import (
     Share,
     Text,
     Url,
+    key_in,
 )
 
 DEFAULT_TEMPLATE = "{question}\n\nReason step by step, and put your final answer in \\boxed{}."
@@ -86,7 +87,7 @@ class RewardConfig(Section):
         "mathematics; `judge` queries a model; `custom` calls your function.",
     )
     judge_model: str = Field(default="", description="Model that judges (`judge`).")
-    judge_url: Url = Field(
+    judge_url: Annotated[Url, key_in("OPENAI_API_KEY")] = Field(
         default="",
         description="OpenAI-compatible endpoint of the judge. Empty: `OPENAI_BASE_URL`, else "
         "OpenAI's own. The key is read from `OPENAI_API_KEY`.",

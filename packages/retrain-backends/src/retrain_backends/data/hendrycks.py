@@ -28,15 +28,13 @@ SUBJECTS = (
     "geometry",
 )
 
-# A few solutions write a box as TeX also allows: `\boxed {5}`, or `\boxed 5$` without braces.
-_SPACED_BOX = re.compile(r"\\boxed\s+\{")
+# A few solutions write a box without braces, as TeX also allows: `\boxed 5$`.
 _BARE_BOX = re.compile(r"\\boxed\s+(?!\{)([^$]+)\$")
 
 
 def final_answer(solution: str) -> str:
     r"""The content of the last `\boxed` of a worked solution, or "" if there is none."""
-    spaced = _SPACED_BOX.sub(r"\\boxed{", solution)
-    braced = _BARE_BOX.sub(r"\\boxed{\1}$", spaced)
+    braced = _BARE_BOX.sub(r"\\boxed{\1}$", solution)
     return extract_boxed(braced) or ""
 
 

@@ -2,7 +2,7 @@
 
 It runs no reward code after loading, so it always answers: a worker is forked, or killed and
 replaced, within milliseconds, though loading the code takes seconds. It starts as a new
-interpreter, so neither torch nor a thread of the run is in it.
+interpreter, so neither torch nor a thread of the run is in it. `supervisor.py` is its parent.
 
     request: a socket     -> reply: {"pid": 17}, a new worker that serves over it
     request: b"end 17"    -> reply: {"status": -9}, after killing it
@@ -13,19 +13,18 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from retrain_backends.errors import describe
+from retrain_backends.rewards.descendants import descendants_of, die_with_parent, kill
 from retrain_backends.rewards.worker import Judge, ResourceLimits, serve
 
 
-def main() -> None:
+def serve_forks(settings: Mapping[str, Any]) -> None:
     """Load, send `{"ready": true}` or `{"error": ...}`, and answer requests until the run ends."""
-    settings = json.loads(sys.argv[2])
     control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)
     # A border: the loaded code may be the user's own, and may call `sys.exit`.
@@ -58,6 +57,7 @@ def _fork(control: socket.socket, channel: int, judge: Judge, limits: ResourceLi
         os.close(channel)
         return pid
     try:
+        die_with_parent()
         os.setsid()  # so that its own children are killed with it
         control.close()
         with socket.socket(fileno=channel) as connection:
@@ -68,12 +68,13 @@ def _fork(control: socket.socket, channel: int, judge: Judge, limits: ResourceLi
 
 
 def _end(pid: int) -> int:
-    """Kill a worker and its children; its exit status, or minus the signal's number."""
+    """Kill a worker and its descendants; its exit status, or minus the signal's number."""
+    below = descendants_of(pid)
     # A worker that has ended by itself keeps its status, since it has not been waited for.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    for process in (pid, *below):
+        kill(process)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

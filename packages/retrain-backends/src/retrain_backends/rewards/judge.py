@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletion
 
 from retrain_backends.boxed import extract_boxed
 from retrain_backends.config import RewardConfig
+from retrain_backends.config.credentials import without_credentials
 from retrain_backends.errors import ConfigError
 from retrain_backends.rewards.verdict_cache import VerdictCache
 from retrain_backends.types import Rollout, Verdict
@@ -66,7 +67,7 @@ class JudgeScorer:
         self._cache = VerdictCache()
         self._options = _OPTIONS
         self._has_key = client.api_key != _NO_KEY
-        self._endpoint = _without_credentials(str(client.base_url))
+        self._endpoint = _without_login(str(client.base_url))
 
     @classmethod
     def from_config(cls, config: RewardConfig) -> Self:
@@ -78,6 +79,11 @@ class JudgeScorer:
         url = config.judge_url or os.environ.get("OPENAI_BASE_URL") or None
         key = os.environ.get("OPENAI_API_KEY")
         problems = []
+        if url and "?" in url:  # of the environment, since the configuration cannot have it
+            problems.append(
+                f"OPENAI_BASE_URL is `{without_credentials(url)}`; it must be an address without a"
+                " query after a `?`; a key goes into OPENAI_API_KEY"
+            )
         if not config.judge_model:
             problems.append(
                 'reward.judge_model: the reward `judge` needs a model, as judge_model = "my-judge"'
@@ -159,7 +165,8 @@ class JudgeScorer:
         )
 
     def _none(self, reason: str) -> Verdict:
-        line = " ".join(self._redacted(f"the judge {self._endpoint} {reason}").split())
+        redacted = without_credentials(self._redacted(reason))  # an error may repeat the address
+        line = " ".join(f"the judge {self._endpoint} {redacted}".split())
         return Verdict(None, line[:400])
 
     def _redacted(self, text: str) -> str:
@@ -203,6 +210,6 @@ def _text_of(completion: object) -> str:
             raise ValueError(f"not a chat completion: {str(other)[:100]!r}")
 
 
-def _without_credentials(url: str) -> str:
+def _without_login(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")

@@ -1,4 +1,7 @@
-"""Worker processes, from the run's side; `fork_server.py` and `worker.py` are the other side."""
+"""Worker processes, from the run's side.
+
+`supervisor.py`, `fork_server.py` and `worker.py` are the other side.
+"""
 
 import asyncio
 import json
@@ -7,7 +10,7 @@ import signal
 import socket
 import sys
 from asyncio import StreamReader, StreamWriter
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -18,11 +21,11 @@ from retrain_backends.types import Verdict
 
 _START_S = 60.0  # time limit of loading the reward code
 _ANSWER_S = 5.0  # of forking or killing a worker, which takes milliseconds
-_CLOSE_S = 2.0  # of killing all workers at the end
+_CLOSE_S = 10.0  # of killing all processes at the end, which takes milliseconds
 _LONGEST_REPLY = 2**20
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    " from retrain_backends.rewards.fork_server import main; main()"
+    " from retrain_backends.rewards.supervisor import main; main()"
 )
 # Workers run side by side, so each computes with one thread unless the user sets another number.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -48,7 +51,8 @@ class StartError(Exception):
 class ForkServer:
     """A running `fork_server.py`. Its coroutines are never cancelled: each awaits its reply.
 
-    The program is killed if a reply is late, since it would be taken for the next one.
+    `program` is its supervisor, which ends it when its standard input is closed. That is also done
+    if a reply is late, since it would be taken for the next one.
     """
 
     def __init__(self, program: Process, control: socket.socket, settings: WorkerSettings) -> None:
@@ -70,7 +74,7 @@ class ForkServer:
             program = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-P", "-c", _PROGRAM, json.dumps(path), json.dumps(arguments)),
-                stdin=DEVNULL,
+                stdin=PIPE,
                 stdout=DEVNULL,
                 stderr=DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -123,14 +127,16 @@ class ForkServer:
             return None
 
     async def close(self) -> None:
-        """End the program, which kills all its workers."""
+        """End the program and all its descendants."""
         with suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
+        self._end_program()
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await self._program.wait()
-        except TimeoutError:  # it is still loading, or stopped
-            self._kill()
+        except TimeoutError:  # the supervisor was stopped
+            with suppress(ProcessLookupError):
+                os.killpg(self._program.pid, signal.SIGKILL)
             await self._program.wait()
         async with self._turn:  # pending requests fail first
             self._control.close()
@@ -143,13 +149,13 @@ class ForkServer:
                     socket.send_fds(self._control, [request], descriptors)
                     return await self._receive()
             except TimeoutError:
-                self._kill()
+                self._end_program()
                 self._control.close()
                 raise
 
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._program.pid, signal.SIGKILL)
+    def _end_program(self) -> None:
+        if self._program.stdin:
+            self._program.stdin.close()
 
     async def _receive(self) -> dict[str, Any]:
         loop, line = asyncio.get_running_loop(), b""

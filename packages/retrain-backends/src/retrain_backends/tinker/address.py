@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from retrain_backends.config.section import ADDRESS, Url, without_password
+from retrain_backends.config.credentials import without_credentials
+from retrain_backends.config.section import ADDRESS, Url
 from retrain_backends.errors import ConfigError, RunError, describe
 
 _OWN_KEY = "tml-none"  # a self-hosted server takes any key, but the SDK requires this form
@@ -68,7 +69,7 @@ def find_address(base_url: str) -> Address:
             TypeAdapter(Url).validate_python(url)
         except ValidationError as error:
             raise ConfigError(
-                f"TINKER_BASE_URL is `{without_password(url)}`; it must be {ADDRESS}; a key goes"
+                f"TINKER_BASE_URL is `{without_credentials(url)}`; it must be {ADDRESS}; a key goes"
                 " into TINKER_API_KEY"
             ) from error
         return Address(url, _key() or _OWN_KEY, "TINKER_BASE_URL")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from retrain_backends.config import Arguments
-    from retrain_backends.train.checks.reward_check import RewardCheck, Tried
+    from retrain_backends.train.checks.reward_check import Misjudged, RewardCheck, Tried
     from retrain_backends.types import Verdict
 
 _MOST_SHOWN = 20
@@ -61,6 +61,8 @@ def check(arguments: "Arguments", examples: int) -> int:
     if found.surprises:
         console.print(_surprises(found.surprises))
     console.print(_disagreements(found))
+    if found.misjudged:
+        console.print(_misjudged(config.reward.type, found.misjudged))
     return 1 if found.surprises else 0
 
 
@@ -101,6 +103,28 @@ def _disagreements(found: "RewardCheck") -> "Table | str":
         if len(differ) > _MOST_OF_A_FORM:
             table.add_row(form, f"… and {len(differ) - _MOST_OF_A_FORM} more")
     return table
+
+
+def _misjudged(name: str, found: "Misjudged") -> "Table | str":
+    """The rates of a reward on the table of pairs, and the pairs that it misjudges."""
+    title = (
+        f"`{name}` on {found.same + found.different} known pairs: "
+        f"{_rate(len(found.false_negatives), found.same)} false negatives, "
+        f"{_rate(len(found.false_positives), found.different)} false positives"
+    )
+    if not found.pairs:
+        return title
+    table = _table(title, "kind", "answer", "reference", "known to be")
+    for pair in found.pairs[:_MOST_SHOWN]:
+        known = "the same" if pair.same else "different"
+        table.add_row(pair.kind, _cut(pair.answer), _cut(pair.reference), known)
+    if len(found.pairs) > _MOST_SHOWN:
+        table.add_row(f"… and {len(found.pairs) - _MOST_SHOWN} more")
+    return table
+
+
+def _rate(count: int, total: int) -> str:
+    return f"{count} of {total} ({100 * count / total:.1f} %)"
 
 
 def _table(title: str, *columns: str) -> "Table":

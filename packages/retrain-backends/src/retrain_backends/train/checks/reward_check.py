@@ -2,7 +2,8 @@ r"""Tries the reward on answers that are known to be right or wrong.
 
 Each example of a sample of the data gets two answers: its own reference in `\boxed{...}`, which is
 right, and that of another example, which is wrong. `match` and `math` also judge the reference
-written in other forms, to show where they disagree.
+written in other forms, to show where they disagree, and a table of answers of many kinds that are
+known to equal their reference or not (`answer_pairs.toml`).
 """
 
 import re
@@ -19,6 +20,7 @@ from retrain_backends.data import load_examples
 from retrain_backends.data.stream import is_endless
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.rewards import build_reward
+from retrain_backends.rewards.answer_pairs import AnswerPair, answer_pairs
 from retrain_backends.types import Example, Rollout, Verdict
 
 # Other forms of the same answer: their name, and the substitution that produces them.
@@ -66,14 +68,38 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
+class Misjudged:
+    """The pairs of the table that a reward judged wrong or not at all, of so many of each sort."""
+
+    same: int
+    different: int
+    pairs: Sequence[AnswerPair]
+
+    @property
+    def false_negatives(self) -> list[AnswerPair]:
+        """Pairs that are the same."""
+        return [pair for pair in self.pairs if pair.same]
+
+    @property
+    def false_positives(self) -> list[AnswerPair]:
+        """Pairs that differ."""
+        return [pair for pair in self.pairs if not pair.same]
+
+
+@dataclass(frozen=True)
 class RewardCheck:
-    """The result. `disagreements` is None if math-verify is not installed."""
+    """The result.
+
+    `disagreements` is None if math-verify is not installed, `misjudged` if the reward is neither
+    `match` nor `math`.
+    """
 
     examples: int
     tried: Sequence[Tried]
     time_s: float
     compared: int
     disagreements: Sequence[Disagreement] | None
+    misjudged: Misjudged | None
 
     @property
     def surprises(self) -> list[Tried]:
@@ -117,7 +143,17 @@ def check_reward(config: RunConfig, most_examples: int) -> RewardCheck:
         time_s=time_s,
         compared=len(compared),
         disagreements=_disagreements(config.reward, compared) if find_spec("math_verify") else None,
+        misjudged=judge_pairs(config.reward) if config.reward.type in ("match", "math") else None,
     )
+
+
+def judge_pairs(config: RewardConfig) -> Misjudged:
+    """Judge the table of pairs with the reward `match` or `math`."""
+    pairs = answer_pairs()
+    verdicts = _judge(config, [_boxed(p.answer, Example("", p.reference)) for p in pairs])
+    same = sum(pair.same for pair in pairs)
+    wrong = [p for p, v in zip(pairs, verdicts, strict=True) if v.value != float(p.same)]
+    return Misjudged(same, len(pairs) - same, wrong)
 
 
 def rewritten(reference: str) -> dict[str, str]:
