@@ -179,6 +179,7 @@ class Behaviour:
       key: the API key that is accepted; None accepts any.
       poll_s: how long a poll for a result is held open.
       context_length: longest prompt and completion together.
+      target_modules: what the configuration of a downloaded adapter names; SkyRL writes None.
     """
 
     logprobs: Literal["tempered", "raw"] = "tempered"
@@ -187,6 +188,7 @@ class Behaviour:
     key: str | None = None
     poll_s: float = 10.0
     context_length: int = 32768
+    target_modules: tuple[str, ...] | None = ("lm_head",)
 
 
 class ServerContext(NamedTuple):
