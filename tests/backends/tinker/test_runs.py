@@ -2,13 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from retrain_backends.config import Origin
 from retrain_backends.errors import InterruptedRunError, RunError, StoppedRunError
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.loop import train
 from retrain_backends.types import Verdict
+from retrain_campaign.control.adapter_analysis import analysis_for
+from retrain_campaign.squeeze import settings_after_training
 from retrain_test_support.tinker.failures import RequestKind
 from retrain_test_support.tinker.server import TinkerServer
 
@@ -124,6 +128,21 @@ def test_a_run_that_broke_goes_on(server, run_config, tmp_path):
     assert steps_of(summary.run_dir) == list(range(6))
     metadata = json.loads((summary.run_dir / "metadata.json").read_text())
     assert metadata["resumed"][0]["resume_fidelity"] == "exact"
+
+
+@pytest.mark.parametrize("short_paths", [False, True])
+def test_squeeze_reads_the_adapter_that_a_run_prints(server, run_config, tmp_path, short_paths):
+    server.behaviour.short_paths = short_paths
+    config = run_config({"training.max_steps": 3, "squeeze.target_ranks": [1, 2, 4]})
+    adapter = train(config).adapter
+    assert adapter.count("/") == (3 if short_paths else 4)
+    entry, text = analysis_for(settings_after_training(config, Origin("c.toml")), tmp_path)(adapter)
+    assert (entry["adapter"], entry["source_rank"]) == (adapter, 4)
+    assert "recommended: rank" in text
+    weights = server.adapter(server.executed("optim_step")[-1].model_id)
+    update = weights.scale * weights.a_VR @ weights.b_RV
+    energy = np.linalg.svd(update, compute_uv=False)[:4] ** 2
+    assert f"{100 * energy[0] / energy.sum():.1f}" in text, text
 
 
 def test_a_spent_budget_stays_spent(server, run_config, tmp_path):

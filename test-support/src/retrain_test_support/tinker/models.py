@@ -179,6 +179,7 @@ class Behaviour:
       key: the API key that is accepted; None accepts any.
       poll_s: how long a poll for a result is held open.
       context_length: longest prompt and completion together.
+      short_paths: the paths of sampler weights lack `sampler_weights/`, as SkyRL's do.
       target_modules: what the configuration of a downloaded adapter names; SkyRL writes None.
     """
 
@@ -188,6 +189,7 @@ class Behaviour:
     key: str | None = None
     poll_s: float = 10.0
     context_length: int = 32768
+    short_paths: bool = False
     target_modules: tuple[str, ...] | None = ("lm_head",)
 
 

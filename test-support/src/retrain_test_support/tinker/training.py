@@ -133,6 +133,8 @@ class Training:
             path, model.base_model, model.lora, model.adapter, adam, ttl, datetime.now(UTC)
         )
         self._context.log.note(what, model.model_id, path=path, ttl_seconds=ttl)
+        if self._context.behaviour.short_paths:
+            path = path.replace("/sampler_weights/", "/")
         return Outcome({"path": path})
 
     def _publish(self, model: Model, body: Body) -> Outcome:

@@ -42,6 +42,9 @@ class TinkerTrainer:
         self._reference = Reference()
         self._updates = 0
         self._saves = 0
+        # Where the service keeps the present weights; empty if they are not saved yet. The adapter
+        # gets the name of the state, from which it can be made again (`retrain squeeze`).
+        self._state_name = self._adapter_path = ""
 
     @property
     def facts(self) -> Facts:
@@ -62,6 +65,7 @@ class TinkerTrainer:
             queue_s = perf_counter() - started
             update = self._updater.update(training, batch)
         self._updates += 1
+        self._state_name = self._adapter_path = ""
         self._reference = Reference.from_batch(batch)
         session.usage_meter.add(trained=update.tokens)
         published = perf_counter()
@@ -92,8 +96,10 @@ class TinkerTrainer:
         """Have the service keep weights and optimiser, and note what they are recognised by."""
         session, training = self._session, self._session.training()
         with session.throttle.slot():
-            saving = training.save_state(self._name(), self._ttl_s)
+            name = self._name()
+            saving = training.save_state(name, self._ttl_s)
             path = session.service.wait(saving, "saving the trainer").path
+        self._state_name, self._adapter_path = name, ""
         prompts, completions = self._reference.rows()
         saved = SavedTrainer(
             path=path,
@@ -112,6 +118,7 @@ class TinkerTrainer:
         """
         session, saved = self._session, SavedTrainer.read(ref.directory)
         session.restore(saved.path)
+        self._state_name = self._adapter_path = ""
         self._updates, self._reference = saved.updates, saved.reference
         session.usage_meter.restore(saved.usage)
         prompts, completions = saved.reference.rows()
@@ -121,13 +128,16 @@ class TinkerTrainer:
 
     def export_adapter(self, directory: Path) -> str:
         """Have the service keep the adapter for sampling, and download it if that was asked for."""
-        session, training, name = self._session, self._session.training(), self._name()
+        session, training = self._session, self._session.training()
         with session.throttle.slot():
-            saving = training.save_weights_for_sampler(name, self._ttl_s)
-            path = session.service.wait(saving, "saving the adapter").path
+            if not self._adapter_path:
+                name = self._state_name or self._name()
+                saving = training.save_weights_for_sampler(name, self._ttl_s)
+                self._adapter_path = session.service.wait(saving, "saving the adapter").path
+            path = self._adapter_path
             if not session.options.download_adapter:
                 return path
-            urls = session.service.adapter_urls(training, name, path)
+            urls = session.service.adapter_urls(training, self._name(), path)
         try:
             download_adapter(urls, directory)
         except RunError as error:
