@@ -60,7 +60,9 @@ def _name_target_modules(directory: Path) -> None:
         if all(_is_named(module, config.get("target_modules")) for module in modules):
             return
     except (OSError, ValueError, AttributeError, re.error, SafetensorError) as error:
-        raise RunError(f"the adapter that the service sent is damaged ({describe(error)})") from error
+        raise RunError(
+            f"the adapter that the service sent is damaged ({describe(error)})"
+        ) from error
     config["target_modules"] = modules
     (directory / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
