@@ -144,3 +144,15 @@ def test_half_precision_stays(trained, tmp_path, dtype, atol):
         torch.testing.assert_close(update, best(before[name], 3), atol=atol, rtol=0)
     config = json.loads((tmp_path / "squeezed" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (3, 4.5)
+
+
+def test_every_module_is_loaded_even_if_the_configuration_names_none(trained, tmp_path):
+    source = trained(target_modules="all-linear")
+    expected = {name: best(update, 3) for name, update in updates(source).items()}
+    file = source / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "target_modules": None}))
+    compress_adapter(source, tmp_path / "squeezed", 3)
+    found = updates(tmp_path / "squeezed")
+    assert found.keys() == expected.keys()
+    for name, update in found.items():
+        torch.testing.assert_close(update, expected[name], atol=1e-6, rtol=0)

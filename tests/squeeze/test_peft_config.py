@@ -33,7 +33,8 @@ def test_the_scale_stays_at_every_rank(rslora, divisor):
 @pytest.mark.parametrize(("rank", "alpha"), [(8, 16), (4, 8), (3, 6), (1, 2)])
 def test_one_rank_for_all_needs_no_patterns(rank, alpha):
     raw = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "bias": "none", "future": [1]}
-    written = ConfigFile(peft(), raw).at_ranks({Q0: rank, Q1: rank})
+    raw["target_modules"] = [Q0, Q1]
+    written = ConfigFile(peft(target_modules=[Q0, Q1]), raw).at_ranks({Q0: rank, Q1: rank})
     changed = {"r": rank, "lora_alpha": alpha, "rank_pattern": {}, "alpha_pattern": {}}
     assert written == {**raw, **changed}
 
@@ -62,6 +63,15 @@ def test_patterns_written_are_read_as_the_same_ranks_and_scales(source):
     assert written["r"] == 4
     for module in RANKS:
         assert after.scale(module) == pytest.approx(before.scale(module), rel=1e-15)
+
+
+@pytest.mark.parametrize("named", [None, [], "all-linear", [Q0], "no_such", ["q_proj"], ".*"])
+def test_every_module_is_a_target(named):
+    modules = {Q0: 4, Q1: 4, "lm_head": 4}
+    raw = {"peft_type": "LORA", "target_modules": named}
+    written = ConfigFile(peft(target_modules=named), raw).at_ranks(modules)["target_modules"]
+    assert written == (".*" if named == ".*" else list(modules))
+    assert all(peft(target_modules=written).targets(module) for module in modules)
 
 
 def test_an_initialisation_with_demands_on_the_rank_is_not_carried_over():

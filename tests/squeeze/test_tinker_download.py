@@ -48,7 +48,9 @@ def test_what_the_service_refuses_is_one_line(service, tmp_path, status, kind, l
     assert line in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["tinker://", "tinker://run", "tinker://run/other/x"])
+@pytest.mark.parametrize(
+    "path", ["tinker://", "tinker://run", "tinker://run/other/x", "tinker://run/"]
+)
 def test_a_path_of_no_adapter(tmp_path, path):
     with pytest.raises(SqueezeConfigError, match="use tinker://RUN/weights/NAME"):
         fetch_adapter(path, "http://127.0.0.1:1", tmp_path)
@@ -72,8 +74,11 @@ def test_a_training_checkpoint_is_restored_and_exported(tmp_path):
         with pytest.raises(DownloadError, match=r"nope/weights/x not found$"):
             fetch_adapter("tinker://nope/weights/x", service.url, tmp_path)
         sampler = trainer.save_weights_for_sampler("s").result(30).path
-        with pytest.raises(SqueezeConfigError, match="sampler weights cannot be downloaded with"):
-            fetch_adapter(sampler, service.url, tmp_path)
+        for path in (sampler, sampler.replace("sampler_weights/", "")):
+            with pytest.raises(
+                SqueezeConfigError, match=r"^tinker.*cannot be downloaded with.*/s;"
+            ):
+                fetch_adapter(path, service.url, tmp_path)
         client.close("success").result(30)
 
 

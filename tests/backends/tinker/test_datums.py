@@ -10,6 +10,7 @@ from retrain_backends.tinker.datums import (
     datums_to_score,
     datums_to_train,
     datums_without_gradient,
+    has_gradient,
     split_by_tokens,
 )
 from retrain_backends.types import TrainBatch
@@ -98,3 +99,31 @@ def test_log_probs_of_completions_are_the_last_ones():
     assert completion_logprobs(outputs, [2])[0].tolist() == [2.0, 3.0]
     with pytest.raises(ValueError, match="4 log-probs for a completion of 5 tokens"):
         completion_logprobs(outputs, [5])
+
+
+@pytest.mark.parametrize(
+    ("advantages", "tokens", "masked", "expected"),
+    [
+        ([1, 1, -1, -1], [5, 6, 5, 6], (), False),
+        ([1, 1, -1, -1], [5, 6, 5, 7], (), True),
+        ([1, 2, -1, -1], [5, 6, 5, 6], (), True),
+        ([0, 0, 0, 0], [5, 6, 7, 8], (), False),
+        ([0, 1, 0, 0], [5, 6, 7, 8], (1,), False),
+    ],
+)
+def test_equal_completions_may_leave_no_gradient(advantages, tokens, masked, expected):
+    trained = np.ones(4, np.bool_)
+    trained[list(masked)] = False
+    batch = TrainBatch(
+        prompts=[np.array([1, 2])],
+        group_offsets_g=np.array([0, 2]),
+        token_offsets_n=np.array([0, 2, 4]),
+        tokens_t=np.array(tokens),
+        logprobs_t=np.full(4, -3.0),
+        advantages_t=np.array(advantages, np.float64),
+        trained_t=trained,
+        temperature=1.0,
+        step=0,
+        seed=3,
+    )
+    assert has_gradient(batch) is expected

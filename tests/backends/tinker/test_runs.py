@@ -2,17 +2,24 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from retrain_backends.config import Origin
 from retrain_backends.errors import InterruptedRunError, RunError, StoppedRunError
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.loop import train
 from retrain_backends.types import Verdict
-from retrain_test_support.tinker.failures import RequestKind
+from retrain_campaign.control.adapter_analysis import analysis_for
+from retrain_campaign.squeeze import settings_after_training
+from retrain_test_support.tinker.failures import Failures, RequestKind
 from retrain_test_support.tinker.server import TinkerServer
 
 MODEL = "builtin:tiny-arithmetic"
+SENT_AGAIN = frozenset(
+    {RequestKind.TRAIN, RequestKind.STEP, RequestKind.SAMPLE, RequestKind.RETRIEVE}
+)
 
 
 class EndsAtOnce:
@@ -31,6 +38,19 @@ class OddDigits(EndsAtOnce):
 
     def score(self, items):
         return [Verdict(float(sum(map(str.isdigit, item.completion)) % 2)) for item in items]
+
+
+class Breaks(OddDigits):
+    """Every connection to the server breaks from the fourth step on."""
+
+    failures: Failures  # of the server
+    calls = 0
+
+    def score(self, items):
+        self.calls += 1
+        if self.calls == 4:
+            self.failures.drop_share = 1.0
+        return super().score(items)
 
 
 class CtrlC(OddDigits):
@@ -97,7 +117,7 @@ def test_with_a_third_of_the_calls_failing_every_step_is_trained_once(server, ru
     failures = server.failures
     failures.error_share, failures.drop_share, failures.lost_answer_share = 0.15, 0.08, 0.07
     failures.retry_after_s = 0.01
-    failures.kinds = frozenset({RequestKind.TRAIN, RequestKind.SAMPLE, RequestKind.RETRIEVE})
+    failures.kinds = SENT_AGAIN
     odd = {"reward.type": f"{__name__}:OddDigits"}
     summary = train(run_config({"training.max_steps": 3, **odd}))
     assert steps_of(summary.run_dir) == list(range(3))
@@ -126,6 +146,21 @@ def test_a_run_that_broke_goes_on(server, run_config, tmp_path):
     assert metadata["resumed"][0]["resume_fidelity"] == "exact"
 
 
+@pytest.mark.parametrize("short_paths", [False, True])
+def test_squeeze_reads_the_adapter_that_a_run_prints(server, run_config, tmp_path, short_paths):
+    server.behaviour.short_paths = short_paths
+    config = run_config({"training.max_steps": 3, "squeeze.target_ranks": [1, 2, 4]})
+    adapter = train(config).adapter
+    assert adapter.count("/") == (3 if short_paths else 4)
+    entry, text = analysis_for(settings_after_training(config, Origin("c.toml")), tmp_path)(adapter)
+    assert (entry["adapter"], entry["source_rank"]) == (adapter, 4)
+    assert "recommended: rank" in text
+    weights = server.adapter(server.executed("optim_step")[-1].model_id)
+    update = weights.scale * weights.a_VR @ weights.b_RV
+    energy = np.linalg.svd(update, compute_uv=False)[:4] ** 2
+    assert f"{100 * energy[0] / energy.sum():.1f}" in text, text
+
+
 def test_a_spent_budget_stays_spent(server, run_config, tmp_path):
     prices = {"prompt": 1e3, "sampled": 1e3, "trained": 1e3}
     spent = {"prices": prices, "max_cost": 0.01}
@@ -148,6 +183,69 @@ def test_a_gradient_that_is_lost_is_done_again_from_the_checkpoint(server, run_c
         train(run_config())
     summary = train(run_config({"resume.from": str(tmp_path / "run")}))
     assert steps_of(summary.run_dir) == list(range(6))
+
+
+def test_a_server_that_is_gone_ends_the_run_at_the_limit(server, run_config, tmp_path):
+    Breaks.failures = server.failures
+    limited = {"reward.type": f"{__name__}:Breaks", "backend.options": {"timeout_s": 2.0}}
+    with pytest.raises(RunError, match=r"training step 3: no answer in time .*`retrain --resume`"):
+        train(run_config(limited))
+    server.failures.drop_share = 0.0
+    Breaks.failures = Failures()
+    summary = train(run_config({**limited, "resume.from": str(tmp_path / "run")}))
+    assert steps_of(summary.run_dir) == list(range(6))
+
+
+def test_a_lost_answer_is_never_a_step_too_many(server, run_config, tmp_path):
+    server.behaviour.forgets_requests = True
+    failures = server.failures
+    failures.kinds, failures.storm_status = frozenset({RequestKind.STEP}), -1
+    failures.storm_after, failures.storm = 3, 1
+    odd = {"reward.type": f"{__name__}:OddDigits"}
+    with pytest.raises(RunError, match=r"step 3: .* executed the step twice"):
+        train(run_config(odd))
+    assert (trained(server), steps_of(tmp_path / "run")) == (5, [0, 1, 2])
+    summary = train(run_config({**odd, "resume.from": str(tmp_path / "run")}))
+    assert steps_of(summary.run_dir) == list(range(6))
+    resumed = server.executed("optim_step")[-1].model_id
+    assert len(server.executed("optim_step", resumed)) == 4
+
+
+def broken_once(server, run_config, kind, after):
+    """A run of one step in which one request is answered with a damaged body; whether it came."""
+    failures = server.failures
+    failures.kinds, failures.storm_status = frozenset({kind}), 200
+    failures.storm_after, failures.storm = after, 1
+    sizes = {"training.max_steps": 1, "training.batch_size": 1, "training.group_size": 4}
+    log_dir = {"logging.log_dir": f"{run_config().logging.log_dir}_{kind.value}_{after}"}
+    odd = {"reward.type": f"{__name__}:OddDigits", "health.probe": "off"}
+    before = trained(server)
+    summary = train(run_config({**sizes, **log_dir, **odd}))
+    assert steps_of(summary.run_dir) == [0]
+    assert trained(server) <= before + 1
+    return not failures.storm
+
+
+BROKEN = {
+    RequestKind.SESSION: 0,
+    RequestKind.CREATE: 0,
+    RequestKind.TRAIN: 0,
+    RequestKind.SAMPLE: 0,
+}
+
+
+@pytest.mark.parametrize(("kind", "after"), [*BROKEN.items(), (RequestKind.RETRIEVE, 2)])
+def test_one_answer_that_cannot_be_read_does_not_end_a_run(server, run_config, kind, after):
+    assert broken_once(server, run_config, kind, after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*BROKEN, RequestKind.STEP, RequestKind.RETRIEVE])
+def test_no_answer_that_cannot_be_read_ends_a_run(server, run_config, kind):
+    after = 0
+    while broken_once(server, run_config, kind, after):
+        after += 1
+    assert after > 0
 
 
 @pytest.mark.parametrize("off_policy", [0, 1])

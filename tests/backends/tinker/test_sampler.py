@@ -9,6 +9,8 @@ from retrain_backends.errors import RunError
 from retrain_backends.randomness import Purpose
 from retrain_backends.tinker.sampler import TinkerSampler, completions_of, seed_of
 from retrain_backends.tinker.throttle import Throttle
+from retrain_backends.tinker.waiting import Waiting
+from retrain_test_support.tinker.failures import RequestKind
 
 
 class Answer:
@@ -93,6 +95,21 @@ def test_a_failed_prompt_is_left_out(server, backend, sampling):
     assert all(len(group) == 4 for group in answered.values())
 
 
+@pytest.mark.parametrize(("broken", "answered"), [(1, 1), (2, 0)])
+def test_an_answer_that_cannot_be_read_is_asked_for_once_more(
+    server, backend, prompts, sampling, broken, answered
+):
+    sampler = backend({"backend.options": {"max_failed_prompts": 1.0}}).sampler
+    requests = sampling.requests(prompts[:1], Purpose.SAMPLE, 0)
+    expected = flat(group for _, group in sampler.sample(requests, sampling.params))
+    failures = server.failures
+    failures.kinds, failures.storm_status = frozenset({RequestKind.RETRIEVE}), 200
+    failures.storm = broken
+    groups = [group for _, group in sampler.sample(requests, sampling.params)]
+    assert len(groups) == answered
+    assert flat(groups) == expected[: len(flat(groups))]
+
+
 def test_closing_the_iterator_cancels(server, backend, sampling):
     server.failures.sample_delay_s = 0.05
     sampler = backend({"backend.max_concurrent": 1}).sampler
@@ -126,7 +143,9 @@ def test_no_answer_in_time_is_no_completion(prompts, sampling):
     session = SimpleNamespace(
         sampling=Silent,
         options=SimpleNamespace(timeout_s=0.01, max_failed_prompts=0.1),
-        service=SimpleNamespace(endpoint="the service"),
+        service=SimpleNamespace(
+            endpoint="the service", waiting=Waiting("the service", lambda: None, limit_s=0.01)
+        ),
         throttle=Throttle(None, 1.0),
     )
     with pytest.raises(RunError, match=r"2 of 2 prompts got no .*no answer within 0\.01 s"):

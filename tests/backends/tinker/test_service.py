@@ -1,21 +1,24 @@
-from concurrent.futures import Future
-from threading import Event
-
+import numpy as np
 import pytest
 
-from retrain_backends.tinker.service import call_with_timeout
+from retrain_backends.errors import RunError
+from retrain_backends.tinker.address import find_address
+from retrain_backends.tinker.options import TinkerOptions
+from retrain_backends.tinker.service import Service
+from retrain_test_support.tinker.server import MODEL_NAME, TinkerServer
 
 
-def test_a_call_that_never_comes_back_is_given_up():
-    over = Event()
-    with pytest.raises(TimeoutError):
-        call_with_timeout(over.wait, 0.05)
-    over.set()
-
-
-def test_an_answer_comes_at_once_or_as_a_future():
-    later = Future()
-    later.set_result("there")
-    assert call_with_timeout(lambda: "there", 5) == call_with_timeout(lambda: later, 5) == "there"
-    with pytest.raises(ZeroDivisionError):
-        call_with_timeout(lambda: 1 / 0, 5)
+def test_a_server_that_has_died_is_named_and_the_call_ends_at_its_limit(caplog):
+    with TinkerServer(vocabulary=32) as server:
+        options = TinkerOptions(timeout_s=1.0)
+        service = Service(find_address(server.url), options, look_s=0.1)
+        trainer = service.new_trainer(MODEL_NAME, 4, seed=1)
+    limit = (
+        r"scoring: no answer in time \(backend.options.timeout_s\); `retrain --resume` continues"
+    )
+    with pytest.raises(RunError, match=limit):
+        service.score(trainer, [np.array([1])], [np.array([2])])
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"waiting for {server.url} since ")
+    assert "it does not answer (scoring)" in record.getMessage()
+    service.close()

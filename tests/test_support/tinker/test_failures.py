@@ -65,7 +65,9 @@ def test_a_third_of_failures_and_lost_answers_change_nothing(sdk, server, connec
         trainer = sdk.done(
             service.create_lora_training_client(base_model=MODEL_NAME, rank=4, seed=1)
         )
-        server.failures.kinds = frozenset({RequestKind.TRAIN, RequestKind.RETRIEVE})
+        server.failures.kinds = frozenset(
+            {RequestKind.TRAIN, RequestKind.STEP, RequestKind.RETRIEVE}
+        )
         server.failures.statuses = (500, 502, 504)
         server.failures.retry_after_s = 0.01
         server.failures.error_share = 2 * share
@@ -89,7 +91,7 @@ def test_a_third_of_failures_and_lost_answers_change_nothing(sdk, server, connec
 @pytest.mark.parametrize("status", [429, 503, 0, -1])
 def test_one_failed_request_is_sent_again(sdk, server, trainer, status):
     """-1 loses the answer of a step that was done: it must not be done twice."""
-    server.failures.kinds = frozenset({RequestKind.TRAIN})
+    server.failures.kinds = frozenset({RequestKind.TRAIN, RequestKind.STEP})
     server.failures.storm_status = status
     server.failures.storm = 1
     step(sdk, trainer)

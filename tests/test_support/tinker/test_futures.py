@@ -39,6 +39,18 @@ def test_a_request_sent_twice_is_done_once(futures):
     assert done == [1]
 
 
+def test_a_request_sent_twice_is_done_twice_where_requests_are_forgotten(errors):
+    futures, done = FutureTable(errors.append, lambda: True), []
+    queue = RequestQueue(futures, "model")
+    sent = [
+        queue.submit(number, lambda number=number: Outcome({"n": done.append(number)}))
+        for number in (1, 1, 2)
+    ]
+    assert all(future.wait(PATIENCE_S) for future in sent)
+    assert done == [1, 1, 2]
+    futures.close()
+
+
 def test_a_refused_request_leaves_the_line_moving(futures):
     def refuse():
         raise RefusedError("no such thing", "user")

@@ -181,24 +181,24 @@ class StepResult:
     """The result of a training step. Ratios and KL are before any clipping.
 
     `mean_abs_logprob_diff`: mean |new - old|; `kl_k3`: the k3 estimate of KL(old || new);
-    `ratio_p99`, `ratio_max`: of exp(new - old); all over the trained tokens. `grad_norm` is None
-    if a service does not report it. `times_s` has the times of the parts of the step, by name.
+    `ratio_p99`, `ratio_max`: of exp(new - old); all over the trained tokens. None: a service did
+    not report it. `times_s` has the times of the parts of the step, by name.
     """
 
-    loss: float
+    loss: float | None
     num_tokens: int
     grad_norm: float | None
-    mean_abs_logprob_diff: float
-    kl_k3: float
-    ratio_p99: float
-    ratio_max: float
-    clip_fraction: float
+    mean_abs_logprob_diff: float | None
+    kl_k3: float | None
+    ratio_p99: float | None
+    ratio_max: float | None
+    clip_fraction: float | None
     times_s: Mapping[str, float]
 
     @property
     def is_finite(self) -> bool:
         """Whether loss and gradient are finite, so that a step was taken."""
-        return isfinite(self.loss) and (self.grad_norm is None or isfinite(self.grad_norm))
+        return all(isfinite(value) for value in (self.loss, self.grad_norm) if value is not None)
 
 
 @dataclass(frozen=True)

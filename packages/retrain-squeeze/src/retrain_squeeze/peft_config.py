@@ -32,6 +32,7 @@ class PeftConfig(BaseModel):
     rank_pattern: dict[str, _Rank] | None = None
     alpha_pattern: dict[str, _Alpha] | None = None
     init_lora_weights: bool | str | None = True
+    target_modules: str | list[str] | None = None
     use_dora: bool = False
     use_bdlora: Any = None
     target_parameters: list[str] | None = None
@@ -43,6 +44,15 @@ class PeftConfig(BaseModel):
     def alpha(self, module: str) -> float:
         """The alpha of a module, by its name in the base model."""
         return _by_pattern(self.alpha_pattern or {}, module, self.lora_alpha)
+
+    def targets(self, module: str) -> bool:
+        """Whether PEFT adapts a module, by its name in the base model.
+
+        A string is a regular expression, a list has names or dotted suffixes of names.
+        """
+        if isinstance(self.target_modules, str):
+            return re.fullmatch(self.target_modules, module) is not None
+        return any(f".{module}".endswith(f".{target}") for target in self.target_modules or ())
 
     def scale(self, module: str) -> float:
         """The factor of the module's `BA`: alpha / r, for rsLoRA alpha / sqrt(r)."""
@@ -83,7 +93,8 @@ class ConfigFile:
         """The configuration of the same adapter at other ranks.
 
         `r` is the highest rank, for which programs that serve adapters allocate memory. Modules
-        with another rank or alpha have a pattern that matches only their name.
+        with another rank or alpha have a pattern that matches only their name. `target_modules`
+        names every module: PEFT skips the tensors of all others without an error.
 
         Args:
           ranks: rank of every module, by name in the base model.
@@ -91,12 +102,14 @@ class ConfigFile:
         alphas = {name: _number(self.peft.alpha_at(name, rank)) for name, rank in ranks.items()}
         highest = max(ranks, key=lambda name: ranks[name])
         rank, alpha = ranks[highest], alphas[highest]
-        changed = {
+        changed: dict[str, Any] = {
             "r": rank,
             "lora_alpha": alpha,
             "rank_pattern": {_exactly(m): r for m, r in ranks.items() if r != rank},
             "alpha_pattern": {_exactly(m): a for m, a in alphas.items() if a != alpha},
         }
+        if not all(map(self.peft.targets, ranks)):
+            changed["target_modules"] = list(ranks)
         if isinstance(self.peft.init_lora_weights, str):  # some of these need an even rank
             changed["init_lora_weights"] = True
         return {**self.raw, **changed}
@@ -144,7 +157,8 @@ def _line(problem: ErrorDetails) -> str:
 
 
 def _refuse(path: Path, peft: PeftConfig) -> None:
-    for pattern in [*(peft.rank_pattern or {}), *(peft.alpha_pattern or {})]:
+    targets = [peft.target_modules] if isinstance(peft.target_modules, str) else []
+    for pattern in [*(peft.rank_pattern or {}), *(peft.alpha_pattern or {}), *targets]:
         try:
             re.compile(pattern)
         except re.error as error:

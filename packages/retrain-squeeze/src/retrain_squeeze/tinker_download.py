@@ -2,7 +2,8 @@
 
 Until SDK 0.36 the service packs any checkpoint into an archive. Since then only external weights
 can be downloaded, file by file; a training checkpoint is restored, exported as external weights and
-downloaded, as the SDK's own command does. Sampler weights can no longer be downloaded.
+downloaded, as the SDK's own command does. Instead of sampler weights, which can no longer be
+downloaded, the training checkpoint of the same name is: retrain saves both with the same name.
 """
 
 import inspect
@@ -20,9 +21,11 @@ import tinker
 from retrain_squeeze.download import download_adapter
 from retrain_squeeze.errors import DownloadError, SqueezeConfigError, SqueezeError, describe
 
-_PATH = re.compile(r"tinker://(?P<run>[^/]+)/(?P<kind>\w+)/(?P<name>.+)")
+# SkyRL names sampler weights without their kind.
+_PATH = re.compile(
+    r"tinker://(?P<run>[^/]+)/(?:(?P<kind>weights|external_weights|sampler_weights)/)?(?P<name>[^/]+)"
+)
 _URL = re.compile(r'https?://[!"\x24->A-~]+')
-_KINDS = ("weights", "external_weights", "sampler_weights")
 _OWN_KEY = "tml-none"  # self-hosted servers accept any key, but the SDK requires this form
 # A key, or the token of a login. Other characters make invalid headers, which the SDK reports as a
 # connection error.
@@ -57,8 +60,8 @@ def fetch_adapter(path: str, base_url: str, directory: Path) -> Path:
     """Download the adapter that a `tinker://` path names.
 
     Args:
-      path: `tinker://RUN/weights/NAME`, or `external_weights`, or with older SDKs
-        `sampler_weights`.
+      path: `tinker://RUN/weights/NAME`, or `external_weights` or `sampler_weights`, or
+        `tinker://RUN/NAME`.
       base_url: of the service; "": TINKER_BASE_URL, or the public service.
       directory: an empty directory for the files.
 
@@ -69,22 +72,22 @@ def fetch_adapter(path: str, base_url: str, directory: Path) -> Path:
       SqueezeConfigError: the path, the URL or the key is invalid.
       DownloadError: the service or the network fails.
     """
-    kind = _kind(path)
+    parts = _parts(path)
     service = _service(base_url)
     if service.url:
         _check_reachable(service.url, service.setting)
-    with _translated_errors(service.endpoint, path), _file_urls(path, kind, service) as urls:
+    with _translated_errors(service.endpoint, path), _file_urls(path, parts, service) as urls:
         return download_adapter(urls, directory)
 
 
-def _kind(path: str) -> str:
+def _parts(path: str) -> re.Match[str]:
     match = _PATH.fullmatch(path)
-    if match is None or match["kind"] not in _KINDS:
+    if match is None:
         raise SqueezeConfigError(
             f"{path} is not the path of an adapter; use tinker://RUN/weights/NAME "
             "or tinker://RUN/external_weights/NAME"
         )
-    return match["kind"]
+    return match
 
 
 def _service(base_url: str) -> TinkerService:
@@ -113,21 +116,19 @@ def _service(base_url: str) -> TinkerService:
 
 
 @contextmanager
-def _file_urls(path: str, kind: str, service: TinkerService) -> Iterator[Mapping[str, str]]:
+def _file_urls(
+    path: str, parts: re.Match[str], service: TinkerService
+) -> Iterator[Mapping[str, str]]:
     """URLs of the files by path, valid inside the block; "" is an archive of all files."""
     rest = _rest_client(service)
-    if kind == "external_weights":
+    if parts["kind"] == "external_weights":
         yield _external_urls(rest, path)
-    elif hasattr(rest, "get_checkpoint_archive_url_from_tinker_path"):
-        yield {"": _resolved(rest.get_checkpoint_archive_url_from_tinker_path(path)).url}
-    elif kind == "sampler_weights":
-        raise SqueezeConfigError(
-            f"{path}: sampler weights cannot be downloaded with tinker {tinker.__version__}; name "
-            "the training checkpoint (tinker://RUN/weights/NAME), or train with "
-            "[backend] options = { download_adapter = true }"
-        )
+    elif hasattr(rest, "get_checkpoint_archive_url"):
+        # Not by the whole path, whose kind the SDK requires.
+        checkpoint = path.removeprefix(f"tinker://{parts['run']}/")
+        yield {"": _resolved(rest.get_checkpoint_archive_url(parts["run"], checkpoint)).url}
     else:
-        with _exported(path, service) as exported:
+        with _exported(path, parts, service) as exported:
             try:
                 yield _external_urls(rest, exported)
             finally:
@@ -137,11 +138,21 @@ def _file_urls(path: str, kind: str, service: TinkerService) -> Iterator[Mapping
 
 
 @contextmanager
-def _exported(path: str, service: TinkerService) -> Iterator[str]:
+def _exported(path: str, parts: re.Match[str], service: TinkerService) -> Iterator[str]:
     """The path of a training checkpoint exported as external weights, kept for an hour."""
     client = tinker.ServiceClient(base_url=service.url, api_key=service.key)
     try:
-        trainer = _resolved(client.create_training_client_from_state(path))
+        state = f"tinker://{parts['run']}/weights/{parts['name']}"
+        try:
+            trainer = _resolved(client.create_training_client_from_state(state))
+        except (tinker.NotFoundError, tinker.RequestFailedError) as error:
+            if parts["kind"] == "weights":
+                raise
+            raise SqueezeConfigError(
+                f"{path}: sampler weights cannot be downloaded with tinker {tinker.__version__},"
+                f" and there is no training checkpoint {state}; name one, or train with [backend]"
+                " options = { download_adapter = true }"
+            ) from error
         saving = trainer.save_weights_external("squeeze", ttl_seconds=_TEMPORARY_S)
         yield _resolved(saving).path
     finally:

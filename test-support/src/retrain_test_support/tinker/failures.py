@@ -15,7 +15,8 @@ class RequestKind(Enum):
 
     SESSION = "session"  # configuration, capabilities, sessions, models' and samplers' facts
     CREATE = "create"  # create_model, load_weights, create_sampling_session
-    TRAIN = "train"  # forward, forward_backward, optim_step, save_*
+    TRAIN = "train"  # forward, forward_backward, save_*
+    STEP = "step"  # optim_step
     SAMPLE = "sample"  # asample
     RETRIEVE = "retrieve"  # retrieve_future, retrieve_futures
     REST = "rest"  # what the service knows of checkpoints
@@ -28,6 +29,7 @@ class Delivery(Enum):
     SERVED = "served"  # processed and answered
     DROPPED = "dropped"  # the connection breaks before the request is processed
     ANSWER_LOST = "answer_lost"  # processed, and the connection breaks before the answer
+    ANSWER_BROKEN = "answer_broken"  # processed, and answered with success and a damaged body
 
 
 @dataclass
@@ -44,7 +46,9 @@ class Failures:
       drop_share: HTTP requests whose connection breaks before they are read.
       lost_answer_share: HTTP requests that are processed, and whose connection breaks then.
       storm: the number of HTTP requests, the next ones, that fail with `storm_status`.
-      storm_status: 0 breaks the connection, -1 does so after the request has been processed.
+      storm_after: the number of HTTP requests that are served before the storm.
+      storm_status: 0 breaks the connection, -1 does so after the request has been processed, 200
+        processes it and answers with success and a damaged body.
       kinds: the kinds of HTTP requests to which all of the above applies.
       retry_after_s: sent with an error status ("retry-after-ms"); None sends nothing. It sets how
         long the SDK's inner retries wait.
@@ -68,6 +72,7 @@ class Failures:
     drop_share: float = 0.0
     lost_answer_share: float = 0.0
     storm: int = 0
+    storm_after: int = 0
     storm_status: int = 503
     kinds: frozenset[RequestKind] = frozenset(RequestKind)
     retry_after_s: float | None = None
@@ -93,10 +98,13 @@ class Failures:
         if kind not in self.kinds:
             return Delivery.SERVED
         time.sleep(self.answer_delay_s)
-        if self.is_due("storm"):
-            return {0: Delivery.DROPPED, -1: Delivery.ANSWER_LOST}.get(
-                self.storm_status, self.storm_status
-            )
+        if not self.is_due("storm_after") and self.is_due("storm"):
+            deliveries = {
+                0: Delivery.DROPPED,
+                -1: Delivery.ANSWER_LOST,
+                200: Delivery.ANSWER_BROKEN,
+            }
+            return deliveries.get(self.storm_status, self.storm_status)
         with self._lock:
             drawn = self._random.random()
             status = self._random.choice(self.statuses)

@@ -13,11 +13,13 @@ from retrain_test_support.tinker.models import SavedCheckpoint
 from retrain_test_support.tinker.policy import ALPHA
 
 
-def adapter_files(saved: SavedCheckpoint) -> dict[str, bytes]:
+def adapter_files(
+    saved: SavedCheckpoint, target_modules: tuple[str, ...] | None
+) -> dict[str, bytes]:
     """A PEFT adapter's directory: file name to content.
 
     The bigram table is a linear map of one-hot tokens to logits, so its adapter is stored as that
-    of a layer `lm_head` with V inputs and V outputs.
+    of a layer `lm_head` with V inputs and V outputs. The configuration names `target_modules`.
     """
     config = {
         "peft_type": "LORA",
@@ -27,7 +29,7 @@ def adapter_files(saved: SavedCheckpoint) -> dict[str, bytes]:
         "lora_alpha": ALPHA,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": ["lm_head"],
+        "target_modules": target_modules,
     }
     prefix = "base_model.model.lm_head"
     tensors = {

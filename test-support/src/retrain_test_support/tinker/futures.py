@@ -59,11 +59,22 @@ class FutureTable:
     """All futures of a server, and the threads that complete them.
 
     A request is identified by its key: submitted again, because the answer was lost, it gets the
-    same future and is not processed twice.
+    same future and is not processed twice, unless the server forgets requests.
+
+    Args:
+      report: called with errors of the server itself.
+      forgets: whether the server forgets requests.
+      threads: that complete futures.
     """
 
-    def __init__(self, report: Callable[[BaseException], None], threads: int = 64) -> None:
+    def __init__(
+        self,
+        report: Callable[[BaseException], None],
+        forgets: Callable[[], bool] = lambda: False,
+        threads: int = 64,
+    ) -> None:
         self._report = report
+        self.forgets = forgets
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tinker-server")
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -84,7 +95,7 @@ class FutureTable:
     def reserve(self, key: tuple[object, ...]) -> tuple[ServerFuture, bool]:
         """The request's future, and whether it was new."""
         with self._lock:
-            known = self._by_key.get(key)
+            known = None if self.forgets() else self._by_key.get(key)
             if known is not None:
                 return known, False
             future = ServerFuture(f"request-{next(self._numbers)}")
@@ -114,7 +125,8 @@ class FutureTable:
 class RequestQueue:
     """The requests of one training client, processed one at a time in the order of their numbers.
 
-    A request that arrives before its predecessor waits for it.
+    A request that arrives before its predecessor waits for it. A server that forgets requests
+    processes them as they arrive.
 
     Args:
       futures: the server's futures.
@@ -134,6 +146,8 @@ class RequestQueue:
         future, is_new = self._futures.reserve((self._name, number))
         if is_new:
             with self._lock:
+                if self._futures.forgets():
+                    number = self._next + len(self._waiting)
                 self._waiting[number] = (future, work)
             self._futures.start(self._advance)
         return future

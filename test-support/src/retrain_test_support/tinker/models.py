@@ -179,6 +179,11 @@ class Behaviour:
       key: the API key that is accepted; None accepts any.
       poll_s: how long a poll for a result is held open.
       context_length: longest prompt and completion together.
+      forgets_requests: a request that is sent again, because its answer was lost, is executed
+        again, as by SkyRL; not to be changed once a model is trained.
+      grad_norm: what `optim_step` calls the norm of the gradient; None does not report it.
+      short_paths: the paths of sampler weights lack `sampler_weights/`, as SkyRL's do.
+      target_modules: what the configuration of a downloaded adapter names; SkyRL writes None.
     """
 
     logprobs: Literal["tempered", "raw"] = "tempered"
@@ -187,6 +192,10 @@ class Behaviour:
     key: str | None = None
     poll_s: float = 10.0
     context_length: int = 32768
+    forgets_requests: bool = False
+    grad_norm: str | None = "grad_norm"
+    short_paths: bool = False
+    target_modules: tuple[str, ...] | None = ("lm_head",)
 
 
 class ServerContext(NamedTuple):

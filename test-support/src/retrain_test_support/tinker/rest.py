@@ -47,11 +47,11 @@ class Rest:
     def _list(self, request: ApiRequest) -> ApiResponse:
         run = request.groups[0]
         found = [each for path, each in self._saved().items() if path.split("/")[2] == run]
-        return json_response({"checkpoints": [_described(each) for each in found]})
+        return json_response({"checkpoints": [self._described(each) for each in found]})
 
     def _file_urls(self, request: ApiRequest) -> ApiResponse:
         saved = self._checkpoint(request.groups)
-        urls = {name: self._url(request, saved, name) for name in adapter_files(saved)}
+        urls = {name: self._url(request, saved, name) for name in self._files(saved)}
         return json_response({"urls": urls, "expires": _soon().isoformat()})
 
     def _archive_url(self, request: ApiRequest) -> ApiResponse:
@@ -77,7 +77,7 @@ class Rest:
         secret, *where, name = request.groups
         if secret != self._secret:
             raise ApiError(403, "this address is not signed")
-        files = adapter_files(self._checkpoint(tuple(where)))
+        files = self._files(self._checkpoint(tuple(where)))
         self._context.log.note("download", where[0], file=name)
         content = archive(files) if name == _ARCHIVE else files[name]
         return ApiResponse(content, "application/octet-stream")
@@ -97,18 +97,20 @@ class Rest:
     def _saved(self) -> dict[str, SavedCheckpoint]:
         return self._context.state.saved
 
+    def _described(self, saved: SavedCheckpoint) -> dict[str, Any]:
+        _, _, _, folder, name = saved.path.split("/")
+        lives = None if saved.ttl_seconds is None else timedelta(seconds=saved.ttl_seconds)
+        return {
+            "checkpoint_id": f"{folder}/{name}",
+            "checkpoint_type": _TYPES[folder],
+            "time": saved.time.isoformat(),
+            "tinker_path": saved.path,
+            "size_bytes": sum(len(content) for content in self._files(saved).values()),
+            "expires_at": None if lives is None else (saved.time + lives).isoformat(),
+        }
 
-def _described(saved: SavedCheckpoint) -> dict[str, Any]:
-    _, _, _, folder, name = saved.path.split("/")
-    lives = None if saved.ttl_seconds is None else timedelta(seconds=saved.ttl_seconds)
-    return {
-        "checkpoint_id": f"{folder}/{name}",
-        "checkpoint_type": _TYPES[folder],
-        "time": saved.time.isoformat(),
-        "tinker_path": saved.path,
-        "size_bytes": sum(len(content) for content in adapter_files(saved).values()),
-        "expires_at": None if lives is None else (saved.time + lives).isoformat(),
-    }
+    def _files(self, saved: SavedCheckpoint) -> dict[str, bytes]:
+        return adapter_files(saved, self._context.behaviour.target_modules)
 
 
 def _soon() -> datetime:

@@ -55,7 +55,7 @@ class Routes:
             route("POST create_sampling_session", create, self._create_sampler),
             route("POST forward_backward", train, self._forward_backward),
             route("POST forward", train, self._forward),
-            route("POST optim_step", train, self._optim_step),
+            route("POST optim_step", RequestKind.STEP, self._optim_step),
             route("POST save_weights", train, self._saving("weights")),
             route("POST save_weights_for_sampler", train, self._saving("sampler_weights")),
             route("POST save_weights_external", train, self._saving("external_weights")),

@@ -77,7 +77,9 @@ class TinkerServer:
         self._log = ServerLog()
         names = (MODEL_NAME,) if model_dir is None else (MODEL_NAME, str(model_dir))
         tokens = vocabulary or config.get("vocab_size", 64)
-        self._futures = FutureTable(self._log.errors.append)
+        self._futures = FutureTable(
+            self._log.errors.append, lambda: self.behaviour.forgets_requests
+        )
         self._state = ServerState(tokens, names, self._futures)
         self._policy = policy or BigramPolicy(tokens, seed)
         context = ServerContext(
@@ -237,6 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
             if delivery is Delivery.ANSWER_LOST:
                 self._drop()
                 return
+            if delivery is Delivery.ANSWER_BROKEN:
+                answer = answer._replace(body=b"{")
             self._send(302 if answer.location else 200, answer)
         except ApiError as error:
             self._send(error.status, ApiResponse(json.dumps({"detail": str(error)}).encode(), JSON))

@@ -116,8 +116,9 @@ class Training:
         norm = gradient_norm(model.gradient)
         model.adapter, model.adam = adam_step(model.adapter, model.gradient, model.adam, settings)
         model.gradient = zeros_like(model.adapter)
-        self._context.log.note("optim_step", model.model_id, **settings._asdict())
-        return Outcome({"metrics": {"grad_norm": norm}})
+        self._context.log.note("optim_step", model.model_id, **settings._asdict(), grad_norm=norm)
+        name = self._context.behaviour.grad_norm
+        return Outcome({"metrics": {} if name is None else {name: norm}})
 
     def _save(self, model: Model, body: Body, folder: str) -> Outcome:
         self._context.failures.fail_if_due("failed_saves")
@@ -133,6 +134,8 @@ class Training:
             path, model.base_model, model.lora, model.adapter, adam, ttl, datetime.now(UTC)
         )
         self._context.log.note(what, model.model_id, path=path, ttl_seconds=ttl)
+        if self._context.behaviour.short_paths:
+            path = path.replace("/sampler_weights/", "/")
         return Outcome({"path": path})
 
     def _publish(self, model: Model, body: Body) -> Outcome:

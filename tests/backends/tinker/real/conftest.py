@@ -12,14 +12,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import httpx
 import pytest
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
@@ -178,3 +181,56 @@ def tinker_server(server_python, model, tmp_path_factory):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+class Relay(ThreadingHTTPServer):
+    """Passes requests on to a server, and loses the answer of one `optim_step`.
+
+    `loses` is the number of that request, from 1.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, url, loses):
+        super().__init__(("127.0.0.1", 0), RelayHandler)
+        self.server_url, self.loses, self.steps = url, loses, 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class RelayHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        url = f"{self.server.server_url}{self.path}"
+        answer = httpx.request(
+            self.command, url, content=body, headers=dict(self.headers), timeout=INSTALLING_S
+        )
+        if self.path.endswith("/optim_step"):
+            self.server.steps += 1
+            if self.server.steps == self.server.loses:
+                self.close_connection = True
+                return
+        self.send_response(answer.status_code)
+        for name in ("Content-Type", "Location", "Expires"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_POST = do_GET
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def relay(tinker_server):
+    """A relay to the server that loses the answer of the third optimiser step."""
+    with Relay(tinker_server.url, loses=3) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()

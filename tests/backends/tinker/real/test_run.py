@@ -18,6 +18,7 @@ from itertools import accumulate
 import pytest
 import tomli_w
 
+from retrain_backends.tinker.saved import SavedTrainer
 from retrain_squeeze import analyze_adapter
 
 STEPS, SAVE_EVERY = 12, 3
@@ -175,6 +176,16 @@ def server_time():
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
+def executed_steps(server, since):
+    """The optimiser steps that the server has been asked for, by model."""
+    with closing(sqlite3.connect(server.database)) as database:
+        return database.execute(
+            "select count(*) from futures where request_type = 'OPTIM_STEP' and created_at > ?"
+            " group by model_id order by min(created_at)",
+            [since],
+        ).fetchall()
+
+
 def most_in_flight(server, since):
     """Of sampling, by the server's own record of when each request came and was answered."""
     with closing(sqlite3.connect(server.database)) as database:
@@ -200,15 +211,22 @@ def test_squeeze_reads_the_downloaded_adapter(trained):
     assert analysis.table[-1].mean == pytest.approx(1.0)
 
 
-def test_peft_reads_the_downloaded_adapter(trained, model):
+def test_peft_loads_the_policy_that_was_saved(trained, model):
     torch = pytest.importorskip("torch")
     peft = pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
     base = transformers.AutoModelForCausalLM.from_pretrained(model)
-    tokens = torch.tensor([[1, 4, 22, 7]])
-    before = base(tokens).logits
     adapted = peft.PeftModel.from_pretrained(base, trained / "final")
-    assert (adapted(tokens).logits - before).abs().max() > 0.1
+    saved = SavedTrainer.read(max(trained.glob("checkpoints/*/trainer"))).reference
+    assert saved.completions
+    for prompt, completion, expected in zip(
+        saved.prompts, saved.completions, saved.logprobs, strict=True
+    ):
+        tokens = torch.tensor([*prompt, *completion])
+        with torch.no_grad():
+            table = adapted(tokens[None]).logits[0].log_softmax(-1)
+        found = table[range(len(prompt) - 1, len(tokens) - 1), completion].tolist()
+        assert found == pytest.approx(expected, abs=1e-3)
     assert sorted(path.name for path in (trained / "final").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -265,6 +283,28 @@ def test_an_sdk_that_is_too_new_is_told_which_one_to_install(short, tmp_path):
     assert output.splitlines()[-1].endswith("(tinker==0.24.1 for SkyRL 0.3.0)")
 
 
+def test_a_step_that_was_executed_twice_ends_the_run(
+    relay, tinker_server, model, client_python, tmp_path
+):
+    since = server_time()
+    given = settings(relay, model, tmp_path)
+    given["training"].update(max_steps=4, save_every=2)
+    (tmp_path / "run.toml").write_text(tomli_w.dumps(given))
+    code, output = finish(start(client_python, ["run.toml"], tmp_path), tmp_path)
+    assert code == 1, output
+    error = output.splitlines()[-1]
+    assert error.startswith(f"error: step 2: {relay.url} has taken an optimiser step without")
+    assert "`retrain --resume` continues from the last checkpoint, tinker://" in error
+    run = tmp_path / "run"
+    assert [row["step"] for row in rows(run)] == [0, 1]
+    assert all(row["grad_norm"] > 0 for row in rows(run))
+    assert executed_steps(tinker_server, since) == [(4,)]
+    resumed = start(client_python, ["--resume", run], tmp_path, "resumed")
+    code, output = finish(resumed, tmp_path, "resumed")
+    assert code == 0, output
+    assert [row["step"] for row in rows(run)] == [0, 1, 2, 3]
+
+
 @pytest.fixture
 def campaign(tinker_server, model):
     """Two conditions under two seeds, two runs at a time, which share the calls."""
@@ -294,6 +334,7 @@ def campaign(tinker_server, model):
                 for advantage, transform in rules
             ],
         },
+        "squeeze": {"target_ranks": [1, 2, 4, 8]},
     }
 
 
@@ -309,7 +350,8 @@ def test_two_conditions_under_two_seeds(campaign, client_python, tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     [directory] = (tmp_path / "logs").iterdir()
-    runs = json.loads((directory / "manifest.json").read_text("utf-8"))["runs"]
+    manifest = json.loads((directory / "manifest.json").read_text("utf-8"))
+    runs = manifest["runs"]
     assert sorted(run["name"] for run in runs) == [
         "grpo+none_s1",
         "grpo+none_s2",
@@ -319,6 +361,8 @@ def test_two_conditions_under_two_seeds(campaign, client_python, tmp_path):
     assert all(run["status"] == "done" for run in runs)
     assert all(run["adapter"].startswith("tinker://") for run in runs)
     assert list((directory / "tinker_throttle").iterdir())
+    assert manifest["squeeze"]["adapter"] in [run["adapter"] for run in runs]
+    assert manifest["squeeze"]["source_rank"] == 8
     for run in runs:
         lines = (directory / run["run_dir"] / "metrics.jsonl").read_text("utf-8").splitlines()
         assert [json.loads(line)["step"] for line in lines] == [0, 1]

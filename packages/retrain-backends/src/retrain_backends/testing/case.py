@@ -102,8 +102,14 @@ class BackendCase:
         for step in range(start, stop):
             groups = self.sample(backend, step=step)
             result = backend.trainer.train(replace(self.batch(groups), step=step))
-            steps.append((flat_tokens(groups), result.loss))
+            steps.append((flat_tokens(groups), reported(result.loss)))
         return steps
+
+
+def reported(figure: float | None) -> float:
+    """A figure of a step, which must be there."""
+    assert figure is not None, "a figure of the step is missing"
+    return figure
 
 
 def flat_tokens(groups: Groups) -> list[list[int]]:

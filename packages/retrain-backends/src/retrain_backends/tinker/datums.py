@@ -39,13 +39,32 @@ class ServiceLoss:
         return cls("ppo", bounds)
 
 
+def rows(batch: TrainBatch) -> Iterator[tuple[Tokens, slice]]:
+    """The prompt of every completion, and the slice of its tokens."""
+    for index, prompt in enumerate(batch.prompts):
+        first, end = batch.group_offsets_g[index : index + 2]
+        for row in range(first, end):
+            yield prompt, slice(*batch.token_offsets_n[row : row + 2])
+
+
+def has_gradient(batch: TrainBatch) -> bool:
+    """Whether the advantages leave a gradient: those of equal completions may cancel out."""
+    weights_t = np.where(batch.trained_t, batch.weighted_advantages_t, 0.0)
+    sums: dict[tuple[bytes, bytes], Floats] = {}
+    for prompt, own in rows(batch):
+        key = prompt.tobytes(), batch.tokens_t[own].tobytes()
+        sums[key] = sums.get(key, 0.0) + weights_t[own]
+    rounding = 1e-9 * np.abs(weights_t).max(initial=0.0)
+    return any((np.abs(sum_T) > rounding).any() for sum_T in sums.values())
+
+
 def datums_to_train(batch: TrainBatch) -> list[tinker.Datum]:
     """One datum for each completion of the batch, with the advantages divided by N."""
     weights_t = np.where(batch.trained_t, batch.weighted_advantages_t, 0.0)
     weights_t /= max(1, batch.trained_t.sum())
     logprobs_t = np.where(batch.trained_t, batch.logprobs_t, 0.0)
     datums = []
-    for prompt, own in _rows(batch):
+    for prompt, own in rows(batch):
         datums.append(
             _datum(
                 prompt,
@@ -108,14 +127,6 @@ def completion_logprobs(
             raise ValueError(f"{len(logprobs)} log-probs for a completion of {length} tokens")
         found.append(logprobs[len(logprobs) - length :])
     return found
-
-
-def _rows(batch: TrainBatch) -> Iterator[tuple[Tokens, slice]]:
-    """The prompt of every completion, and the slice of its tokens."""
-    for index, prompt in enumerate(batch.prompts):
-        first, end = batch.group_offsets_g[index : index + 2]
-        for row in range(first, end):
-            yield prompt, slice(*batch.token_offsets_n[row : row + 2])
 
 
 def _datum(prompt: Tokens, tokens_T: Tokens, values: Mapping[str, Floats]) -> tinker.Datum:

@@ -1,17 +1,26 @@
-"""Downloads an adapter from a service as a PEFT directory."""
+"""Downloads an adapter from a service as a PEFT directory.
 
+PEFT adapts the modules that `target_modules` names and skips the tensors of all others without an
+error. Some servers leave the key null, which stands for a few modules of each architecture, so the
+key is filled from the names of the tensors.
+"""
+
+import json
+import re
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from time import sleep
+from typing import Any
 
 import httpx
+from safetensors import SafetensorError, safe_open
 
 from retrain_backends.errors import RunError, describe
 
-_CONFIG = "adapter_config.json"
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TIMEOUT = httpx.Timeout(30.0, read=120.0)  # between two chunks of a file
 _PAUSES_S = (0.5, 2.0, 8.0, 30.0)  # before each further try of a file
 
@@ -27,7 +36,7 @@ def download_adapter(
       pauses_s: before each further try.
 
     Raises:
-      RunError: a file cannot be fetched, or none of them is an adapter's configuration.
+      RunError: a file cannot be fetched, or the files are not those of an adapter.
     """
     with TemporaryDirectory(dir=directory.parent, prefix=".download_") as temporary:
         for name, url in urls.items():
@@ -35,8 +44,34 @@ def download_adapter(
         found = next(Path(temporary).rglob(_CONFIG), None)
         if found is None:
             raise RunError(f"the adapter that the service sent has no {_CONFIG}")
+        _name_target_modules(found.parent)
         for file in found.parent.iterdir():
             shutil.move(file, directory / file.name)
+
+
+def _name_target_modules(directory: Path) -> None:
+    """Have the configuration name every module that the adapter has tensors for."""
+    # A border: the service's files.
+    try:
+        config = json.loads((directory / _CONFIG).read_text("utf-8"))
+        with safe_open(directory / _WEIGHTS, framework="np") as file:
+            names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118
+        modules = sorted({name.partition(".lora_")[0] for name in names if ".lora_" in name})
+        if all(_is_named(module, config.get("target_modules")) for module in modules):
+            return
+    except (OSError, ValueError, AttributeError, re.error, SafetensorError) as error:
+        raise RunError(
+            f"the adapter that the service sent is damaged ({describe(error)})"
+        ) from error
+    config["target_modules"] = modules
+    (directory / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+
+def _is_named(module: str, targets: Any) -> bool:
+    """Whether PEFT adapts a module: `targets` is a regular expression, or a list of suffixes."""
+    if isinstance(targets, str):
+        return re.fullmatch(targets, module) is not None
+    return any(f".{module}".endswith(f".{target}") for target in targets or ())
 
 
 def _fetch(url: str, name: str, directory: Path, pauses_s: Sequence[float]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import Any
 
@@ -15,10 +16,11 @@ from retrain_backends.tinker.declaration import SAMPLER
 from retrain_backends.tinker.service import (
     RESUME_HINT,
     SamplingClient,
+    UnreadableError,
     as_retrain_error,
-    plain_future,
 )
 from retrain_backends.tinker.session import Session
+from retrain_backends.tinker.waiting import plain_future
 from retrain_backends.types import Completion, Facts, Request, SampledGroups, SamplingParams
 
 _EXAMPLES = 3  # failures that are told
@@ -60,43 +62,53 @@ class TinkerSampler:
         self, client: SamplingClient, requests: Sequence[Request], params: SamplingParams
     ) -> SampledGroups:
         """Submit as many as are allowed, and yield each group when its answer is there."""
-        running: dict[Future[Any], int] = {}
-        failures: dict[int, str] = {}
+        asked = _Asked(requests)
         try:
-            for index, request in enumerate(requests):
-                for future in [future for future in running if future.done()]:
-                    yield from self._taken(future, running, requests, failures)
-                running[self._submit(client, request, params)] = index
-            while running:
-                done, _ = wait(running, self._timeout_s, FIRST_COMPLETED)
-                for future in done:
-                    yield from self._taken(future, running, requests, failures)
-                if not done:
-                    late = f"no answer within {self._timeout_s:g} s (backend.options.timeout_s)"
-                    failures.update(dict.fromkeys(running.values(), late))
-                    break
+            for index in range(len(requests)):
+                for future in [future for future in asked.running if future.done()]:
+                    yield from self._taken(future, asked)
+                asked.running[self._submit(client, requests[index], params)] = index
+            while asked.running or asked.unreadable:
+                for index in asked.take_unreadable():
+                    asked.running[self._submit(client, requests[index], params)] = index
+                for future in self._done(asked):
+                    yield from self._taken(future, asked)
         finally:
-            for future in running:
+            for future in asked.running:
                 future.cancel()
-        self._refuse(list(failures.values()), requests)
+        self._refuse(list(asked.failures.values()), requests)
 
-    @property
-    def _timeout_s(self) -> float:
-        return self._session.options.timeout_s
+    def _done(self, asked: "_Asked") -> set[Future[Any]]:
+        """The requests that are answered, one at least; if none is in time, all have failed."""
+        running = asked.running
+        try:
+            return self._session.service.waiting.until(
+                lambda most_s: wait(running, most_s, FIRST_COMPLETED).done, "sampling"
+            )
+        except TimeoutError:
+            for future, index in running.items():
+                future.cancel()
+                asked.failures[index] = _late(self._session)
+            running.clear()
+            return set()
 
     def _submit(
         self, client: SamplingClient, request: Request, params: SamplingParams
     ) -> Future[Any]:
         """Ask when there is room; the room is free again as soon as the answer is there."""
-        room = ExitStack()
-        if not self._gate.acquire(timeout=self._timeout_s):
-            raise RunError(
-                f"{self._session.service.endpoint}: none of {self._at_once} prompts was answered"
-                f" within {self._timeout_s:g} s (backend.options.timeout_s)"
+        session, room = self._session, ExitStack()
+        try:
+            session.service.waiting.until(
+                lambda most_s: self._gate.acquire(timeout=most_s), "sampling"
             )
+        except TimeoutError as error:
+            raise RunError(
+                f"{session.service.endpoint}: none of {self._at_once} prompts:"
+                f" {_late(session)}; {RESUME_HINT}"
+            ) from error
         room.callback(self._gate.release)
         try:
-            room.enter_context(self._session.throttle.slot())
+            room.enter_context(session.throttle.slot())
             asked = client.sample(
                 prompt=tinker.ModelInput.from_ints(request.prompt_T.tolist()),
                 num_samples=len(request.samples),
@@ -114,16 +126,10 @@ class TinkerSampler:
         future.add_done_callback(lambda _: room.close())
         return future
 
-    def _taken(
-        self,
-        future: Future[Any],
-        running: dict[Future[Any], int],
-        requests: Sequence[Request],
-        failures: dict[int, str],
-    ) -> SampledGroups:
+    def _taken(self, future: Future[Any], asked: "_Asked") -> SampledGroups:
         """The group of an answer that is there; or none, and the failure noted."""
-        index = running.pop(future)
-        request = requests[index]
+        index = asked.running.pop(future)
+        request = asked.requests[index]
         # A border: somebody else's library and network; what fails costs its own prompt.
         try:
             group = completions_of(future.result(), len(request.samples))
@@ -131,7 +137,10 @@ class TinkerSampler:
             line = as_retrain_error(error, f"{self._session.service.endpoint}: sampling")
             if isinstance(line, ConfigError):
                 raise line from error
-            failures[index] = describe(error)
+            if isinstance(line, UnreadableError) and index not in asked.repeated:
+                asked.unreadable.append(index)
+            else:
+                asked.failures[index] = describe(error)
             return
         sampled = sum(len(row.tokens_T) for row in group)
         self._session.usage_meter.add(prompt=len(request.prompt_T), sampled=sampled)
@@ -149,6 +158,31 @@ class TinkerSampler:
             f" completions, more than backend.options.max_failed_prompts = {allowed:g} allows:"
             f" {'; '.join(reasons[:_EXAMPLES])}; {RESUME_HINT}"
         )
+
+
+@dataclass
+class _Asked:
+    """The requests of one call, by their index.
+
+    `unreadable`: those to ask for again, because their answers could not be read; `repeated`: those
+    for which that was done.
+    """
+
+    requests: Sequence[Request]
+    running: dict[Future[Any], int] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    unreadable: list[int] = field(default_factory=list)
+    repeated: set[int] = field(default_factory=set)
+
+    def take_unreadable(self) -> list[int]:
+        """The requests to ask for again, each at most once."""
+        again, self.unreadable = self.unreadable, []
+        self.repeated.update(again)
+        return again
+
+
+def _late(session: Session) -> str:
+    return f"no answer within {session.options.timeout_s:g} s (backend.options.timeout_s)"
 
 
 def seed_of(request: Request) -> int:

@@ -1,15 +1,17 @@
 """A Tinker service through its official SDK, and everything that depends on the SDK's version.
 
 The SDK itself retries single calls (busy, unreachable, 5xx) for minutes. Here every wait gets a
-time limit, and every error becomes one line that names the endpoint.
+time limit, an answer that cannot be read is asked for again, and every error becomes one line that
+names the endpoint.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
+from functools import partial
+from json import JSONDecodeError
 from logging import ERROR, getLogger
-from threading import Thread
 from typing import Any, Self, TypeAlias
 
 import tinker
@@ -18,10 +20,13 @@ from retrain_backends.errors import ConfigError, ModelError, RetrainError, RunEr
 from retrain_backends.tinker.address import Address, find_address
 from retrain_backends.tinker.datums import completion_logprobs, datums_to_score, split_by_tokens
 from retrain_backends.tinker.options import TinkerOptions
+from retrain_backends.tinker.waiting import LOOK_S, Waiting, in_thread, plain_future
 from retrain_backends.types import Floats, Tokens
 
 TrainingClient: TypeAlias = tinker.TrainingClient
 SamplingClient: TypeAlias = tinker.SamplingClient
+
+log = getLogger(__name__)
 
 _CLOSE_S = 5.0  # time limit of ending the session
 RESUME_HINT = "`retrain --resume` continues from the last checkpoint"
@@ -30,6 +35,11 @@ _HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
     "api_key" in inspect.signature(tinker.RestClient).parameters
 )
 _SPEAKS_OLDER = "only supports as proto"  # the error of SDKs from 0.25 on about an older server
+_BROKEN_PROTO = "Proto deserialization failed"  # their error about a message that is damaged
+
+
+class UnreadableError(RunError):
+    """A call was answered, but what came is damaged, so that its result is not known."""
 
 
 class Service:
@@ -38,17 +48,28 @@ class Service:
     Args:
       address: of the service.
       options: of the backend.
+      look_s: how long a result may take before the service is asked whether it is still there.
+
+    Attributes:
+      waiting: for the results of calls.
     """
 
-    def __init__(self, address: Address, options: TinkerOptions) -> None:
+    def __init__(self, address: Address, options: TinkerOptions, look_s: float = LOOK_S) -> None:
         self._address = address
         self._options = options
         self._client = tinker.ServiceClient(base_url=address.url, api_key=address.key)
+        ask = self._ask_capabilities
+        self.waiting = Waiting(address.endpoint, ask, options.timeout_s, look_s)
 
     @property
     def endpoint(self) -> str:
         """Its address, for messages."""
         return self._address.endpoint
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a server with an address of its own, not the public service."""
+        return self._address.url is not None
 
     @classmethod
     def connect(cls, base_url: str, options: TinkerOptions) -> Self:
@@ -69,9 +90,7 @@ class Service:
 
     def models(self) -> list[str]:
         """The names of the models that the service can train."""
-        asked = self._rest_client() if _HAS_REST_CLIENT else self._client
-        with _as_one_line(self.endpoint, "asking for its models"):
-            found = call_with_timeout(asked.get_server_capabilities, self._options.timeout_s)
+        found = self._call(self._ask_capabilities, "asking for its models", "")
         return sorted(model.model_name for model in found.supported_models if model.model_name)
 
     def new_trainer(self, model: str, rank: int, seed: int) -> TrainingClient:
@@ -88,18 +107,16 @@ class Service:
                 f" {', '.join(f'`{name}`' for name in known)}"
             )
         options = self._options
-        with _as_one_line(self.endpoint, f"creating an adapter on {model}"):
-            return call_with_timeout(
-                lambda: self._client.create_lora_training_client(
-                    base_model=model,
-                    rank=rank,
-                    seed=seed,
-                    train_mlp=options.train_mlp,
-                    train_attn=options.train_attn,
-                    train_unembed=options.train_unembed,
-                ),
-                options.timeout_s,
-            )
+        create = partial(
+            self._client.create_lora_training_client,
+            base_model=model,
+            rank=rank,
+            seed=seed,
+            train_mlp=options.train_mlp,
+            train_attn=options.train_attn,
+            train_unembed=options.train_unembed,
+        )
+        return self._call(create, f"creating an adapter on {model}", "")
 
     def saved_trainer(self, path: str, *, with_optimizer: bool) -> TrainingClient:
         """A trainer with the weights of `path`, and with its optimiser or a new one."""
@@ -109,28 +126,44 @@ class Service:
             if with_optimizer
             else client.create_training_client_from_state
         )
-        with _as_one_line(self.endpoint, f"restoring {path}"):
-            return call_with_timeout(lambda: create(path), self._options.timeout_s)
+        return self._call(partial(create, path), f"restoring {path}", "")
 
-    def wait(self, future: Any, doing: str) -> Any:
+    def wait(
+        self,
+        future: Any,
+        doing: str,
+        again: Callable[[], Any] | None = None,
+        hint: str = RESUME_HINT,
+    ) -> Any:
         """The result of a call.
 
         Args:
           future: of the SDK.
           doing: names the call in messages.
+          again: makes the call once more, if its answer cannot be read; None if it must not be
+            made twice.
+          hint: how to continue, for messages.
 
         Raises:
+          UnreadableError: the call was answered, with something that cannot be read.
           RunError: the call failed, or took too long.
         """
-        with _as_one_line(self.endpoint, doing, RESUME_HINT):
-            return future.result(self._options.timeout_s)
+        try:
+            with _as_one_line(self.endpoint, doing, hint):
+                pending = plain_future(future)
+                self.waiting.until(lambda most_s: wait([pending], most_s).done, doing)
+                return pending.result()
+        except UnreadableError as error:
+            if again is None:
+                raise
+            log.warning("%s; it is asked for again", error)
+            return self.wait(again(), doing, hint=hint)
 
     def new_sampler(self, trainer: TrainingClient) -> SamplingClient:
         """A sampler with the trainer's current weights."""
-        with _as_one_line(self.endpoint, "making the new weights ready to sample", RESUME_HINT):
-            return call_with_timeout(
-                trainer.save_weights_and_get_sampling_client, self._options.timeout_s
-            )
+        return self._call(
+            trainer.save_weights_and_get_sampling_client, "making the new weights ready to sample"
+        )
 
     def score(
         self, trainer: TrainingClient, prompts: Sequence[Tokens], completions: Sequence[Tokens]
@@ -138,12 +171,15 @@ class Service:
         """Log-probs of completions at temperature 1, nats; each follows its prompt."""
         doing = "scoring"
         datums = datums_to_score(prompts, completions)
-        submitted = [
-            trainer.forward(part, "cross_entropy")
+        calls = [
+            partial(trainer.forward, part, "cross_entropy")
             for part in split_by_tokens(datums, self._options.step_tokens)
         ]
+        submitted = [(call(), call) for call in calls]
         outputs = [
-            output for future in submitted for output in self.wait(future, doing).loss_fn_outputs
+            output
+            for future, call in submitted
+            for output in self.wait(future, doing, call).loss_fn_outputs
         ]
         return self.logprobs(outputs, [len(tokens_T) for tokens_T in completions], doing)
 
@@ -158,23 +194,24 @@ class Service:
         with _as_one_line(self.endpoint, doing, RESUME_HINT):
             return completion_logprobs(outputs, lengths)
 
-    def adapter_urls(self, trainer: TrainingClient, name: str, path: str) -> Mapping[str, str]:
+    def adapter_urls(
+        self, trainer: TrainingClient, name: Callable[[], str], path: str
+    ) -> Mapping[str, str]:
         """The URLs of an adapter's files, by name; "" is an archive of all files.
 
         Args:
           trainer: of the adapter.
-          name: to save it under, if the service needs it saved once more.
+          name: new names to save it under, if the service needs it saved once more.
           path: its `tinker://` path.
         """
-        rest, timeout_s = self._rest_client(), self._options.timeout_s
-        with _as_one_line(self.endpoint, "preparing the adapter for download", RESUME_HINT):
-            if hasattr(rest, "get_checkpoint_archive_url"):  # until 0.36
-                # Not by the whole path: the SDK requires `sampler_weights/`, which SkyRL's lacks.
-                run, _, checkpoint = path.removeprefix("tinker://").partition("/")
-                archive = rest.get_checkpoint_archive_url(run, checkpoint)
-                return {"": archive.result(timeout_s).url}
-            saved = trainer.save_weights_external(name).result(timeout_s)
-            return rest.get_external_weights_urls(saved.path).result(timeout_s).urls
+        rest, doing = self._rest_client(), "preparing the adapter for download"
+        if hasattr(rest, "get_checkpoint_archive_url"):  # until 0.36
+            # Not by the whole path: the SDK requires `sampler_weights/`, which SkyRL's lacks.
+            run, _, checkpoint = path.removeprefix("tinker://").partition("/")
+            archive = partial(rest.get_checkpoint_archive_url, run, checkpoint)
+            return {"": self._call(archive, doing).url}
+        saved = self._call(lambda: trainer.save_weights_external(name()), doing)
+        return self._call(partial(rest.get_external_weights_urls, saved.path), doing).urls
 
     def close(self) -> None:
         """End the session, if the SDK supports it (newer ones do)."""
@@ -183,39 +220,19 @@ class Service:
             with suppress(Exception):
                 self._client.close("success").result(_CLOSE_S)
 
+    def _call(self, call: Callable[[], Any], doing: str, hint: str = RESUME_HINT) -> Any:
+        """The result of a call that may be made twice."""
+        again = partial(in_thread, call)
+        return self.wait(again(), doing, again, hint)
+
+    def _ask_capabilities(self) -> Any:
+        client = self._rest_client() if _HAS_REST_CLIENT else self._client
+        return client.get_server_capabilities()
+
     def _rest_client(self) -> Any:
         if _HAS_REST_CLIENT:
             return tinker.RestClient(base_url=self._address.url, api_key=self._address.key)
         return self._client.create_rest_client()
-
-
-def call_with_timeout(call: Callable[[], Any], timeout_s: float) -> Any:
-    """The result of a call; newer SDKs return a future of it, older ones block without limit.
-
-    The call runs in a thread, which a call that never returns keeps until the process ends.
-
-    Raises:
-      TimeoutError: there is no result in time.
-    """
-    outcome: Future[Any] = Future()
-
-    def work() -> None:
-        # A border between threads: every error is passed to the calling one.
-        try:
-            answer = call()
-            found = answer.result(timeout_s) if hasattr(answer, "result") else answer
-        except BaseException as error:  # noqa: BLE001
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(found)
-
-    Thread(target=work, name="tinker", daemon=True).start()
-    return outcome.result(timeout_s)
-
-
-def plain_future(answer: Any) -> Future[Any]:
-    """The future of `concurrent.futures`, which newer SDKs wrap."""
-    return answer.future() if hasattr(answer, "future") else answer
 
 
 @contextmanager
@@ -238,7 +255,8 @@ def as_retrain_error(error: Exception, where: str, hint: str = "") -> RetrainErr
       hint: the fix, unless the line has one.
 
     Returns:
-      A ConfigError if every call to this service would fail, else a RunError.
+      A ConfigError if every call to this service would fail, an UnreadableError if the answer is
+      damaged, else a RunError.
     """
     match error:
         case tinker.AuthenticationError() | tinker.PermissionDeniedError():
@@ -262,6 +280,14 @@ def as_retrain_error(error: Exception, where: str, hint: str = "") -> RetrainErr
                 f"{where}: the server speaks an older protocol than tinker {tinker.__version__};"
                 " install the version that its documentation names (tinker==0.24.1 for SkyRL 0.3.0)"
             )
+        case _ if _is_unreadable(error):
+            return UnreadableError(f"{where}: the answer cannot be read ({type(error).__name__})")
         case _:
             line = describe(error)
     return RunError("; ".join(filter(None, (f"{where}: {' '.join(line.split())[:400]}", hint))))
+
+
+def _is_unreadable(error: Exception) -> bool:
+    """Whether the service has answered with success, and with a damaged body."""
+    kinds = (tinker.APIResponseValidationError, JSONDecodeError, UnicodeDecodeError)
+    return isinstance(error, kinds) or _BROKEN_PROTO in str(error)
