@@ -18,7 +18,7 @@ from retrain_backends.config.describe import (
 from retrain_backends.config.flags import Arguments
 from retrain_backends.config.nearest import did_you_mean, nearest
 from retrain_backends.config.other_tools import known_key, note_on, why_absent
-from retrain_backends.config.section import Section, without_password
+from retrain_backends.config.section import UNUSABLE, Section, without_password
 
 _LONGEST_SHOWN = 80
 
@@ -124,7 +124,7 @@ def _key_problem(
         return f"{place} is an unknown key{_known_keys(section, key)}"
     if problem["type"] == "missing":
         return f"{place} is missing; it must be {doc.allowed}"
-    if problem["type"] == "nul_character":
+    if problem["type"] == UNUSABLE:
         return f"{place} {problem['msg']}"
     shown = _shown(value, typed=place.startswith("--"))
     return f"{place} is `{shown}`; it must be {doc.allowed}{_nearest_value(doc, value)}"
