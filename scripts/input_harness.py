@@ -15,6 +15,7 @@ processes of their own. Exit code 1 if a case fails.
 """
 
 import argparse
+import faulthandler
 import io
 import json
 import os
@@ -48,7 +49,12 @@ from hostile_input.verdict import Outcome, answer_of, problem_of
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", COLUMNS="200", TERM="dumb")
 
 _COMMAND = [sys.executable, "-c", "from retrain_cli.app import main; main()"]
-_LOADED = ("retrain_cli.app", "retrain_backends.train", "retrain_squeeze.run", "datasets")
+_LOADED = (
+    *("retrain_cli.app", "retrain_backends.train", "retrain_squeeze.run", "datasets"),
+    *("retrain_backends.train.checks.explain", "retrain_backends.data.hub"),
+    *("retrain_backends.fake", "retrain_campaign.report.status", "retrain_campaign.explain"),
+    "retrain_campaign.command",
+)
 _BATCH = 100
 _MEMORY = 16 * 2**30  # bytes of address space
 _OUTPUT_READ = 200_000
@@ -77,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0, help="share of the cases to run")
     parser.add_argument("--group", action="append", choices=GROUPS, help="only this group")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds for a case")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for a case")
     parser.add_argument("--real", type=float, default=0.01, help="share in processes of their own")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="retrain-input-") as directory:
@@ -120,7 +126,7 @@ def _outcomes(cases: Sequence[Case], place: Path, limit_s: float) -> Iterator[tu
     while done < len(cases):
         batch = cases[done : done + _BATCH]
         receiver, sender = fork.Pipe(duplex=False)
-        process = fork.Process(target=_execute, args=(batch, done, place, sender))
+        process = fork.Process(target=_execute, args=(batch, done, place, limit_s, sender))
         process.start()
         sender.close()
         for case in batch:
@@ -135,25 +141,33 @@ def _outcomes(cases: Sequence[Case], place: Path, limit_s: float) -> Iterator[tu
             with suppress(ProcessLookupError):
                 os.killpg(process.pid or 0, signal.SIGKILL)
             process.join()
-            yield case, Outcome(None if alive else process.exitcode, "", "")
+            where = (place / "hang").read_text()
+            yield case, Outcome(None if alive else process.exitcode, "", where)
             break
+        else:
+            process.join(limit_s)
         with suppress(ProcessLookupError):
             os.killpg(process.pid or 0, signal.SIGKILL)
         process.join()
 
 
-def _execute(batch: Sequence[Case], first: int, place: Path, sender: Connection) -> None:
+def _execute(
+    batch: Sequence[Case], first: int, place: Path, limit_s: float, sender: Connection
+) -> None:
     """In the forked process: run each case and send its outcome."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     environment = dict(os.environ)
     modules = set(sys.modules)
     for number, case in enumerate(batch, start=first):
-        directory = place / f"case_{number}"
+        directory = place / f"{case.group} {number}"
         prepare(case, directory, place / "fixtures")
         os.chdir(directory)
         os.environ.update(case.environment)
-        sender.send(_call_main(case.arguments, place))
+        with (place / "hang").open("w") as file:
+            faulthandler.dump_traceback_later(0.9 * limit_s, file=file)
+            sender.send(_call_main(case.arguments, place))
+            faulthandler.cancel_dump_traceback_later()
         os.chdir(place)
         os.environ.clear()
         os.environ.update(environment)
@@ -184,6 +198,7 @@ def _call_main(arguments: Sequence[str], place: Path) -> tuple[int, str, str]:
         code = 1
     sys.stdout.close()
     sys.stderr.close()
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     for number, descriptor in enumerate(saved, start=1):
         os.dup2(descriptor, number)
         os.close(descriptor)
