@@ -148,6 +148,13 @@ def test_text_has_no_nul_characters(here, line):
     assert problems(["a.toml"]) == [f"a.toml: {table} {key} has a NUL character; remove it"]
 
 
+def test_integers_have_64_bits(here):
+    (here / "a.toml").write_text(f"[training]\nbatch_size = {10**400}\nmax_steps = {2**63 - 1}\n")
+    assert problems(["a.toml"]) == [
+        "a.toml: [training] batch_size has more than 64 bits; use a smaller integer"
+    ]
+
+
 def test_a_pipe_that_may_never_end_is_not_read(here):
     os.mkfifo(here / "a.toml")
     (here / "zero.toml").symlink_to("/dev/zero")

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrain_backends.config import RunConfig, dump_config, json_schema, load_config
+from retrain_backends.config.section import LARGEST_SEED
 
 SCHEMA = json_schema()
 CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
@@ -60,7 +61,9 @@ def lists(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
 
 PLAIN = {
     "boolean": lambda _schema: st.booleans(),
-    "integer": lambda schema: st.integers(schema.get("minimum"), schema.get("maximum")),
+    "integer": lambda schema: st.integers(
+        schema.get("minimum", -LARGEST_SEED), schema.get("maximum", LARGEST_SEED)
+    ),
     "number": numbers,
     "string": texts,
     "array": lists,

@@ -149,6 +149,17 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
+def test_a_damaged_file_is_one_error_and_nothing_else_is_printed(tmp_path):
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(b"\0" * 4096)
+    settings = [{"source": "hf", "path": str(path)}]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot be read: ArrowInvalid" in done.stdout
+    assert done.stderr == ""
+
+
 def test_a_missing_field_names_the_row(tmp_path):
     Dataset.from_dict(COLUMNS).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match=r"row 0 has no field `answr`, .*; did you mean `answer`"):

@@ -19,7 +19,7 @@ from retrain_backends.config.describe import (
 from retrain_backends.config.flags import Arguments
 from retrain_backends.config.nearest import did_you_mean, nearest
 from retrain_backends.config.other_tools import known_key, note_on, why_absent
-from retrain_backends.config.section import Section
+from retrain_backends.config.section import UNUSABLE, Section
 
 _LONGEST_SHOWN = 80
 
@@ -120,7 +120,7 @@ def _key_problem(
     problem: ErrorDetails, place: str, section: SectionDoc, given: tuple[str, Any]
 ) -> str:
     key, value = given
-    if problem["type"] in ("nul_character", "credentials"):
+    if problem["type"] in (UNUSABLE, "credentials"):
         return f"{place} {problem['msg']}"
     doc = next((doc for doc in section.fields if doc.key == key), None)
     if doc is None:

@@ -31,21 +31,27 @@ from retrain_backends.config.credentials import refuse_credentials
 PLUGIN_NAME = r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$"
 PLUGIN_GROUP = "retrain.plugins"
 DEEPEST = 64  # of tables and lists inside each other
+UNUSABLE = "unusable"  # type of the error for a value that no key may have
 LARGEST_SEED = 2**63 - 1  # valid in TOML, numpy and torch
 
 _Value = TypeVar("_Value", int, str)
 
 
 class Section(BaseModel):
-    """One TOML table: frozen, without unknown keys, type conversions, NaN or NUL characters."""
+    """One TOML table: frozen, without unknown keys, type conversions or NaN.
+
+    Texts have no NUL characters, and integers have at most 64 bits, as TOML's have.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod
-    def _without_nul(cls, value: Any) -> Any:
+    def _usable(cls, value: Any) -> Any:
         if _contains_nul(value):
-            raise PydanticCustomError("nul_character", "has a NUL character; remove it")
+            raise PydanticCustomError(UNUSABLE, "has a NUL character; remove it")
+        if isinstance(value, int) and not -LARGEST_SEED <= value <= LARGEST_SEED:
+            raise PydanticCustomError(UNUSABLE, "has more than 64 bits; use a smaller integer")
         return value
 
 

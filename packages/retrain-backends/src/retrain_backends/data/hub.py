@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from datasets import Dataset, load_dataset, load_from_disk
+from datasets import logging as datasets_logging
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 
@@ -123,6 +125,8 @@ def reading(place: str, hint: str = "") -> Iterator[None]:
       place: names the data in the message.
       hint: ends the message if the data exist but cannot be read.
     """
+    verbosity = datasets_logging.get_verbosity()
+    datasets_logging.set_verbosity(CRITICAL)  # it logs its errors too, beside raising them
     try:
         yield
     except RetrainError:
@@ -147,3 +151,5 @@ def reading(place: str, hint: str = "") -> Iterator[None]:
         ) from error
     except Exception as error:
         raise DataError(f"{place} cannot be read: {describe(error)}{hint}") from error
+    finally:
+        datasets_logging.set_verbosity(verbosity)
