@@ -20,6 +20,13 @@ def test_grpo_std_divides_by_the_population_deviation():
     np.testing.assert_allclose(grpo_std([0.0, 1.0]), np.array([-0.5, 0.5]) / 0.5001)
 
 
+@pytest.mark.parametrize(("size", "percent"), [(4, 15), (16, 3)])
+def test_grpo_std_is_larger_than_with_the_deviation_of_a_sample(size, percent):
+    rewards = np.arange(size) % 4 == 0
+    ratio = grpo_std(rewards) / (grpo(rewards) / np.std(rewards, ddof=1))
+    assert round(100 * (ratio.mean() - 1)) == percent
+
+
 def test_rloo_compares_with_the_others():
     np.testing.assert_allclose(rloo([1.0, 0.0, 0.0]), [1.0, -0.5, -0.5])
 

@@ -294,6 +294,13 @@ def test_shannon_entropy_is_read_from_the_batch():
         Algorithm.from_names("grpo", "gtpo", "entropy")(one_group([1.0, 0.0], [2, 1]))
 
 
+@pytest.mark.parametrize(("kind", "kept"), [("surprisal", 2), ("shannon_entropy", 0)])
+def test_the_entropy_mask_ranks_by_the_kind_of_uncertainty(kind, kept):
+    batch = one_group([1.0, 0.0], [2, 1], entropy=[1.5, 0.5, 0.1])
+    masked = Algorithm.from_names("grpo", "entropy_mask", kind, entropy_mask_rho=0.1)(batch)
+    assert np.flatnonzero(masked.values).tolist() == [kept]
+
+
 def test_nothing_in_the_batch_is_changed():
     batch = random_batch(11)
     copies = {

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from retrain_core import (
@@ -107,6 +107,44 @@ def test_completions_end_to_end_equal_each_alone(lengths, lam, seed):
         alone = gtpo(advantages[i], alone, 0.5)
         np.testing.assert_allclose(weighed[one], alone, atol=1e-12)
         np.testing.assert_allclose(masked[one], entropy_mask(alone, h[one], 0.4), atol=1e-12)
+
+
+def without_floor(h, beta):
+    """The weights of `gtpo` before they are floored at 0."""
+    return 1 + beta * (h / (h.mean() + 1e-8) - 1)
+
+
+@pytest.mark.parametrize("sepa", [sepa_pool, sepa_amp_clamped], ids=lambda f: f.__name__)
+@given(h=uncertainties, lam=lambdas, beta=st.floats(0, 1), data=st.data())
+def test_with_beta_up_to_1_the_floor_changes_nothing(sepa, h, lam, beta, data):
+    h = np.minimum(sepa(h, data.draw(masks(len(h))), lam), 50)
+    assume(h.mean() > 1e-6)
+    np.testing.assert_allclose(gtpo(1.0, h, beta), without_floor(h, beta), atol=1e-9)
+
+
+@given(h=uncertainties, lam=lambdas, beta=st.floats(0, 1), data=st.data())
+def test_amplified_the_floor_changes_nothing_within_its_bound(h, lam, beta, data):
+    planning = data.draw(masks(len(h)))
+    amplified = sepa_amp(h, planning, lam)
+    assume(h.mean() > 1e-6 and amplified.max() <= 50)
+    mu_x = h[~planning].mean() if not planning.all() else 0.0
+    assume(beta * (1 + lam * mu_x / h.mean()) <= 1)
+    expected = without_floor(amplified, beta)
+    np.testing.assert_allclose(gtpo(1.0, amplified, beta), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("h", "planning", "beta"),
+    [
+        ([0, 0, 1, 5], 0, 0.6),  # above 1/2, execution tokens alone
+        ([0] * 20 + [2], 19, 0.1),  # 19 certain planning tokens
+        ([0] * 9 + [50], 0, 0.1),  # 95 after `sepa_amp`, which counts as 50
+    ],
+)
+def test_amplified_a_weight_can_be_floored(h, planning, beta):
+    weights = gtpo(1.0, sepa_amp(h, np.arange(len(h)) < planning, 1.0), beta)
+    assert weights.min() == 0
+    assert weights.mean() > 1.001
 
 
 def test_gtpo_with_a_negative_mean_gives_every_token_the_advantage():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,37 @@ def test_gradients_of_every_factor(model_path, policy, trainer, random_batch, tm
     parts.adapter.weights.copy_(parts.adapter.gradient)  # names the gradients
     for name, gradient in parts.adapter.state().items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_gradient_depends_on_the_split_with_dropout_only(
+    qwen3, policy, trainer, random_batch, dropout
+):
+    whole, split = policy(qwen3, dropout=dropout), policy(qwen3, dropout=dropout)
+    trainer(whole).train(random_batch)
+    trainer(split, microbatch_tokens=20).train(random_batch)
+    distance = (split.adapter.gradient - whole.adapter.gradient).norm()
+    relative = float(distance / whole.adapter.gradient.norm())
+    assert relative > 0.1 if dropout else relative < 1e-5
+
+
+def on_policy(parts, batch):
+    """The batch as sampled by this policy: with its own log-probs."""
+    group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))
+    with torch.no_grad():
+        prompts = [batch.prompts[group] for group in group_of]
+        completions = np.split(batch.tokens_t, batch.token_offsets_n[1:-1])
+        logprobs = parts.score(prompts, completions, batch.temperature)
+    return replace(batch, logprobs_t=np.concatenate(logprobs))
+
+
+def test_clipping_has_no_effect_on_the_only_step_of_a_batch(qwen3, policy, trainer, random_batch):
+    plain, clipped = policy(qwen3), policy(qwen3)
+    batch = on_policy(trainer(policy(qwen3)), random_batch)
+    trainer(plain).train(batch)
+    result = trainer(clipped, bounds=LossOptions(clip_eps=1e-3)).train(batch)
+    assert (result.clip_fraction, result.grad_norm > 0) == (0, True)
+    assert torch.equal(clipped.adapter.weights, plain.adapter.weights)
 
 
 def make_batch(prompts, groups):

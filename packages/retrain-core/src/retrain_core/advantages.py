@@ -77,8 +77,8 @@ def rloo(rewards: npt.ArrayLike) -> Floats:
 def reinforce_pp(rewards: npt.ArrayLike) -> Floats:
     """Centre one group's rewards; `Algorithm` then normalises over the whole batch.
 
-    The advantages are those of `grpo`. REINFORCE++ adds the `batch_advantage_norm`, which is on by
-    default for this mode.
+    The advantages are those of `grpo`. REINFORCE++-Baseline adds the `batch_advantage_norm`, which
+    is on by default for this mode.
 
     Args:
       rewards: reward of each completion of one prompt, shape [G].
@@ -86,7 +86,7 @@ def reinforce_pp(rewards: npt.ArrayLike) -> Floats:
     Returns:
       Advantages before the normalisation, shape [G].
 
-    Source: REINFORCE++, arXiv 2501.03262.
+    Source: REINFORCE++-Baseline, arXiv 2501.03262.
     """
     return grpo(rewards)
 

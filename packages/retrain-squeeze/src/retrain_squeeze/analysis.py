@@ -162,13 +162,7 @@ def analyze_adapter(
             on_module,
         )
     )
-    nonzero = _nonzero(modules)
-    if not nonzero:
-        raise AdapterError(
-            f"{adapter.file.path}: the update of every module is zero, so there is nothing to "
-            "analyse; name an adapter that was trained"
-        )
-    table = tuple(_row(nonzero, rank) for rank in ranks)
+    table = _table(_nonzero(modules), ranks, adapter)
     enough = (row.rank for row in table if row.mean >= min_variance_retention)
     return SqueezeAnalysis(
         adapter_path=adapter.path,
@@ -210,6 +204,17 @@ def _curve(algebra: LinearAlgebra, adapter: AdapterFiles, module: LoraModule) ->
 
 def _nonzero(modules: Sequence[ModuleCurve]) -> tuple[ModuleCurve, ...]:
     return tuple(module for module in modules if module.variance > 0)
+
+
+def _table(
+    modules: Sequence[ModuleCurve], ranks: Sequence[int], adapter: AdapterFiles
+) -> tuple[RankVariance, ...]:
+    if not modules:
+        raise AdapterError(
+            f"{adapter.file.path}: the update of every module is zero, so there is nothing to "
+            "analyse; name an adapter that was trained"
+        )
+    return tuple(_row(modules, rank) for rank in ranks)
 
 
 def _row(modules: Sequence[ModuleCurve], rank: int) -> RankVariance:

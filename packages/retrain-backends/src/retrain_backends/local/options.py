@@ -12,7 +12,8 @@ class LocalOptions(Section):
         default=4096,
         ge=1,
         description="Input tokens of one forward and backward pass, halved when memory runs out."
-        " The gradient does not depend on it.",
+        " The gradient does not depend on it, unless `lora.dropout` > 0: a different split then"
+        " drops different inputs.",
     )
     gradient_checkpointing: bool = Field(
         default=False,
