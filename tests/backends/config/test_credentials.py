@@ -32,8 +32,8 @@ def test_an_address_has_no_key_in_its_query(name, end):
 
 
 def test_the_variable_of_a_key_is_named():
-    assert "OPENAI_API_KEY" in problem("reward.judge_url", f"http://a/?api_key={SECRET}")
-    assert "TINKER_API_KEY" in problem("model.base_url", f"http://a/?api_key={SECRET}")
+    assert "OPENAI_API_KEY" in problem("reward.judge_url", f"http://localhost/?api_key={SECRET}")
+    assert "TINKER_API_KEY" in problem("model.base_url", f"http://localhost/?api_key={SECRET}")
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -44,8 +44,8 @@ def test_the_variable_of_a_key_is_named():
         ({"OPENAI_API_KEY": SECRET}, "OPENAI_API_KEY", "OPENAI_API_KEY"),
         ({"hf_token": SECRET}, "hf_token", "HF_TOKEN"),
         ({"a": [{"judge": {"password": SECRET}}]}, "a.judge.password", "PASSWORD"),
-        ({"url": f"http://a/v1?key={SECRET}"}, "url", "URL"),
-        ({"url": f"http://me:{SECRET}@a/v1"}, "url", "URL"),
+        ({"url": f"http://localhost/v1?key={SECRET}"}, "url", "URL"),
+        ({"url": f"http://_:{SECRET}@localhost/v1"}, "url", "URL"),
     ],
 )
 def test_a_table_has_no_key(name, table, key, variable):
@@ -81,11 +81,11 @@ def test_a_condition_of_a_campaign_has_no_key_either():
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        (f"GET http://a/v1?api_key={SECRET} failed", "GET http://a/v1?... failed"),
-        (f"http://me:{SECRET}@a/v1", "http://...@a/v1"),
+        (f"GET http://localhost/v1?api_key={SECRET} failed", "GET http://localhost/v1?... failed"),
+        (f"http://_:{SECRET}@localhost/v1", "http://...@localhost/v1"),
         (f"headers: Authorization: Bearer {SECRET}, x", "headers: Authorization: ***, x"),
         (f"{{'api_key': '{SECRET}', 'n': 1}}", "{'api_key': ***, 'n': 1}"),
-        ("5 tokens: 3 and http://a/v1", "5 tokens: 3 and http://a/v1"),
+        ("5 tokens: 3 and http://localhost/v1", "5 tokens: 3 and http://localhost/v1"),
     ],
 )
 def test_messages_without_credentials(text, shown):

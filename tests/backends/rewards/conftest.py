@@ -154,7 +154,7 @@ FAILURES = {
     "is busy once": (429, {"error": {"message": "slow down"}}, {"retry-after-ms": "1"}),
     "fails": (500, {"error": {"message": "oh no"}}, {"retry-after-ms": "1"}),
     "takes no options": (400, {"error": {"message": "unknown: response_format"}}, {}),
-    "repeats": (400, {"error": {"message": "see http://me:secret@a/v1?api_key=secret"}}, {}),
+    "repeats": (400, {"error": {"message": "see http://_:secret@localhost/v1?api_key=secret"}}, {}),
     "garbage": (200, said("I like turtles."), {}),
     "garbage once": (200, said("I like turtles."), {}),
     "another format": (200, {"choices": 3}, {}),
