@@ -14,6 +14,7 @@ without kills. Exit code 1 if anything differs.
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +26,10 @@ from random import Random
 from typing import Any
 
 import psutil
+from harness_plugins import MUTANTS
 from kill_harness import outcome_of
 
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_campaign.storage.campaign_directory import is_campaign
 from retrain_campaign.storage.manifest_reader import read_manifest
 
@@ -38,6 +41,9 @@ lora_rank = 4
 [backend]
 backend = "{backend}"
 devices = "cpu"
+
+[backend.options]
+{options}
 
 [data]
 source = "arithmetic"
@@ -52,7 +58,7 @@ lr = {lr}
 save_every = {save_every}
 
 [reward]
-type = "match"
+type = "{reward}"
 
 [eval]
 every = {eval_every}
@@ -73,8 +79,22 @@ transform_mode = "gtpo_sepa"
 sepa.steps = 10
 """
 SETTINGS: dict[str, dict[str, object]] = {
-    "fake": {"lr": 0.3, "steps": 60, "save_every": 5, "eval_every": 25},
-    "local": {"lr": 0.001, "steps": 12, "save_every": 3, "eval_every": 6},
+    "fake": {
+        "lr": 0.3,
+        "steps": 60,
+        "save_every": 5,
+        "eval_every": 25,
+        "reward": "harness_plugins:Parity",
+        "options": "vocab_size = 60",
+    },
+    "local": {
+        "lr": 0.001,
+        "steps": 12,
+        "save_every": 3,
+        "eval_every": 6,
+        "reward": "match",
+        "options": "",
+    },
 }
 DIRECTORY = Path("campaign")
 MOST_STEPS = 16  # logged between two kills
@@ -87,17 +107,21 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--first", type=int, default=0, help="the first seed of kill times")
     parser.add_argument("--backend", choices=SETTINGS, default="fake")
+    parser.add_argument("--mutant", choices=MUTANTS, help="of the fake backend, to see it fail")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="retrain-campaign-kill-") as directory:
-        whole_place = prepare(Path(directory) / "whole", chosen.backend)
+        whole_place = prepare(Path(directory) / "whole", chosen)
         started = time.monotonic()
         if start(whole_place, "--no-campaign-parallel").wait(PATIENCE_S):
             raise SystemExit(f"the undisturbed campaign failed: {said(whole_place)}")
         whole = results_of(whole_place)
+        for run in (whole_place / DIRECTORY / "runs").iterdir():
+            if weaknesses := missing_evidence(run):
+                raise SystemExit(f"{run.name} proves nothing: {'; '.join(weaknesses)}")
         print(f"undisturbed: {time.monotonic() - started:.1f} s", flush=True)
         kills, wrong, seed = Counter[str](), [], chosen.first
         while seed == chosen.first or kills.total() < chosen.kills:
-            place = prepare(Path(directory) / f"seed_{seed}", chosen.backend)
+            place = prepare(Path(directory) / f"seed_{seed}", chosen)
             done = disturbed(place, Random(seed), chosen.kills - kills.total())
             kills += done
             found = results_of(place)
@@ -187,10 +211,12 @@ def start(place: Path, *flags: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def prepare(place: Path, backend: str) -> Path:
+def prepare(place: Path, chosen: argparse.Namespace) -> Path:
     """Create a working directory with the file of the campaign."""
     place.mkdir()
-    (place / "c.toml").write_text(FILE.format(backend=backend, **SETTINGS[backend]))
+    shutil.copy(Path(__file__).with_name("harness_plugins.py"), place)
+    backend = f"harness_plugins:{chosen.mutant}Fake" if chosen.mutant else chosen.backend
+    (place / "c.toml").write_text(FILE.format(backend=backend, **SETTINGS[chosen.backend]))
     return place
 
 

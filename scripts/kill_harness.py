@@ -7,7 +7,11 @@ A run is `python -m retrain_backends` in a separate process. Every seed draws th
 three kills: during sampling, scoring, training or saving (with half a file), at any opening,
 renaming or deleting of a file in the run directory, or at any time. Afterwards all logs (times
 aside), the remaining checkpoints and the final adapter must equal those of the undisturbed run,
-byte for byte. Exit code 1 if anything differs.
+byte for byte; and that run must have trained. Exit code 1 if anything differs.
+
+    uv run python scripts/kill_harness.py --seeds 4 --backend fake --mutant Losing
+
+shows that it can fail: the first update after each resume is lost (or done twice, `Doubling`).
 """
 
 import argparse
@@ -24,7 +28,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from harness_plugins import MUTANTS
+
 from retrain_backends.tracking.journal import JOURNAL_FILES, read_rows, to_json, without_times
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_backends.train.storage.durable_writes import digests_of
 
 HERE = Path(__file__).parent
@@ -38,13 +45,13 @@ STAGES = {
 }
 SETTINGS: dict[str, dict[str, object]] = {
     "fake": {
-        "backend": "killed_run:KillingFake",
+        "backend": "killed_run:{}Fake",
         "backend-options": {"vocab_size": 60, "positions": 3},
         "reward-type": "killed_run:KillingParity",
         "lr": 0.3,
     },
     "local": {
-        "backend": "killed_run:KillingLocal",
+        "backend": "killed_run:{}Local",
         "backend-options": {"threads": 1},
         "reward-type": "killed_run:KillingMatch",
         "lr": 0.001,
@@ -86,8 +93,11 @@ def main() -> None:
     )
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--backend", choices=SETTINGS, default="local")
+    parser.add_argument("--mutant", choices=MUTANTS, default="Killing")
     parser.add_argument("--jobs", type=int, default=1, help="number of seeds at once")
     chosen = parser.parse_args()
+    settings = SETTINGS[chosen.backend]
+    settings["backend"] = str(settings["backend"]).format(chosen.mutant)
     wrong, kills = [], Counter[str]()
     with tempfile.TemporaryDirectory(prefix="retrain-kill-") as directory:
         whole = undisturbed(Path(directory) / "whole", chosen.backend)
@@ -115,6 +125,8 @@ def undisturbed(place: Path, backend: str) -> Undisturbed:
     began = time.monotonic()
     if process.wait():
         raise SystemExit(f"the undisturbed run failed after {began - started:.1f} s: {said(place)}")
+    if weaknesses := missing_evidence(place / "run"):
+        raise SystemExit(f"the undisturbed run proves nothing: {'; '.join(weaknesses)}")
     passages = json.loads((place / "counts.json").read_text())
     return Undisturbed(outcome_of(place / "run"), time.monotonic() - began, passages)
 
@@ -186,7 +198,8 @@ def prepare(place: Path) -> None:
     """Create a working directory with the classes that kill."""
     place.mkdir()
     (place / "run.toml").touch()
-    shutil.copy(HERE / "killed_run.py", place)
+    for plugins in ("killed_run.py", "harness_plugins.py"):
+        shutil.copy(HERE / plugins, place)
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:

@@ -23,8 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness_plugins import MUTANTS, Parity, mutant
+
 from retrain_backends.dotted_names import load_object
-from retrain_backends.fake import FakeBackend
 from retrain_backends.rewards.match import MatchReward
 from retrain_backends.types import Rollout, Verdict
 
@@ -32,6 +33,10 @@ PLAN, COUNTS, RUN = Path("plan.json"), Path("counts.json"), "run"
 CALLS = ("sample", "train", "save", "export_adapter", "load")
 FILE_EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 TIMER_S = 0.001
+BACKENDS = {
+    "Fake": "retrain_backends.fake:FakeBackend",
+    "Local": "retrain_backends.local.backend:LocalBackend",
+}
 
 
 class Killer:
@@ -115,22 +120,19 @@ class KillingMatch(MatchReward):
         return KILLER.call("reward", super().score, items)
 
 
-class KillingParity:
-    """1 for an answer of odd length, which a table of logits can learn, with kills."""
+class KillingParity(Parity):
+    """The reward `Parity`, with kills."""
 
     def score(self, items: Sequence[Rollout]) -> list[Verdict]:
         """Judge."""
-        return KILLER.call("reward", self._judge, items)
-
-    def _judge(self, items: Sequence[Rollout]) -> list[Verdict]:
-        return [Verdict(float(len(item.completion) % 2)) for item in items]
-
-
-KillingFake = killing(FakeBackend)
+        return KILLER.call("reward", super().score, items)
 
 
 def __getattr__(name: str) -> type:
-    """Create `KillingLocal`, which needs torch, on first use."""
-    if name != "KillingLocal":
+    """Create `KillingFake`, `LosingLocal` and the like on first use; the local ones need torch."""
+    kind = next((kind for kind in ("Killing", *MUTANTS) if name.startswith(kind)), "")
+    path = BACKENDS.get(name.removeprefix(kind))
+    if not kind or not path:
         raise AttributeError(name)
-    return killing(load_object("retrain_backends.local.backend:LocalBackend"))
+    backend = load_object(path)
+    return killing(mutant(backend, MUTANTS[kind]) if kind in MUTANTS else backend)

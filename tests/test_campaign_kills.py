@@ -17,3 +17,13 @@ def test_killed_campaigns_end_as_the_undisturbed_one(backend, kills):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "differing: none" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_lost_update_is_a_difference():
+    command = [sys.executable, ROOT / "scripts/campaign_kills.py", "--kills", "6"]
+    done = subprocess.run(
+        [*command, "--mutant", "Losing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "differing: none" not in done.stdout

@@ -17,3 +17,13 @@ def test_killed_runs_end_as_the_undisturbed_one(backend, seeds, first):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "differing: none" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", ["Losing", "Doubling"])
+def test_a_lost_or_doubled_update_is_a_difference(mutant):
+    command = [sys.executable, ROOT / "scripts/kill_harness.py", "--backend", "fake"]
+    command += ["--seeds", "1", "--mutant", mutant]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "differing: [0]" in done.stdout

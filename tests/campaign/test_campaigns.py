@@ -7,6 +7,7 @@ import time
 import pytest
 
 from retrain_backends.tracking.journal import read_metrics, without_times
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_campaign.storage.campaign_directory import is_campaign
 from retrain_campaign.storage.manifest_reader import read_manifest
 
@@ -56,6 +57,10 @@ def said_by(process):
 
 
 def rows(directory):
+    """The metrics of every run, all of which have trained."""
+    assert not [
+        missing_evidence(run) for run in (directory / "runs").iterdir() if missing_evidence(run)
+    ]
     return {
         path.name: [without_times(row) for row in read_metrics(path)]
         for path in (directory / "runs").iterdir()

@@ -11,6 +11,7 @@ from retrain_backends.config import load_config
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.train import train
+from retrain_backends.train.checks.training_evidence import missing_evidence
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.toml"
 CLOCK = ("tokens_per_second",)
@@ -61,6 +62,7 @@ def completions(summary):
 
 def test_same_seed_same_run(run, finished):
     again, other = run(), run(**{"training.seed": 2})
+    assert not missing_evidence(finished.run_dir)
     assert figures(again) == figures(finished)
     assert completions(again) == completions(finished)
     adapters = [

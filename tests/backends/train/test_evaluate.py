@@ -8,6 +8,7 @@ from retrain_backends.errors import ConfigError, InterruptedRunError, RunError
 from retrain_backends.fake import FakeBackend
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train import train
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_backends.train.evaluate import Answers, evaluation_figures
 from retrain_backends.types import Completion, Verdict
 
@@ -241,6 +242,7 @@ def test_resuming_neither_repeats_nor_loses_an_evaluation(
     resumed = evaluated(settings | {"resume.from": str(tmp_path / "run")})
     rows = [timeless(read_evaluations(run.run_dir)) for run in (whole, resumed)]
     assert rows[0] == rows[1]
+    assert not missing_evidence(whole.run_dir)
     assert all(questions(whole, step) == questions(resumed, step) for step in (0, 3, 4))
     assert [e.accuracy for e in resumed.held_out] == [e.accuracy for e in whole.held_out]
 

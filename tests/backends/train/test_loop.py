@@ -10,6 +10,7 @@ from retrain_backends.fake import FakeBackend
 from retrain_backends.randomness import Purpose
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train import train
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_backends.types import Restored, Usage, Verdict
 
 ISSUE_KEYS = {
@@ -193,6 +194,7 @@ def test_same_seed_same_run(make_config):
     config = make_config({"reward.type": plugin(FirstSymbol), "training.max_steps": 6})
     one, two = train(config), train(config)
     assert one.run_dir != two.run_dir
+    assert not missing_evidence(one.run_dir)
     assert timeless(read_metrics(one.run_dir)) == timeless(read_metrics(two.run_dir))
     for name in ("emergence/steps.jsonl", "emergence/generations.jsonl", "final/policy.npy"):
         assert (one.run_dir / name).read_bytes() == (two.run_dir / name).read_bytes()

@@ -11,6 +11,7 @@ from retrain_backends.fake import FakeBackend
 from retrain_backends.randomness import Purpose
 from retrain_backends.tracking.journal import read_evaluations, read_metrics, without_times
 from retrain_backends.train import train
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_backends.types import Verdict
 
 SOON_S = 30.0
@@ -203,6 +204,7 @@ def test_an_update_beside_the_sampling_is_not_in_it(run, seen):
     one, two = (run(backend, overrides=AHEAD) for backend in (Apart, Together))
     rows = [[without_times(row) for row in read_metrics(run.run_dir)] for run in (one, two)]
     assert rows[0] == rows[1]
+    assert not missing_evidence(one.run_dir)
 
 
 def test_what_a_step_samples_ahead_is_what_the_old_policy_would_have(run):

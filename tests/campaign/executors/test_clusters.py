@@ -11,6 +11,7 @@ from retrain_backends.config import RunConfig
 from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import read_metrics
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_campaign.control.run_campaign import EXECUTORS
 from retrain_campaign.plan.campaign import campaign_of
 from retrain_campaign.storage.manifest_reader import read_manifest
@@ -114,6 +115,7 @@ def test_ctrl_c_a_kill_and_going_on(place, campaign, executor):
     said = said_by(process)
     assert process.returncode == 0, said
     assert steps(place) == [20, 20]
+    assert not any(map(missing_evidence, (place / "c/runs").iterdir()))
 
 
 @pytest.mark.parametrize(

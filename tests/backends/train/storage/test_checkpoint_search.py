@@ -9,6 +9,7 @@ import pytest
 from retrain_backends.errors import RunError
 from retrain_backends.train import train
 from retrain_backends.train.checks.resume_check import check_resume
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_backends.train.storage.checkpoint_search import find_checkpoint
 from retrain_backends.types import Verdict
 
@@ -53,7 +54,9 @@ def make_run(make_config, tmp_path):
 
 @pytest.fixture
 def whole(make_run):
-    return train(make_run()).run_dir
+    run = train(make_run()).run_dir
+    assert not missing_evidence(run)
+    return run
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,6 +12,7 @@ from retrain_backends.errors import ConfigError, InterruptedRunError, RunError
 from retrain_backends.fake import STATE_FILE, FakeBackend
 from retrain_backends.tokenizer import resolve_model
 from retrain_backends.train import train
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_backends.train.storage.resume_point import find_resume_point
 from retrain_backends.types import Verdict
 
@@ -44,6 +46,36 @@ class FullDisk(FakeBackend):
         if self.saves > 1:
             (directory / STATE_FILE).symlink_to("/dev/full")
         return super().save(directory)
+
+
+class Losing(FakeBackend):
+    """Its first update after a resume has no effect."""
+
+    resumed = False
+
+    def load(self, ref):
+        self.resumed = True
+        return super().load(ref)
+
+    def train(self, batch):
+        resumed, self.resumed = self.resumed, False
+        if not resumed:
+            return super().train(batch)
+        with TemporaryDirectory() as directory:
+            before = self.save(Path(directory))
+            result = super().train(batch)
+            super().load(before)
+        return result
+
+
+class Doubling(Losing):
+    """Its first update after a resume is done twice."""
+
+    def train(self, batch):
+        if self.resumed:
+            FakeBackend.train(self, batch)
+            self.resumed = False
+        return FakeBackend.train(self, batch)
 
 
 class AlwaysRight:
@@ -86,7 +118,9 @@ def make_run(make_config):
 @pytest.fixture
 def whole(make_run):
     """The run that nobody stopped."""
-    return train(make_run())
+    summary = train(make_run())
+    assert not missing_evidence(summary.run_dir)
+    return summary
 
 
 @pytest.fixture
@@ -120,6 +154,15 @@ def test_a_resumed_run_equals_an_uninterrupted_run(make_run, whole, stopped, cap
     shown = capsys.readouterr().out
     assert "resuming after step 6, from step_000006" in shown
     assert "repeating steps that were logged after the checkpoint: 1" in shown
+
+
+@pytest.mark.parametrize("backend", [Losing, Doubling])
+def test_a_lost_or_doubled_update_makes_a_difference(make_run, whole, tmp_path, backend):
+    wrong = {"backend.backend": plugin(backend), "logging.log_dir": str(tmp_path / "wrong")}
+    short = train(make_run(**wrong, **{"training.max_steps": 6}))
+    resume(make_run, short.run_dir, **wrong)
+    found, expected = logs_of(short.run_dir), logs_of(whole.run_dir)
+    assert {key for key in found if found[key] != expected[key]} >= {"final", "metrics.jsonl"}
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, flip, lambda path: path.write_bytes(b"")])

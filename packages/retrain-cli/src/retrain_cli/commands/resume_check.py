@@ -47,7 +47,8 @@ def _prove(directory: Path, steps: int) -> bool:
         (name, f"{one[:16]}  {two[:16]}  {'same' if one == two else 'DIFFERENT'}")
         for name, one, two in pairs
     )
-    click.echo(f"proven: {'yes' if proof.holds else 'no'}")
+    reasons = f" ({'; '.join(proof.weaknesses)})" if proof.weaknesses else ""
+    click.echo(f"proven: {'yes' if proof.holds else 'no'}{reasons}")
     return proof.holds
 
 

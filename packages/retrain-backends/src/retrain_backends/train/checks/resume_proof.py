@@ -13,6 +13,7 @@ from retrain_backends.config import CONFIG_FILE, dump_config, load_config
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.tracking.journal import JOURNAL_FILES, read_rows, to_json, without_times
 from retrain_backends.tracking.log_check import rewind_logs, steps_logged
+from retrain_backends.train.checks.training_evidence import missing_evidence
 from retrain_backends.train.storage.durable_writes import digests_of
 from retrain_backends.train.storage.metadata import text_digest
 from retrain_backends.train.storage.resume_point import ResumePoint, find_resume_point
@@ -25,17 +26,19 @@ _POLL_INTERVAL_S = 0.002
 class Proof:
     """Digests of the logs and weights of two runs of the same steps.
 
-    `killed_after` is the number of steps that the second run had logged when it was killed.
+    `killed_after` is the number of steps that the second run had logged when it was killed, and
+    `weaknesses` are the reasons why the digests would be equal even if an update were lost.
     """
 
     undisturbed: dict[str, str]
     killed: dict[str, str]
     killed_after: int
+    weaknesses: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether all digests are equal."""
-        return self.undisturbed == self.killed
+        """Whether all digests are equal, of steps that have trained."""
+        return self.undisturbed == self.killed and not self.weaknesses
 
 
 def prove_resume(run_dir: Path, steps: int, say: Callable[[str], object]) -> Proof:
@@ -66,7 +69,8 @@ def prove_resume(run_dir: Path, steps: int, say: Callable[[str], object]) -> Pro
         killed_after = _kill_in_the_middle(_start(second, point, steps), second, point, steps)
         say(f"second: killed after step {killed_after}; resumed")
         _finish(_start(second, point, steps), second)
-        return Proof(digests_of_run(first), digests_of_run(second), killed_after)
+        weaknesses = tuple(missing_evidence(first, point.steps_done))
+        return Proof(digests_of_run(first), digests_of_run(second), killed_after, weaknesses)
 
 
 def digests_of_run(run_dir: Path) -> dict[str, str]:

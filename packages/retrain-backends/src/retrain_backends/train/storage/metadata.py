@@ -170,11 +170,15 @@ def adapter_digest(trainer: Trainer, directory: Path) -> str | None:
     try:
         if "://" in trainer.export_adapter(exported):
             return None
-        files = digests_of(exported)
+        return weights_digest(exported)
     finally:
         shutil.rmtree(exported)
-    weights = [f"{name} {digest}" for name, digest in files.items() if not name.endswith(".json")]
-    return text_digest(weights)
+
+
+def weights_digest(adapter: Path) -> str:
+    """SHA-256 of the files of an adapter but the `.json` ones."""
+    files = digests_of(adapter).items()
+    return text_digest(f"{name} {digest}" for name, digest in files if name[-5:] != ".json")
 
 
 def text_digest(texts: Iterable[str]) -> str:
