@@ -124,6 +124,7 @@ def resume_campaign(directory: Path, campaign: Campaign) -> Iterator[OpenCampaig
                 "directory": str(working_directory),
                 "configuration": dump_config(campaign.config),
                 "runs": [_resumed(run, known.get(run.name), lost.get(run.name)) for run in plan],
+                "own_time_s": None,
                 "squeeze": manifest.squeeze if manifest.is_squeezed else None,
             }
         )
