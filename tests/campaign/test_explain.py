@@ -76,7 +76,7 @@ def test_estimates_from_an_earlier_campaign(campaign, tmp_path, leave_campaign):
     time = text_of(explained, "Time, estimated from")
     assert "measured: 20 steps of 2 runs" in time
     assert "a step: 1.1 s (median)" in time
-    assert "start and end: 19.1 s per run (median)" in time
+    assert "start and end: 19 s per run (median)" in time
     assert "with 2 runs at once; 90 %: " in time
     assert "as in the earlier runs" in text_of(explained, "Disk space")
     assert explained.notes[0] == "Estimated from all earlier runs, having none of their own: slow."

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from retrain_backends.config import RunConfig
+from retrain_backends.tracking.log_digests import mark_of
 from retrain_backends.train.step.progress import Progress
 from retrain_backends.train.storage.fingerprints import Fingerprints
 from retrain_backends.train.storage.run_directory import describe_start
@@ -11,6 +12,7 @@ from retrain_backends.types import Facts
 from retrain_campaign.storage.run_results import (
     OUTPUT_FILE,
     adapter_of,
+    damaged_logs,
     failure_reason,
     final_metrics,
     is_complete,
@@ -69,6 +71,19 @@ def test_the_adapter_is_a_directory_or_a_path_of_the_service(run_dir):
     (run_dir / "final").rmdir()
     (run_dir / STATE_FILE).unlink()
     assert adapter_of(run_dir, run_dir.parent) is None
+
+
+def test_logs_that_were_changed_since_are_named(tmp_path, leave_run):
+    run = leave_run(tmp_path / "run", [0.25, 0.5], [(2, 0.75)])
+    assert damaged_logs(run) == ""  # without a state there is nothing to compare with
+    names = ("metrics.jsonl", "eval.jsonl")
+    leave_state(run, 2, logs={name: mark_of(run / name) for name in names})
+    assert damaged_logs(run) == ""
+    (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text().replace("0.25", "0.5"))
+    (run / "eval.jsonl").unlink()
+    assert damaged_logs(run) == (
+        "metrics.jsonl lines 1 to 2 changed; eval.jsonl is missing (1 line)"
+    )
 
 
 def test_final_metrics_are_of_the_last_rows(tmp_path, leave_run):

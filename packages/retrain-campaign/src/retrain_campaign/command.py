@@ -3,6 +3,7 @@
 import os
 from datetime import datetime
 
+import psutil
 from rich.console import Console
 
 from retrain_backends.config import Arguments, load_config
@@ -26,7 +27,10 @@ def main(read: Arguments) -> int:
     if asked.execute:
         # Imported by name, so that mistakes in the file are reported before the slow imports.
         return load_object("retrain_campaign.control.run_campaign:run_campaign")(
-            campaign, resume=asked.resume, directory=asked.directory
+            campaign,
+            resume=asked.resume,
+            directory=asked.directory,
+            started=psutil.Process().create_time(),
         )
     console = Console(highlight=False)
     plan = plan_runs(campaign, new_directory(campaign, datetime.now()))

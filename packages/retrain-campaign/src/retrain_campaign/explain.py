@@ -9,8 +9,9 @@ from typing import TypeAlias, TypeVar
 from retrain_backends.config import Origin, label_of
 from retrain_backends.errors import ConfigError
 from retrain_backends.train.checks.explain import Chapter, Explanation
-from retrain_campaign.forecast.bootstrap import Forecast, RunSize, forecast
-from retrain_campaign.forecast.pilot import PilotRun, mean_log_bytes, measure_pilot
+from retrain_campaign.forecast.pilot import Pilot, mean_log_bytes, measure_pilot
+from retrain_campaign.forecast.simulation import MACHINE_SHARE, Forecast, RunSize, forecast
+from retrain_campaign.forecast.spread import PRIOR_SHARE
 from retrain_campaign.plan.campaign import Campaign, PlannedRun, plan_runs
 from retrain_campaign.plan.capacity import Capacity, capacity_of, this_machine
 from retrain_campaign.plan.checks import check_plan, idle_conditions
@@ -38,7 +39,7 @@ def explain_campaign(
     Raises:
       ConfigError: no run in `pilot_dir` has finished a step.
     """
-    pilot = measure_pilot(pilot_dir) if pilot_dir else ()
+    pilot = measure_pilot(pilot_dir) if pilot_dir else None
     title = f"Time, estimated from {pilot_dir}" if pilot else "Time"
     if directory is None:
         return _explained(campaign, pilot, title, None)
@@ -47,7 +48,7 @@ def explain_campaign(
 
 
 def _explained(
-    campaign: Campaign, pilot: Sequence[PilotRun], title: str, directory: Path | None
+    campaign: Campaign, pilot: Pilot | None, title: str, directory: Path | None
 ) -> Explanation:
     plan = plan_runs(campaign)
     problems: list[str] = []
@@ -169,6 +170,8 @@ def _forecast_rows(found: Forecast, workers: int) -> Rows:
     yield "a step", f"{format_seconds(found.step_s)} (median)"
     if found.overhead_s is not None:
         yield "start and end", f"{format_seconds(found.overhead_s)} per run (median)"
+    if found.own_s is not None:
+        yield "campaign", f"{format_seconds(found.own_s)} before the first run and after the last"
     wall, tokens = found.wall_s, found.tokens
     low, high = format_seconds(wall.low), format_seconds(wall.high)
     at_once = f"{_count(workers, 'run')} at once"
@@ -176,12 +179,14 @@ def _forecast_rows(found: Forecast, workers: int) -> Rows:
     yield "tokens", f"{tokens.median:,.0f} sampled; 90 %: {tokens.low:,.0f} to {tokens.high:,.0f}"
     if found.overhead_s is None:
         yield "not included", "start and end of each run, which only campaigns measure"
+    if found.own_s is None:
+        yield "not included", "the campaign's own start and end, which no earlier one measured"
     if not found.evaluations_known:
         yield "not included", "evaluations, which the earlier runs did not have"
 
 
 def _time_rows(
-    campaign: Campaign, plan: Sequence[PlannedRun], pilot: Sequence[PilotRun], workers: int
+    campaign: Campaign, plan: Sequence[PlannedRun], pilot: Pilot | None, workers: int
 ) -> Rows:
     if not pilot:
         return _formula_rows(campaign, plan, workers)
@@ -211,16 +216,18 @@ def _formula_rows(campaign: Campaign, plan: Sequence[PlannedRun], workers: int) 
     yield "", f"retrain explain {campaign.path} --from logs/pilot"
 
 
-def _notes(plan: Sequence[PlannedRun], pilot: Sequence[PilotRun]) -> Iterator[str]:
+def _notes(plan: Sequence[PlannedRun], pilot: Pilot | None) -> Iterator[str]:
     yield from (f"{note}." for note in idle_conditions(plan))
     if not pilot:
         return
-    unmeasured = sorted({run.label for run in plan} - {run.label for run in pilot})
+    unmeasured = sorted({run.label for run in plan} - {run.label for run in pilot.runs})
     if unmeasured and len({run.label for run in plan}) > 1:
         yield f"Estimated from all earlier runs, having none of their own: {_listed(unmeasured)}."
     yield (
-        "The forecast assumes as many runs at once as in the earlier ones, and completions of the "
-        "same length."
+        "The interval predicts the time of one campaign on a machine that is as fast as during "
+        f"the earlier runs, within {MACHINE_SHARE:.0%}, with as many runs at once, completions of "
+        "the same length and no failures. Where few runs were measured, it assumes that runs "
+        f"differ by {PRIOR_SHARE:.0%}."
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from time import time
 
 from rich.console import Console
 
@@ -57,24 +58,35 @@ EXECUTORS = {
 _FAILED, _INTERRUPTED = 1, 130
 
 
-def run_campaign(campaign: Campaign, *, resume: bool = False, directory: Path | None = None) -> int:
+def run_campaign(
+    campaign: Campaign,
+    *,
+    resume: bool = False,
+    directory: Path | None = None,
+    started: float | None = None,
+) -> int:
     """Run a campaign and return the exit code.
 
     Args:
       campaign: what to run.
       resume: continue an earlier campaign instead of starting a new one.
       directory: of the earlier campaign; None for the newest of the same file.
+      started: when the command was started, in seconds since 1970, for the time that the campaign
+        itself takes; None if unknown.
 
     Raises:
       RetrainError: a check failed before any run was started, or the disk is full.
     """
     if not resume:
-        return _run_in(campaign, new_directory(campaign, datetime.now()), resume=False)
+        path = new_directory(campaign, datetime.now())
+        return _run_in(campaign, path, resume=False, started=started)
     with in_working_directory(directory or earlier_directory(campaign)) as found:
         return _run_in(campaign, found, resume=True)
 
 
-def _run_in(campaign: Campaign, directory: Path, *, resume: bool) -> int:
+def _run_in(
+    campaign: Campaign, directory: Path, *, resume: bool, started: float | None = None
+) -> int:
     plan = plan_runs(campaign)
     check_plan(plan)
     capacity = capacity_of(campaign, this_machine(os.environ), len(plan))
@@ -97,7 +109,11 @@ def _run_in(campaign: Campaign, directory: Path, *, resume: bool) -> int:
         )
         with opening as opened:
             analyse = analysis_for(squeeze, directory) if squeeze else None
-            return _run(opened, workload_of(opened, capacity, analyse), executor, console)
+            workload = workload_of(opened, capacity, analyse)
+            store, code = _run(opened, workload, executor, console)
+            if code == 0 and started is not None:
+                store.record_own_time(time() - started)
+            return code
 
 
 def _pending_squeeze(
@@ -110,7 +126,9 @@ def _pending_squeeze(
     return settings_after_training(campaign.config, Origin(str(campaign.path)), resumed=resume)
 
 
-def _run(opened: OpenCampaign, workload: Workload, executor: Executor, console: Console) -> int:
+def _run(
+    opened: OpenCampaign, workload: Workload, executor: Executor, console: Console
+) -> tuple[ManifestStore, int]:
     for line in _opening_lines(opened, workload.capacity):
         print_lines(console, line)
     with (
@@ -118,7 +136,7 @@ def _run(opened: OpenCampaign, workload: Workload, executor: Executor, console: 
         display_for(console, store) as display,
     ):
         finished = Controller(store, workload, executor, display).run()
-    return _summarise(store, console, finished)
+    return store, _summarise(store, console, finished)
 
 
 def _opening_lines(opened: OpenCampaign, capacity: Capacity) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -107,4 +107,4 @@ def _figures(entry: RunEntry) -> Iterator[str]:
 def _duration(entry: RunEntry) -> Iterator[str]:
     if entry.started and entry.ended:
         duration = datetime.fromisoformat(entry.ended) - datetime.fromisoformat(entry.started)
-        yield f"in {duration}"
+        yield f"in {timedelta(seconds=round(duration.total_seconds()))}"

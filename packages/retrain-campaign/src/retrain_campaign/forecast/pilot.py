@@ -1,7 +1,7 @@
 """Measures earlier runs, the pilot of a forecast: step times, tokens and log sizes."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +12,8 @@ import numpy as np
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, JOURNAL_FILES, METRICS_FILE
 from retrain_backends.types import Floats
-from retrain_campaign.report.status import RunStatus, scan
-from retrain_campaign.storage.manifest import RunEntry
+from retrain_campaign.report.status import RunStatus, StatusReport, scan
+from retrain_campaign.storage.manifest import Manifest, RunEntry
 from retrain_campaign.storage.manifest_reader import read_manifest
 
 _MAX_RUNS = 64  # more would not improve a forecast
@@ -40,8 +40,31 @@ class PilotRun:
     overhead_s: float | None
     log_bytes: int
 
+    @property
+    def step_s_without_first(self) -> Floats:
+        """Seconds of each step but the first, which is slower; of that one if there is no other."""
+        return self.step_s[1:] if self.step_s.size > 1 else self.step_s
 
-def measure_pilot(directory: Path) -> tuple[PilotRun, ...]:
+    @property
+    def first_s(self) -> float:
+        """Seconds that the first step took more than the mean of the others; may be negative."""
+        return float(self.step_s[0] - self.step_s_without_first.mean())
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """The measured runs, and the campaigns' own time.
+
+    Args:
+      runs: each has at least one step.
+      own_s: seconds of each campaign before its first run and after its last.
+    """
+
+    runs: tuple[PilotRun, ...]
+    own_s: tuple[float, ...] = ()
+
+
+def measure_pilot(directory: Path) -> Pilot:
     """Measure the runs in a directory and below that have finished a step.
 
     At most 64 of them are measured, evenly spaced.
@@ -49,30 +72,34 @@ def measure_pilot(directory: Path) -> tuple[PilotRun, ...]:
     Raises:
       ConfigError: there is none.
     """
-    started = [(run, entry) for run, entry in _runs(directory) if run.steps]
+    found = scan(directory)
+    manifests = {campaign.path: read_manifest(campaign.path) for campaign in found.campaigns}
+    started = [(run, entry) for run, entry in _runs(found, manifests) if run.steps]
     chosen = np.unique(np.linspace(0, len(started) - 1, _MAX_RUNS).round().astype(int))
-    found = [_measured(*started[index]) for index in chosen] if started else []
-    measured = tuple(run for run in found if run.step_s.size)
+    runs = [_measured(*started[index]) for index in chosen] if started else []
+    measured = tuple(run for run in runs if run.step_s.size)
     if not measured:
         raise ConfigError(
             f"--from: {directory} has no run with a finished step; name the directory of a run or "
             "campaign that has finished one"
         )
-    return measured
+    own_s = [manifest.own_time_s for manifest in manifests.values()]
+    return Pilot(measured, tuple(seconds for seconds in own_s if seconds is not None))
 
 
-def mean_log_bytes(pilot: Sequence[PilotRun]) -> float | None:
+def mean_log_bytes(pilot: Pilot | None) -> float | None:
     """Mean size of a step's logs; None without a pilot."""
-    if not pilot:
+    if pilot is None:
         return None
-    return sum(run.log_bytes for run in pilot) / sum(run.step_s.size for run in pilot)
+    return sum(run.log_bytes for run in pilot.runs) / sum(run.step_s.size for run in pilot.runs)
 
 
-def _runs(directory: Path) -> Iterator[tuple[RunStatus, RunEntry | None]]:
-    found = scan(directory)
+def _runs(
+    found: StatusReport, manifests: Mapping[Path, Manifest]
+) -> Iterator[tuple[RunStatus, RunEntry | None]]:
     yield from ((run, None) for run in found.runs)
     for campaign in found.campaigns:
-        entries: Mapping[str, RunEntry] = read_manifest(campaign.path).by_name()
+        entries = manifests[campaign.path].by_name()
         yield from ((run, entries[run.name]) for run in campaign.runs)
 
 

@@ -17,6 +17,7 @@ from retrain_backends.tracking.summary import LearningCurve, learning_curve
 from retrain_backends.types import Floats
 from retrain_campaign.storage.manifest import Manifest, RunEntry
 from retrain_campaign.storage.manifest_reader import read_manifest
+from retrain_campaign.storage.run_results import damaged_logs
 from retrain_campaign.storage.run_state import missing_results
 
 CURVES_FILE = "campaign.png"
@@ -179,7 +180,8 @@ def _curve(directory: Path, run: RunEntry) -> LearningCurve | str:
     if run.status != "done":
         return run.status
     run_dir = directory / run.run_dir
-    if missing := missing_results(run_dir, run.max_steps, run.adapter):
+    missing = missing_results(run_dir, run.max_steps, run.adapter)
+    if missing or (missing := damaged_logs(run_dir)):
         return f"was done, but {missing}"
     # A border: the logs may have been damaged since.
     try:

@@ -77,8 +77,9 @@ class Manifest(BaseModel):
     """A campaign.
 
     `directory` is the working directory of its runs, `threads` is per run, and `configuration` is
-    the text of `campaign.toml`. `problems` has a line for each damage that was found when the
-    manifest was read; it is not written.
+    the text of `campaign.toml`. `own_time_s` has the seconds that the command took before the first
+    run and after the last; None if it was resumed, or is still running. `problems` has a line for
+    each damage that was found when the manifest was read; it is not written.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -96,6 +97,7 @@ class Manifest(BaseModel):
     configuration: str
     runs: list[RunEntry]
     squeeze: dict[str, JsonValue] | None = None
+    own_time_s: float | None = None
     problems: list[str] = Field(default=[], exclude=True)
 
     @property

@@ -70,6 +70,14 @@ class ManifestStore:
         self.manifest = self.manifest.model_copy(update={"squeeze": result})
         self.write()
 
+    def record_own_time(self, elapsed_s: float) -> None:
+        """Record how much of the command's time was before the first run and after the last."""
+        starts = [datetime.fromisoformat(entry.started) for entry in self.entries if entry.started]
+        ends = [datetime.fromisoformat(entry.ended) for entry in self.entries if entry.ended]
+        own_time_s = elapsed_s - (max(ends) - min(starts)).total_seconds()
+        self.manifest = self.manifest.model_copy(update={"own_time_s": own_time_s})
+        self.write()
+
     def write_if_due(self) -> None:
         """Replace `manifest.json`, unless that was done recently."""
         if monotonic() >= self._due:
@@ -92,4 +100,4 @@ class ManifestStore:
 
 def now_utc() -> str:
     """The current time, in the format of the manifest."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

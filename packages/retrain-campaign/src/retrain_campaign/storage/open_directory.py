@@ -18,6 +18,7 @@ from retrain_campaign.storage.campaign_directory import CAMPAIGN_FILE, relative_
 from retrain_campaign.storage.find_directory import working_directory_of
 from retrain_campaign.storage.manifest import Manifest, RunEntry, planned_entry
 from retrain_campaign.storage.manifest_reader import read_manifest, started_as
+from retrain_campaign.storage.run_results import damaged_logs
 from retrain_campaign.storage.run_state import missing_results
 
 _LOCK_FILE = ".lock"
@@ -113,6 +114,7 @@ def resume_campaign(directory: Path, campaign: Campaign) -> Iterator[OpenCampaig
             *manifest.problems,
             *(f"changed: {change}" for change in _changes(before, campaign)),
             *(f"{name}: was done, and is repeated: {what}" for name, what in lost.items()),
+            *_damaged_runs(directory, (known[name] for name in known if name not in lost)),
         )
         manifest = manifest.model_copy(
             update={
@@ -124,6 +126,7 @@ def resume_campaign(directory: Path, campaign: Campaign) -> Iterator[OpenCampaig
                 "directory": str(working_directory),
                 "configuration": dump_config(campaign.config),
                 "runs": [_resumed(run, known.get(run.name), lost.get(run.name)) for run in plan],
+                "own_time_s": None,
                 "squeeze": manifest.squeeze if manifest.is_squeezed else None,
             }
         )
@@ -135,6 +138,17 @@ def _lost_results(directory: Path, entry: RunEntry) -> str:
     if entry.status != "done":
         return ""
     return missing_results(directory / entry.run_dir, entry.max_steps, entry.adapter)
+
+
+def _damaged_runs(directory: Path, entries: Iterable[RunEntry]) -> Iterator[str]:
+    """A line for each run that is done and whose logs have changed since."""
+    for entry in entries:
+        run_dir = directory / entry.run_dir
+        if entry.status == "done" and (damage := damaged_logs(run_dir)):
+            yield (
+                f"{entry.name}: {damage}; it is left out of the comparison: delete {run_dir} to "
+                "repeat it"
+            )
 
 
 def _changes(before: Campaign, now: Campaign) -> Iterator[Change]:

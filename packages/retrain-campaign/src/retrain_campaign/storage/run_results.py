@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
+from retrain_backends.tracking.log_check import damage_of
 from retrain_backends.tracking.tail import last_rows
 from retrain_backends.train.storage.checkpoint import CURVE_FILE
 from retrain_backends.train.storage.state_file import (
@@ -44,6 +45,19 @@ def is_complete(run_dir: Path, max_steps: int) -> bool:
         (run_dir / CURVE_FILE).is_file()
     )
     return drawn and adapter_of(run_dir, run_dir) is not None
+
+
+def damaged_logs(run_dir: Path) -> str:
+    """How the logs that are compared differ from what the run wrote; empty if they do not.
+
+    Without a readable state file they cannot be checked.
+    """
+    state = _state(run_dir)
+    if state is None:
+        return ""
+    names = (METRICS_FILE, EVALUATIONS_FILE)
+    found = (damage_of(run_dir, name, state.logs.get(name, ())) for name in names)
+    return "; ".join(filter(None, found))
 
 
 def adapter_of(run_dir: Path, campaign: Path) -> str | None:
