@@ -34,6 +34,7 @@ from typing import Any
 from damage_kinds import DIRECTORY_DAMAGE, FILE_DAMAGE, flip
 
 from retrain_backends.__main__ import main as retrain
+from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import RetrainError
 from retrain_backends.tracking.journal import without_times
 from retrain_backends.train.checks.resume_check import check_resume
@@ -85,6 +86,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=0, help="a random sample; 0: all of them")
     parser.add_argument("--seed", type=int, default=0, help="of the damage and the sample")
     chosen = parser.parse_args()
+    load_object("retrain_backends.train:train")  # once, not in every forked process
+    load_object("retrain_backends.fake:FakeBackend")
     with tempfile.TemporaryDirectory(prefix="retrain-damage-") as directory:
         os.chdir(directory)
         bases = prepare(Path())

@@ -1,6 +1,7 @@
 """`python -m retrain_backends [run.toml] [--flag value]...`: one run, without `retrain`.
 
-Exit codes: 0 done, 1 the run failed, 2 usage or configuration, 130 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 usage or configuration, 130 interrupted, 143
+ended by SIGTERM.
 """
 
 import sys

@@ -38,7 +38,8 @@ for command in (init, flags, schema, completion):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code: 0 done, 1 failed, 2 usage, 130 interrupted.
+    """Run the command line and exit with its code: 0 done, 1 failed, 2 usage, 130 interrupted,
+    143 ended by SIGTERM.
 
     `--debug`, at any position, adds the traceback to an error.
     """
