@@ -1,20 +1,18 @@
 """Running digests of logs, by which later changes are found and located."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
-
-from pydantic import BaseModel, ConfigDict
 
 _BLOCK = 1 << 20
 _MOST_MARKS = 64
 
 
-class Mark(BaseModel):
+@dataclass(frozen=True)
+class Mark:
     """A position in a log: its bytes and lines up to there, and their SHA-256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bytes: int
     lines: int

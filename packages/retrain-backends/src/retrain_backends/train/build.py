@@ -12,7 +12,7 @@ from retrain_backends.declared import declared_capabilities
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
-from retrain_backends.protocols import Backend, Trainer, facts_of
+from retrain_backends.protocols import Backend, Sampler, Trainer, facts_of
 from retrain_backends.rewards import build_reward
 from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.tracking.console import StepView, print_lines, step_view
@@ -121,14 +121,7 @@ def _build(
         ),
         progress=progress,
         startup_checks=_startup_checks(config, task, backend, storage, console),
-        evaluator=Evaluator(
-            _evaluation(config, task),
-            directory,
-            backend.sampler,
-            judge,
-            storage.journal,
-            storage.view,
-        ),
+        evaluator=_evaluator(config, task, backend.sampler, judge, storage),
         checkpoints=Checkpoints(backend.trainer, directory, saved, training, storage.journal),
         journal=storage.journal,
         console=console,
@@ -165,6 +158,14 @@ def _training_samples(config: RunConfig, tokenizer: Tokenizer) -> GroupSampling:
     entropy = config.algorithm.uncertainty_kind == "shannon_entropy"
     params = SamplingParams(training.temperature, tokenizer.stop_token_ids, entropy)
     return GroupSampling(training.seed, training.group_size, training.max_tokens, params)
+
+
+def _evaluator(
+    config: RunConfig, task: Task, sampler: Sampler, judge: Judge, storage: _Storage
+) -> Evaluator:
+    directory = storage.run_directory.directory
+    settings = _evaluation(config, task)
+    return Evaluator(settings, directory, sampler, judge, storage.journal, storage.view)
 
 
 def _evaluation(config: RunConfig, task: Task) -> EvaluationSettings:

@@ -105,17 +105,16 @@ def forecast(
     clock = _Workers(min(workers, max(1, len(sizes))), stagger_s)
     tokens_B = np.zeros(REPLICATES)
     for size in sizes:
-        duration_B = steps.total(size)
-        if overhead:
-            duration_B += overhead.draw()
+        duration_B = steps.total(size) + (overhead.draw() if overhead else 0.0)
         if evaluation and size.evaluations:
             duration_B += size.evaluations * evaluation.draw()
         clock.run(duration_B)
         tokens_B += tokens.total(size)
     machine_B = np.exp(MACHINE_SHARE * rng.standard_normal(REPLICATES))
+    steps_s = np.concatenate([run.step_s for run in pilot.runs])
     return Forecast(
-        step_s=float(np.median(np.concatenate([run.step_s for run in pilot.runs]))),
-        steps_measured=sum(run.step_s.size for run in pilot.runs),
+        step_s=float(np.median(steps_s)),
+        steps_measured=steps_s.size,
         runs_measured=len(pilot.runs),
         wall_s=_interval(machine_B * (clock.ends_B + (own.draw() if own else 0.0))),
         tokens=_interval(tokens_B),
