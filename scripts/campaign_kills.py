@@ -7,12 +7,13 @@ A campaign is `python -m retrain_campaign` with two workers. A process is killed
 logged a random number of further steps, which may be 0. The campaign is resumed until every run has
 finished; then each run must have exactly one directory, whose logs (times aside), checkpoints and
 adapters equal those of the same campaign executed sequentially without kills, byte for byte. If a
-campaign ends before all kills, another one is started; with `--kills 0` one campaign is executed
-without kills. Exit code 1 if anything differs.
+campaign ends before all kills, or if no run had to resume from a checkpoint, another one is
+started; with `--kills 0` one campaign is executed without kills. Exit code 1 if anything differs.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -60,6 +61,9 @@ save_every = {save_every}
 [reward]
 type = "{reward}"
 
+[logging]
+learning_curve = false
+
 [eval]
 every = {eval_every}
 max_examples = 4
@@ -98,6 +102,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 DIRECTORY = Path("campaign")
 MOST_STEPS = 16  # logged between two kills
+MOST_KILLS = 8  # of a further campaign, if none has had a run resumed
 PATIENCE_S = 900.0  # until a campaign must have ended
 
 
@@ -119,19 +124,38 @@ def main() -> None:
             if weaknesses := missing_evidence(run):
                 raise SystemExit(f"{run.name} proves nothing: {'; '.join(weaknesses)}")
         print(f"undisturbed: {time.monotonic() - started:.1f} s", flush=True)
-        kills, wrong, seed = Counter[str](), [], chosen.first
-        while seed == chosen.first or kills.total() < chosen.kills:
+        kills, resumes, wrong, seed = Counter[str](), 0, [], chosen.first
+        while seed == chosen.first or (chosen.kills and (left(chosen, kills) or not resumes)):
             place = prepare(Path(directory) / f"seed_{seed}", chosen)
-            done = disturbed(place, Random(seed), chosen.kills - kills.total())
+            done = disturbed(place, Random(seed), left(chosen, kills) or MOST_KILLS)
             kills += done
+            resumes += resumes_of(place)
             found = results_of(place)
             differing = [k for k in {**whole, **found} if whole.get(k) != found.get(k)]
             print(f"seed {seed}: {dict(done)}: {differing or 'same'}", flush=True)
             wrong += [seed] if differing else []
             seed += 1
-    print(f"{kills.total()} kills: {dict(kills)}")
+    print(f"{kills.total()} kills: {dict(kills)}; {resumes} resumes from a checkpoint")
     print(f"differing: {wrong or 'none'}")
     sys.exit(bool(wrong))
+
+
+def left(chosen: argparse.Namespace, kills: Counter[str]) -> int:
+    """How many kills are left."""
+    return max(0, chosen.kills - kills.total())
+
+
+def resumes_of(place: Path) -> int:
+    """How often a run was resumed from a checkpoint with steps left to train."""
+    found = (place / DIRECTORY).glob("runs/*/metadata.json")
+    resumed = (section for path in found for section in read_sections(path))
+    steps = max(entry.max_steps for entry in read_manifest(place / DIRECTORY).runs)
+    return sum(section["after_steps"] < steps for section in resumed)
+
+
+def read_sections(metadata: Path) -> list[dict[str, Any]]:
+    """The section of each resume in a run's metadata."""
+    return json.loads(metadata.read_text(encoding="utf-8")).get("resumed", [])
 
 
 def disturbed(place: Path, random: Random, kills: int) -> Counter[str]:
