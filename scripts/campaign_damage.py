@@ -217,7 +217,7 @@ def outcome_of_case(code: int, said: str, runs: str, *, exact: bool) -> str:
 
 def names_damage(line: str) -> bool:
     """Whether a line of the campaign says that something was wrong."""
-    words = ("damaged", "is missing", "gone", "is repeated", "changed:", "steps)", "failed:")
+    words = ("damaged", "is missing", "gone", "is repeated", " changed", "failed:")
     return any(word in line for word in words)
 
 
@@ -243,13 +243,21 @@ def results_of(campaign: Path) -> dict[str, Any]:
     """What must not depend on damage that was mended: statuses, rows and the comparison."""
     entries = read_manifest(campaign).runs
     rows = {
-        f"{entry.name}/{name}": [without_times(row) for row in read_rows(path)]
+        f"{entry.name}/{name}": rows_of(path)
         for entry in entries
         for name in ("metrics.jsonl", "eval.jsonl")
         if (path := campaign / entry.run_dir / name).exists()
     }
     statuses = {entry.name: entry.status for entry in entries}
     return {"statuses": statuses, "comparison": compared(campaign)} | rows
+
+
+def rows_of(path: Path) -> list[Any]:
+    """The rows of a log without times; its text if it is damaged."""
+    try:
+        return [without_times(row) for row in read_rows(path)]
+    except (ValueError, AttributeError):
+        return [path.read_bytes()]
 
 
 def compared(campaign: Path) -> str:

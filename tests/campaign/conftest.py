@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from retrain_backends.config import RunConfig, dump_config
+from retrain_backends.train.step.progress import Progress
+from retrain_backends.train.storage.fingerprints import Fingerprints
+from retrain_backends.train.storage.run_directory import describe_start
+from retrain_backends.train.storage.state_file import STATE_FILE, dump_train_state, write_state
+from retrain_backends.types import Facts
 from retrain_campaign.storage.manifest import Manifest, RunEntry, write_manifest
+from retrain_core import SepaSchedule
 
 
 def _rows(rates: Sequence[float | None]) -> str:
@@ -40,6 +46,22 @@ def leave_results() -> Callable[..., None]:
     def leave(run_dir: Path, steps: int) -> None:
         (run_dir / "final").mkdir(parents=True, exist_ok=True)
         (run_dir / "metrics.jsonl").write_text(json.dumps({"step": steps - 1}) + "\n")
+
+    return leave
+
+
+@pytest.fixture
+def leave_state() -> Callable[..., None]:
+    """Write the state file of a run after so many steps."""
+
+    def leave(run_dir: Path, steps: int, **values: object) -> None:
+        config = RunConfig()
+        start = Progress(SepaSchedule(steps=0)).start()
+        begun = describe_start(
+            config, start, Fingerprints(examples=""), Facts("fake", (), "bitwise", "")
+        )
+        state = {**dump_train_state(start), "steps_done": steps}
+        write_state(run_dir / STATE_FILE, begun.model_copy(update={"state": state, **values}))
 
     return leave
 

@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from retrain_backends.config import RunConfig, load_config
 from retrain_backends.errors import ConfigError
+from retrain_backends.tracking.log_digests import mark_of
 from retrain_campaign.plan.campaign import campaign_of
 from retrain_campaign.storage.find_directory import (
     earlier_directory,
@@ -144,6 +145,25 @@ def test_a_finished_run_whose_results_are_gone_is_repeated(leave_results, lost, 
     with resume_campaign(directory, campaign()) as opened:
         assert opened.manifest.runs[0].status == "planned"
         assert opened.notes == (f"grpo+none_s1: was done, and is repeated: {what}",)
+
+
+@pytest.mark.parametrize(
+    ("entry", "then"),
+    [
+        ({"status": "done", "adapter": ADAPTER}, "it is left out of the comparison: delete "),
+        ({"status": "stopped"}, "what it does about that is in "),
+    ],
+)
+def test_logs_that_were_changed_since_are_named(leave_results, leave_state, entry, then):
+    directory = leave(campaign(), **{"grpo+none_s1": entry})
+    run_dir = directory / "runs/grpo+none_s1"
+    leave_results(run_dir, 500)
+    leave_state(run_dir, 500, logs={"metrics.jsonl": mark_of(run_dir / "metrics.jsonl")})
+    (run_dir / "metrics.jsonl").write_text('{"step": 499, "loss": 1.0}\n')
+    with resume_campaign(directory, campaign()) as opened:
+        [note] = opened.notes
+    assert note.startswith("grpo+none_s1: metrics.jsonl line 1 changed; ")
+    assert f"; {then}{run_dir}" in note
 
 
 def test_settings_that_were_edited_in_the_directory_are_compared_with_those_of_the_runs():

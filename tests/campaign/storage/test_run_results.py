@@ -2,13 +2,8 @@ import json
 
 import pytest
 
-from retrain_backends.config import RunConfig
 from retrain_backends.tracking.log_digests import mark_of
-from retrain_backends.train.step.progress import Progress
-from retrain_backends.train.storage.fingerprints import Fingerprints
-from retrain_backends.train.storage.run_directory import describe_start
-from retrain_backends.train.storage.state_file import STATE_FILE, dump_train_state, write_state
-from retrain_backends.types import Facts
+from retrain_backends.train.storage.state_file import STATE_FILE
 from retrain_campaign.storage.run_results import (
     OUTPUT_FILE,
     adapter_of,
@@ -18,7 +13,6 @@ from retrain_campaign.storage.run_results import (
     is_complete,
     last_lines,
 )
-from retrain_core import SepaSchedule
 
 
 @pytest.fixture
@@ -28,31 +22,21 @@ def run_dir(tmp_path):
     return tmp_path
 
 
-def leave_state(run_dir, steps, **values):
-    config = RunConfig()
-    start = Progress(SepaSchedule(steps=0)).start()
-    begun = describe_start(
-        config, start, Fingerprints(examples=""), Facts("fake", (), "bitwise", "")
-    )
-    state = {**dump_train_state(start), "steps_done": steps}
-    write_state(run_dir / STATE_FILE, begun.model_copy(update={"state": state, **values}))
-
-
 @pytest.mark.parametrize(("steps", "complete"), [(0, False), (4, False), (5, True), (6, True)])
-def test_a_run_is_complete_after_its_last_step(run_dir, steps, complete):
+def test_a_run_is_complete_after_its_last_step(run_dir, steps, complete, leave_state):
     leave_state(run_dir, steps)
     assert is_complete(run_dir, 5) is complete
 
 
 @pytest.mark.parametrize("missing", ["final", "learning_curve.png", STATE_FILE])
-def test_a_run_is_incomplete_without(run_dir, missing):
+def test_a_run_is_incomplete_without(run_dir, missing, leave_state):
     leave_state(run_dir, 5)
     path = run_dir / missing
     path.rmdir() if path.is_dir() else path.unlink()
     assert not is_complete(run_dir, 5)
 
 
-def test_a_run_that_draws_no_curve_is_complete_without_one(run_dir):
+def test_a_run_that_draws_no_curve_is_complete_without_one(run_dir, leave_state):
     (run_dir / "learning_curve.png").unlink()
     leave_state(run_dir, 5, configuration={"logging.learning_curve": False})
     assert is_complete(run_dir, 5)
@@ -63,7 +47,7 @@ def test_a_state_that_is_damaged_counts_as_none(run_dir):
     assert not is_complete(run_dir, 5)
 
 
-def test_the_adapter_is_a_directory_or_a_path_of_the_service(run_dir):
+def test_the_adapter_is_a_directory_or_a_path_of_the_service(run_dir, leave_state):
     leave_state(run_dir, 5)
     assert adapter_of(run_dir, run_dir.parent) == f"{run_dir.name}/final"
     leave_state(run_dir, 5, final="tinker://a/b")
@@ -73,7 +57,7 @@ def test_the_adapter_is_a_directory_or_a_path_of_the_service(run_dir):
     assert adapter_of(run_dir, run_dir.parent) is None
 
 
-def test_logs_that_were_changed_since_are_named(tmp_path, leave_run):
+def test_logs_that_were_changed_since_are_named(tmp_path, leave_run, leave_state):
     run = leave_run(tmp_path / "run", [0.25, 0.5], [(2, 0.75)])
     assert damaged_logs(run) == ""  # without a state there is nothing to compare with
     names = ("metrics.jsonl", "eval.jsonl")

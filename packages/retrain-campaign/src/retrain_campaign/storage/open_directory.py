@@ -18,7 +18,7 @@ from retrain_campaign.storage.campaign_directory import CAMPAIGN_FILE, relative_
 from retrain_campaign.storage.find_directory import working_directory_of
 from retrain_campaign.storage.manifest import Manifest, RunEntry, planned_entry
 from retrain_campaign.storage.manifest_reader import read_manifest, started_as
-from retrain_campaign.storage.run_results import damaged_logs
+from retrain_campaign.storage.run_results import OUTPUT_FILE, damaged_logs
 from retrain_campaign.storage.run_state import missing_results
 
 _LOCK_FILE = ".lock"
@@ -141,13 +141,14 @@ def _lost_results(directory: Path, entry: RunEntry) -> str:
 
 
 def _damaged_runs(directory: Path, entries: Iterable[RunEntry]) -> Iterator[str]:
-    """A line for each run that is done and whose logs have changed since."""
+    """A line for each run whose logs have changed since it wrote them."""
     for entry in entries:
         run_dir = directory / entry.run_dir
-        if entry.status == "done" and (damage := damaged_logs(run_dir)):
-            yield (
-                f"{entry.name}: {damage}; it is left out of the comparison: delete {run_dir} to "
-                "repeat it"
+        if damage := damaged_logs(run_dir):
+            yield f"{entry.name}: {damage}; " + (
+                f"it is left out of the comparison: delete {run_dir} to repeat it"
+                if entry.status == "done"
+                else f"what it does about that is in {run_dir / OUTPUT_FILE}"
             )
 
 
