@@ -38,10 +38,10 @@ for command in (init, flags, schema, completion):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code: 0 done, 1 failed, 2 usage, 130 interrupted,
-    143 ended by SIGTERM.
+    """Run the command line and exit with its code.
 
-    `--debug`, at any position, adds the traceback to an error.
+    0 done, 1 failed, 2 usage, 130 interrupted, 143 ended by SIGTERM. `--debug`,
+    at any position, adds the traceback to an error.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
