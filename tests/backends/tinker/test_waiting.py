@@ -7,7 +7,7 @@ from retrain_backends.tinker.waiting import Waiting, in_thread
 
 
 def waiting(ask, limit_s=60.0):
-    return Waiting("http://there", ask, limit_s, look_s=0.001, patience_s=0.001)
+    return Waiting("http://localhost", ask, limit_s, look_s=0.001, patience_s=0.001)
 
 
 def test_a_call_that_never_comes_back_is_given_up():
@@ -49,7 +49,7 @@ def test_one_that_stops_answering_is_named_once_until_it_answers_again(caplog, d
 
     waiting(ask).until(ready, "scoring")
     stopped, again = (record.getMessage() for record in caplog.records)
-    assert stopped.startswith("waiting for http://there since ")
+    assert stopped.startswith("waiting for http://localhost since ")
     assert "it does not answer (scoring); the run ends at " in stopped
     assert stopped.endswith("(backend.options.timeout_s = 60)")
-    assert again == "http://there answers again"
+    assert again == "http://localhost answers again"
