@@ -4,7 +4,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from retrain_backends.local.attention import Prefill
+from retrain_backends.local.layouts import Prefill
 
 
 def logits_of(base, tokens):
