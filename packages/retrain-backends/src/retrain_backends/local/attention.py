@@ -23,8 +23,8 @@ class _Layer:
     """What distinguishes the attention of a layer.
 
     `scaling` of the scores is 1 / sqrt(width) if None. `softcap` bounds them to
-    `softcap * tanh(scores / softcap)`. `sinks` (heads,) are each head's score of one more key, whose
-    value is zero.
+    `softcap * tanh(scores / softcap)`. `sinks` (heads,) are the scores of one more key for each
+    head, whose value is zero.
     """
 
     scaling: float | None
@@ -95,12 +95,14 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: Prefill | Decode | Packed,
+    layout: Prefill | Decode | Packed | None = None,
     scaling: float | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer, from the query (b, heads, t, d) to the output (b, t, heads, d)."""
     del module, attention_mask  # the layout has the mask
+    if layout is None:
+        raise TypeError("its layers do not pass keyword arguments on to their attention")
     layer = _Layer(
         scaling, settings.get("sliding_window"), settings.get("softcap"), settings.get("s_aux")
     )

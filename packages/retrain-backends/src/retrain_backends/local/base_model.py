@@ -13,6 +13,7 @@ from torch import Tensor
 
 from retrain_backends.errors import ModelError
 from retrain_backends.local.adapter import Adapter
+from retrain_backends.local.architecture import exact_length, refuse_unsupported
 from retrain_backends.local.fused_lora import find_projections
 from retrain_backends.local.head import Head
 from retrain_backends.local.weights import load_model
@@ -30,6 +31,7 @@ class BaseModel:
         self.backbone: Any = model.base_model
         self.head = Head.of(model)
         self.projections = find_projections(model, self.head.layer)
+        self.exact_length = exact_length(model.config)
         if not self.projections:
             raise ModelError(f"model `{name}` has no linear layers that a LoRA adapter could train")
 
@@ -37,6 +39,20 @@ class BaseModel:
         """Use `adapter`; None detaches it."""
         for i, projection in enumerate(self.projections):
             projection.factors = None if adapter is None else adapter.factors(i)
+
+    def check_length(self, tokens: int) -> None:
+        """Refuse texts of so many tokens if the model would not be computed exactly.
+
+        Raises:
+          ModelError: with the setting that limits the length.
+        """
+        if self.exact_length is not None and tokens > self.exact_length[0]:
+            limit, setting = self.exact_length
+            raise ModelError(
+                f"model `{self.name}` has {setting} = {limit}: the local backend computes texts of"
+                f" at most so many tokens exactly, and prompt and completion may have {tokens};"
+                " lower training.max_tokens, or the length of the prompts"
+            )
 
     @contextmanager
     def merged(self) -> Iterator[None]:

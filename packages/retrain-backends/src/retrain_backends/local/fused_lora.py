@@ -26,6 +26,7 @@ SHARED_INPUT = (
 
 
 Layer = nn.Linear | Conv1D  # Conv1D, of GPT-2, is a linear layer with its weight transposed
+_FORWARDS = (nn.Linear.forward, Conv1D.forward)  # subclasses may compute something else
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Projection:
 
     def __init__(self, names: Sequence[str], layers: Sequence[Layer]) -> None:
         self.names = tuple(names)
+        self.layers = tuple(layers)
         self.transposed = isinstance(layers[0], Conv1D)
         self.weight = torch.cat([_rows(layer) for layer in layers])
         self.widths = [len(_rows(layer)) for layer in layers]
@@ -177,7 +179,7 @@ def find_projections(model: nn.Module, head: nn.Module) -> list[Projection]:
         linears = {
             name: child
             for name, child in parent.named_children()
-            if isinstance(child, Layer) and child is not head
+            if type(child).forward in _FORWARDS and child is not head
         }
         for names in _siblings(linears):
             full_names = [f"{parent_name}.{name}" if parent_name else name for name in names]

@@ -87,9 +87,7 @@ def surrogate(
     return torch.minimum(plain, clipped), torch.where(plain <= clipped, plain, 0.0)
 
 
-def head_logprobs(
-    hidden: Tensor, head: Head, targets: Tensor, temperature: float
-) -> Tensor:
+def head_logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float) -> Tensor:
     """Log-probs of the targets without a gradient, shape (m,), float32.
 
     Args:
