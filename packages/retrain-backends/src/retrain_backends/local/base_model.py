@@ -41,17 +41,12 @@ class BaseModel:
             projection.factors = None if adapter is None else adapter.factors(i)
 
     def check_length(self, tokens: int) -> None:
-        """Refuse texts of so many tokens if the model would not be computed exactly.
-
-        Raises:
-          ModelError: with the setting that limits the length.
-        """
-        if self.exact_length is not None and tokens > self.exact_length[0]:
-            limit, setting = self.exact_length
+        """Raise ModelError if texts of so many tokens are not computed exactly."""
+        if self.exact_length is not None and tokens > self.exact_length:
             raise ModelError(
-                f"model `{self.name}` has {setting} = {limit}: the local backend computes texts of"
-                f" at most so many tokens exactly, and prompt and completion may have {tokens};"
-                " lower training.max_tokens, or the length of the prompts"
+                f"model `{self.name}` rotates longer texts otherwise (longrope): the local backend"
+                f" is exact up to original_max_position_embeddings = {self.exact_length} tokens,"
+                f" and prompt and completion may have {tokens}; lower training.max_tokens"
             )
 
     @contextmanager

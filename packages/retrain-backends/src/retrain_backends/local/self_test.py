@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from retrain_backends.errors import ModelError, RetrainError, describe
+from retrain_backends.errors import RetrainError, describe
 from retrain_backends.local.adapter import Adapter
+from retrain_backends.local.architecture import unsupported
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.devices import is_gpu
 from retrain_backends.local.passes import add_gradient
@@ -31,7 +32,7 @@ from retrain_core import LossOptions, offsets_from_lengths
 
 _RANK = 2
 _B = 0.02  # standard deviation of the test adapter's B; its outputs are a percent of the layer's
-_EXPLAINED = 5  # times what rounding explains is tolerated
+_EXPLAINED = 8  # times what rounding explains is tolerated
 _SAMPLING = SamplingParams(temperature=1.0, stop_token_ids=())
 
 
@@ -54,7 +55,7 @@ class Texts:
     """
 
     prompts: Sequence[int] = (7, 4)
-    completions: Sequence[Sequence[int]] = ((6, 3), (4,))
+    completions: Sequence[Sequence[int]] = ((4, 2), (3,))
     window: int | None = 3
 
 
@@ -69,7 +70,7 @@ class Difference:
 
 
 def self_test(
-    train: tuple[BaseModel, Adapter], sample: tuple[BaseModel, Adapter], budget: int
+    train: tuple[BaseModel, Adapter | None], sample: tuple[BaseModel, Adapter | None], budget: int
 ) -> None:
     """Refuse a model whose passes differ from plain ones.
 
@@ -83,27 +84,25 @@ def self_test(
     Raises:
       ModelError: names the architecture and what differs, or the error that it caused.
     """
-    name = f"model `{train[0].name}` ({type(train[0].model).__name__})"
+    base = train[0]
     try:
-        found = differences(train[0], sample[0], Texts(), budget)
+        found = differences(base, sample[0], Texts(), budget)
     except RetrainError:
         raise
     except Exception as error:  # a border: the code of any architecture
-        raise ModelError(
-            f"{name} does not run in the local backend: its self-test failed with"
-            f" {describe(error)}; choose a model of a family that docs/models.md lists as exact"
+        raise unsupported(
+            base.name, type(base.model), f"its self-test failed with {describe(error)}"
         ) from error
     finally:
-        for base, adapter in (train, sample):
-            base.attach(adapter)
+        for each, adapter in (train, sample):
+            each.attach(adapter)
     for wrong in found:
         if not wrong.value <= wrong.tolerated:  # nan is wrong too
-            raise ModelError(
-                f"{name} is not computed exactly by the local backend: {wrong.what} differs from"
-                f" the plain forward pass by {wrong.value:.2g} {wrong.unit}, tolerated are"
-                f" {wrong.tolerated:.2g}; choose a model of a family that docs/models.md lists as"
-                " exact"
+            reason = (
+                f"{wrong.what} differs from the plain forward pass by {wrong.value:.2g}"
+                f" {wrong.unit} (tolerated: {wrong.tolerated:.2g})"
             )
+            raise unsupported(base.name, type(base.model), reason)
 
 
 def differences(train: BaseModel, sample: BaseModel, texts: Texts, budget: int) -> list[Difference]:
