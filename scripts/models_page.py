@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from retrain_backends.errors import ModelError
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.self_test import FLOAT32, Texts, differences, self_test
+from retrain_backends.local.sizes import context_of
 from retrain_test_support.model_families import FAMILIES, Family, write_tiny_model
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
@@ -72,7 +73,9 @@ def row_of(family: Family) -> tuple[str, ...]:
             reason = str(error).partition("backend: ")[2].rpartition("; choose")[0]
             return name, f"`{kind.__name__}`", f"refused: {reason}", "", ""
         *logprobs, gradient = differences(base, base, TEXTS, BUDGET)
-    limit = "" if base.exact_length is None else " up to `original_max_position_embeddings` tokens"
+    context = context_of(base.model.config)
+    longrope = context is not None and context.longrope
+    limit = " up to `original_max_position_embeddings` tokens" if longrope else ""
     worst = max(difference.value for difference in logprobs)
     tolerated = worst <= FLOAT32.logprob and gradient.value <= FLOAT32.gradient
     result = f"exact{limit}" if tolerated else "differs"

@@ -122,7 +122,12 @@ _ATTENTION = (
     ),
     Family("Phi", "phi"),
     Family("Phi 3", "phi3", {"sliding_window": _WINDOW}, "sliding window"),
-    Family("Phi 3, long context", "phi3", {"rope_parameters": _LONGROPE}, "longrope"),
+    Family(
+        "Phi 3, long context",
+        "phi3",
+        {"rope_parameters": _LONGROPE, "original_max_position_embeddings": 32},
+        "longrope",
+    ),
     Family("OLMo", "olmo"),
     Family("OLMo 2", "olmo2"),
     Family("OLMo 3", "olmo3", _MIXED, "sliding window in some layers"),

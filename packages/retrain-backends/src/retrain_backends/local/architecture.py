@@ -48,15 +48,3 @@ def _reason(config: Any, kind: Any) -> str | None:
     if not kind._supports_attention_backend:
         return "its attention cannot be exchanged (AttentionInterface of transformers)"
     return None
-
-
-def exact_length(config: Any) -> int | None:
-    """The number of tokens up to which texts are computed exactly; None without such a limit.
-
-    With longrope, transformers rotates all keys of a text by other angles once it has more tokens
-    than `original_max_position_embeddings`: also those that are cached by then, and those of the
-    other texts in a batch.
-    """
-    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    longrope = rope.get("rope_type") == "longrope"
-    return rope["original_max_position_embeddings"] if longrope else None

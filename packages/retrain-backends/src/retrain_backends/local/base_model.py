@@ -13,7 +13,6 @@ from torch import Tensor
 
 from retrain_backends.errors import ModelError
 from retrain_backends.local.adapter import Adapter
-from retrain_backends.local.architecture import exact_length, refuse_unsupported
 from retrain_backends.local.fused_lora import find_projections
 from retrain_backends.local.head import Head
 from retrain_backends.local.weights import load_model
@@ -31,7 +30,6 @@ class BaseModel:
         self.backbone: Any = model.base_model
         self.head = Head.of(model)
         self.projections = find_projections(model, self.head.layer)
-        self.exact_length = exact_length(model.config)
         if not self.projections:
             raise ModelError(f"model `{name}` has no linear layers that a LoRA adapter could train")
 
@@ -39,15 +37,6 @@ class BaseModel:
         """Use `adapter`; None detaches it."""
         for i, projection in enumerate(self.projections):
             projection.factors = None if adapter is None else adapter.factors(i)
-
-    def check_length(self, tokens: int) -> None:
-        """Raise ModelError if texts of so many tokens are not computed exactly."""
-        if self.exact_length is not None and tokens > self.exact_length:
-            raise ModelError(
-                f"model `{self.name}` rotates longer texts otherwise (longrope): the local backend"
-                f" is exact up to original_max_position_embeddings = {self.exact_length} tokens,"
-                f" and prompt and completion may have {tokens}; lower training.max_tokens"
-            )
 
     @contextmanager
     def merged(self) -> Iterator[None]:
