@@ -22,6 +22,7 @@ from retrain_backends.randomness import Purpose, stream
 from retrain_backends.testing import GroupSampling
 from retrain_backends.types import SamplingParams, TrainBatch
 from retrain_core import LossOptions
+from retrain_test_support.model_families import FAMILIES, write_tiny_model
 
 SIZES = {
     "vocab_size": 61,
@@ -85,7 +86,27 @@ def opt(tmp_path_factory):
     return str(directory)
 
 
-@pytest.fixture(params=["qwen3", "qwen2"])
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """`tiny_model(family)`: the directory of a tiny random model of a family."""
+    directory = tmp_path_factory.mktemp("families")
+
+    def path(name):
+        own = directory / "".join(filter(str.isalnum, name))
+        if not own.exists():
+            write_tiny_model(FAMILIES[name], own)
+        return str(own)
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def gpt2(tiny_model):
+    """Transposed weights, biases, learned positions."""
+    return tiny_model("GPT-2")
+
+
+@pytest.fixture(params=["qwen3", "qwen2", "gpt2"])
 def model_path(request):
     return request.getfixturevalue(request.param)
 

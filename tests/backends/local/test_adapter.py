@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
-from retrain_backends.local.attention import Prefill
+from retrain_backends.local.layouts import Prefill
 
 
 def logits_of(base, tokens):
@@ -36,6 +36,14 @@ def test_peft_loads_what_export_writes(model_path, policy, tokens, tmp_path):
     with torch.no_grad():
         expected = reference(tokens).logits
     torch.testing.assert_close(logits_of(parts.base, tokens), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "transposed"), [("GPT-2", True), ("Llama", False)])
+def test_the_files_say_whether_weights_are_transposed(
+    family, transposed, policy, tiny_model, tmp_path
+):
+    policy(tiny_model(family)).adapter.export(tmp_path, "the base")
+    assert LoraConfig.from_pretrained(str(tmp_path)).fan_in_fan_out is transposed
 
 
 def test_new_adapter_changes_nothing(model_path, policy, tokens):

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrain_backends.local import loss as loss_module
+from retrain_backends.local.head import Head
 from retrain_backends.local.loss import TrainedTokens, head_logprobs, head_loss
 from retrain_core import LossOptions, policy_loss, policy_loss_from_logits
 
@@ -17,15 +18,18 @@ BOUNDS = [
 ]
 
 
+def identity(size):
+    """A head whose logits are the hidden states."""
+    layer = torch.nn.Linear(size, size, bias=False)
+    torch.nn.init.eye_(layer.weight)
+    return layer.requires_grad_(False)
+
+
 def run(logits, targets, old, advantages, options):
-    """Through a head that is the identity, so that hidden states are logits."""
-    size = logits.shape[1]
-    head = torch.nn.Linear(size, size, bias=False)
-    torch.nn.init.eye_(head.weight)
     hidden = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
     loss, new = head_loss(
         hidden,
-        head.requires_grad_(False),
+        Head(identity(logits.shape[1])),
         TrainedTokens(
             targets=torch.tensor(targets),
             logprobs=torch.tensor(old, dtype=torch.float32),
@@ -69,7 +73,7 @@ def test_chunks_change_nothing():
     vocabulary = 50_000
     count = 3 * (loss_module.CHUNK_LOGITS // vocabulary) + 5
     hidden = torch.tensor(rng.normal(size=(count, 4)), dtype=torch.float32, requires_grad=True)
-    head = torch.nn.Linear(4, vocabulary).requires_grad_(False)
+    head = Head(torch.nn.Linear(4, vocabulary).requires_grad_(False))
     targets = torch.tensor(rng.integers(0, vocabulary, count))
     tokens = TrainedTokens(
         targets=targets,
@@ -80,8 +84,22 @@ def test_chunks_change_nothing():
     )
     _, new = head_loss(hidden, head, tokens)
     some = torch.arange(0, count, 97)
-    expected = head(hidden[some]).log_softmax(-1).gather(-1, targets[some, None])[:, 0]
+    expected = head.logits(hidden[some]).log_softmax(-1).gather(-1, targets[some, None])[:, 0]
     torch.testing.assert_close(new[some], expected.detach(), atol=1e-5, rtol=1e-5)
     scored = head_logprobs(hidden, head, targets, 1.0)
     assert not scored.requires_grad
     torch.testing.assert_close(scored, new, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("scale", "softcap"), [(0.3, None), (1.0, 2.0), (0.3, 2.0)])
+def test_the_gradient_passes_through_what_follows_the_head(scale, softcap):
+    torch.manual_seed(0)
+    head = Head(identity(7), scale, softcap)
+    hidden = torch.randn(5, 7, requires_grad=True)
+    targets, advantages = torch.arange(5), torch.randn(5)
+    tokens = TrainedTokens(targets, torch.full((5,), -2.0), advantages, 5, LossOptions())
+    head_loss(hidden, head, tokens)[0].backward()
+    found, hidden.grad = hidden.grad, None
+    new = head.logits(hidden).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    (-(torch.exp(new + 2.0) * advantages).sum() / 5).backward()
+    torch.testing.assert_close(found, hidden.grad)

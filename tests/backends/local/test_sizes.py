@@ -7,7 +7,7 @@ from transformers import Qwen3Config
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.local.backend import LocalBackend
 from retrain_backends.local.sampler import PytorchSampler
-from retrain_backends.local.sizes import context_length, model_sizes
+from retrain_backends.local.sizes import Context, context_of, model_sizes
 
 
 def test_sizes_are_those_of_the_loaded_model(model_path, policy):
@@ -15,24 +15,24 @@ def test_sizes_are_those_of_the_loaded_model(model_path, policy):
     parts = policy(model_path)
     assert sizes.parameters == sum(p.numel() for p in parts.base.model.parameters())
     assert sizes.adapter * parts.adapter.rank == parts.adapter.weights.numel()
-    assert (sizes.width, sizes.context, sizes.vocabulary) == (32, 128, 61)
+    assert (sizes.width, sizes.context, sizes.vocabulary) == (32, Context(128), 61)
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, 128),
+        ({}, Context(128)),
         (
             {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128},
-            512,
+            Context(512),
         ),
-        ({"rope_type": "linear", "factor": 2.0}, 128),
+        ({"rope_type": "linear", "factor": 2.0}, Context(128)),
     ],
 )
 def test_the_context_with_scaled_positions(settings, expected):
     rope = {"rope_theta": 10_000.0, "rope_type": "default", **settings}
     config = Qwen3Config(max_position_embeddings=128, rope_parameters=rope)
-    assert context_length(config) == expected
+    assert context_of(config) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,10 @@ def test_the_longest_text_that_fits_is_sampled(qwen3, policy, sampling):
     sampler = PytorchSampler(parts.base, parts.adapter, parts.adapter, 10)
     [group] = sampling.sample(sampler, [np.arange(118) % 61])
     assert len(group) == 3
+
+
+def test_texts_that_longrope_rotates_otherwise_are_refused(local_config, tiny_model):
+    path = tiny_model("Phi 3, long context")
+    LocalBackend.from_config(local_config(model={"model": path}, training={"max_tokens": 32}))
+    with pytest.raises(ConfigError, match=r"32 tokens \(original_max_position_embeddings"):
+        LocalBackend.from_config(local_config(model={"model": path}, training={"max_tokens": 33}))

@@ -37,6 +37,7 @@ class Adapter:
     ) -> None:
         self.rank, self.alpha, self.dropout = rank, alpha, dropout
         self._names = [projection.names for projection in projections]
+        self._transposed = any(projection.transposed for projection in projections)
         shapes = [shape for projection in projections for shape in _shapes(projection, rank)]
         sizes = [rows * columns for rows, columns in shapes]
         self.weights = torch.zeros(sum(sizes), device=device)
@@ -69,16 +70,21 @@ class Adapter:
         """Copy another adapter's weights, from any device."""
         self.weights.copy_(other.weights)
 
-    def _named(self) -> Iterator[tuple[str, Tensor]]:
-        """Views of the weights under PEFT's names."""
-        for (a, *bs), names in zip(self._by_projection, self._names, strict=True):
-            for name, rows, b in zip(names, a.data.split(self.rank), bs, strict=True):
+    def _named(self, values: str = "data") -> Iterator[tuple[str, Tensor]]:
+        """Views of the weights, or of their gradients ("grad"), under PEFT's names."""
+        for factors, names in zip(self._by_projection, self._names, strict=True):
+            a, *bs = (getattr(factor, values) for factor in factors)
+            for name, rows, b in zip(names, a.split(self.rank), bs, strict=True):
                 yield f"base_model.model.{name}.lora_A.weight", rows
-                yield f"base_model.model.{name}.lora_B.weight", b.data
+                yield f"base_model.model.{name}.lora_B.weight", b
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the weights under PEFT's names, float32, on the CPU."""
         return {name: view.detach().to("cpu", copy=True) for name, view in self._named()}
+
+    def gradient_state(self) -> dict[str, Tensor]:
+        """A copy of the gradient under the same names."""
+        return {name: view.to("cpu", copy=True) for name, view in self._named("grad")}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy the weights of `state`, or of a PEFT file of the same rank and layers."""
@@ -96,6 +102,7 @@ class Adapter:
             rank=self.rank,
             alpha=self.alpha,
             dropout=self.dropout,
+            fan_in_fan_out=self._transposed,
         )
         write_tensors(self.state(), directory / "adapter_model.safetensors", {"format": "pt"})
 

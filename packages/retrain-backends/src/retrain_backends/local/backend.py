@@ -12,6 +12,7 @@ from retrain_backends.local.declaration import BACKEND
 from retrain_backends.local.devices import is_split, parse_devices, pick_dtype
 from retrain_backends.local.options import LocalOptions
 from retrain_backends.local.sampler import PytorchSampler
+from retrain_backends.local.self_test import self_test
 from retrain_backends.local.sizes import model_sizes, refuse_sizes
 from retrain_backends.local.trainer import LocalTrainer, OptimizerSettings
 from retrain_backends.tokenizer import resolve_model
@@ -59,7 +60,9 @@ class LocalBackend:
             settings.completions_a_step,
             share_prompts=settings.inference.prefix_caching,
         )
-        return cls(LocalTrainer(*trained, optimizer), sampler)
+        trainer = LocalTrainer(*trained, optimizer)
+        self_test(trained, (base, adapter), options.microbatch_tokens)
+        return cls(trainer, sampler)
 
     def usage(self) -> Usage:
         """Nothing is charged on a local machine."""

@@ -14,14 +14,8 @@ from torch import Tensor
 from retrain_backends.errors import ModelError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.fused_lora import find_projections
+from retrain_backends.local.head import Head
 from retrain_backends.local.weights import load_model
-
-# Settings that change the logits after the head, which the chunked head does not apply.
-_LOGIT_SETTINGS = {
-    "final_logit_softcapping": None,
-    "logit_scale": None,
-    "logits_scaling": 1.0,
-}
 
 
 class BaseModel:
@@ -32,22 +26,12 @@ class BaseModel:
         self.device = device
         self.dtype = dtype
         model = load_model(source, name, device, dtype).eval().requires_grad_(False)
-        self._refuse_unsupported(model)
         self.model = model
         self.backbone: Any = model.base_model
-        self.head: Any = model.get_output_embeddings()
-        self.projections = find_projections(model, self.head)
+        self.head = Head.of(model)
+        self.projections = find_projections(model, self.head.layer)
         if not self.projections:
             raise ModelError(f"model `{name}` has no linear layers that a LoRA adapter could train")
-
-    def _refuse_unsupported(self, model: Any) -> None:
-        for setting, neutral in _LOGIT_SETTINGS.items():
-            value = getattr(model.config, setting, None)
-            if value is not None and value != neutral:
-                raise ModelError(
-                    f"model `{self.name}` sets {setting} = {value}, which the local backend does"
-                    " not support: choose a model without it"
-                )
 
     def attach(self, adapter: Adapter | None) -> None:
         """Use `adapter`; None detaches it."""
@@ -71,7 +55,7 @@ class BaseModel:
                 projection.unmerge()
 
     def hidden(self, tokens: Tensor, positions: Tensor, layout: Any, cache: Any = None) -> Tensor:
-        """Last hidden states (rows, tokens, width); `layout` as in `attention.attend`."""
+        """Last hidden states (rows, tokens, width); `layout` as in `layouts.py`."""
         return self.backbone(
             input_ids=tokens,
             position_ids=positions,
@@ -82,4 +66,4 @@ class BaseModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits in float32, shape (..., vocabulary)."""
-        return self.head(hidden).float()
+        return self.head.logits(hidden)

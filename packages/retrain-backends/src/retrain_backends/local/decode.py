@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retrain_backends.local.attention import Decode, Prefill
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.cache import GroupCache
+from retrain_backends.local.layouts import Decode, Prefill
 from retrain_backends.types import Completion, Request, SampledGroups, SamplingParams, Tokens
 
 _DROP_SHARE = 8  # drop finished rows once they are an eighth of the batch
@@ -66,7 +66,8 @@ def sample_groups(
     longest = rows.tokens.shape[1]
     hidden, cache = _prefill(base, prompts, lengths)
     cache.select_rows(repeat)
-    position, bias = lengths[repeat], _prompt_bias(lengths, longest)
+    position, width = lengths[repeat], int(lengths.max())
+    bias = _prompt_bias(lengths, longest)
     bias = None if bias is None else bias[repeat]
     token = _draw(base.logits(hidden)[repeat], rows, 0, params)
     for step in range(1, longest):
@@ -81,7 +82,8 @@ def sample_groups(
             cache.select_rows(dropped)
             token, position = token[dropped], position[dropped]
             bias = None if bias is None else bias[dropped]
-        hidden = base.hidden(token[:, None], position[:, None], Decode(bias), cache)[:, 0]
+        layout = Decode(bias, position, width)
+        hidden = base.hidden(token[:, None], position[:, None], layout, cache)[:, 0]
         token = _draw(base.logits(hidden), rows, step, params)
         position = position + 1
     yield from groups.rest(rows)

@@ -16,12 +16,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 # Names, in transformers' models, of sibling layers that read the same input.
 SHARED_INPUT = (
     frozenset({"q_proj", "k_proj", "v_proj"}),
     frozenset({"gate_proj", "up_proj"}),
 )
+
+
+Layer = nn.Linear | Conv1D  # Conv1D, of GPT-2, is a linear layer with its weight transposed
+_FORWARDS = (nn.Linear.forward, Conv1D.forward)  # subclasses may compute something else
 
 
 @dataclass(frozen=True)
@@ -81,18 +86,21 @@ class _LoraLinear(torch.autograd.Function):
 class Projection:
     """The linear layers that share an input, and the factors of the attached adapter."""
 
-    def __init__(self, names: Sequence[str], layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, names: Sequence[str], layers: Sequence[Layer]) -> None:
         self.names = tuple(names)
-        self.widths = [layer.out_features for layer in layers]
-        self.in_features = layers[0].in_features
-        self.weight = torch.cat([layer.weight.data for layer in layers])
+        self.layers = tuple(layers)
+        self.transposed = isinstance(layers[0], Conv1D)
+        self.weight = torch.cat([_rows(layer) for layer in layers])
+        self.widths = [len(_rows(layer)) for layer in layers]
+        self.in_features = self.weight.shape[1]
         self.bias = _stacked_bias(layers)
         self.factors: LoraFactors | None = None
         self._merged: Tensor | None = None
         self._input: Tensor | None = None
         self._outputs: dict[int, Tensor] = {}
         for i, (layer, rows) in enumerate(zip(layers, self.weight.split(self.widths), strict=True)):
-            layer.weight.data = rows  # a view: the stacked weight is the only copy
+            # A view: the stacked weight is the only copy.
+            layer.weight.data = rows.t() if self.transposed else rows
             layer.forward = _Output(self, i)
 
     def output(self, index: int, x: Tensor) -> Tensor:
@@ -148,15 +156,17 @@ class _Output:
         return self.projection.output(self.index, input)
 
 
-def _stacked_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
+def _rows(layer: Layer) -> Tensor:
+    """The weight as rows of the product x W^T, shape (out, in)."""
+    return layer.weight.data.t() if isinstance(layer, Conv1D) else layer.weight.data
+
+
+def _stacked_bias(layers: Sequence[Layer]) -> Tensor | None:
     if all(layer.bias is None for layer in layers):
         return None
-    device, dtype = layers[0].weight.device, layers[0].weight.dtype
     return torch.cat(
         [
-            torch.zeros(layer.out_features, device=device, dtype=dtype)
-            if layer.bias is None
-            else layer.bias.data
+            _rows(layer).new_zeros(len(_rows(layer))) if layer.bias is None else layer.bias.data
             for layer in layers
         ]
     )
@@ -169,7 +179,7 @@ def find_projections(model: nn.Module, head: nn.Module) -> list[Projection]:
         linears = {
             name: child
             for name, child in parent.named_children()
-            if isinstance(child, nn.Linear) and child is not head
+            if type(child).forward in _FORWARDS and child is not head
         }
         for names in _siblings(linears):
             full_names = [f"{parent_name}.{name}" if parent_name else name for name in names]
@@ -177,7 +187,7 @@ def find_projections(model: nn.Module, head: nn.Module) -> list[Projection]:
     return projections
 
 
-def _siblings(linears: dict[str, nn.Linear]) -> list[list[str]]:
+def _siblings(linears: dict[str, Layer]) -> list[list[str]]:
     """Group one module's linear layers by shared input."""
     groups: list[list[str]] = []
     remaining = list(linears)
@@ -187,7 +197,9 @@ def _siblings(linears: dict[str, nn.Linear]) -> list[list[str]]:
         same = [
             name
             for name in remaining
-            if name in family and linears[name].in_features == linears[first].in_features
+            if name in family
+            and type(linears[name]) is type(linears[first])
+            and _rows(linears[name]).shape[1] == _rows(linears[first]).shape[1]
         ]
         groups.append(same)
         remaining = [name for name in remaining if name not in same]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from retrain_backends.local.head import Head
 from retrain_core import LossOptions
 
 CHUNK_LOGITS = 1 << 24  # logits of one chunk, 64 MiB in float32
@@ -35,14 +35,17 @@ class TrainedTokens:
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, tokens):
+    def forward(ctx, hidden, head, tokens):
+        weight = head.layer.weight
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
         new = torch.empty_like(tokens.logprobs)
         grad_hidden = torch.empty_like(hidden)
         temperature = tokens.options.temperature
-        for part in _chunks(hidden, weight):
+        for part in _chunks(hidden, head):
             targets = tokens.targets[part, None]
-            logprobs = _logprobs(hidden[part], weight, bias, temperature)
+            logits = head.logits(hidden[part])
+            head_slope = head.slope(logits)
+            logprobs = _logprobs(logits, temperature)
             new[part] = logprobs.gather(-1, targets)[:, 0]
             terms, slope = surrogate(
                 new[part], tokens.logprobs[part], tokens.advantages[part], tokens.options
@@ -51,6 +54,8 @@ class _HeadLoss(torch.autograd.Function):
             # d loss / d logits = -slope * (one_hot(target) - softmax) / (N * temperature)
             slope = slope[:, None] / (-tokens.num_tokens * temperature)
             grad_logits = logprobs.exp_().mul_(-slope).scatter_add_(-1, targets, slope)
+            if head_slope is not None:
+                grad_logits.mul_(head_slope)
             torch.mm(grad_logits.to(weight.dtype), weight, out=grad_hidden[part])
         ctx.save_for_backward(grad_hidden)
         ctx.mark_non_differentiable(new)
@@ -59,7 +64,7 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_loss, _grad_new):  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad_hidden,) = ctx.saved_tensors
-        return grad_hidden * grad_loss.to(grad_hidden.dtype), None, None, None
+        return grad_hidden * grad_loss.to(grad_hidden.dtype), None, None
 
 
 def surrogate(
@@ -82,9 +87,7 @@ def surrogate(
     return torch.minimum(plain, clipped), torch.where(plain <= clipped, plain, 0.0)
 
 
-def head_logprobs(
-    hidden: Tensor, head: torch.nn.Linear, targets: Tensor, temperature: float
-) -> Tensor:
+def head_logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float) -> Tensor:
     """Log-probs of the targets without a gradient, shape (m,), float32.
 
     Args:
@@ -95,26 +98,24 @@ def head_logprobs(
     """
     found = torch.empty(targets.shape, device=hidden.device)
     with torch.no_grad():
-        for part in _chunks(hidden, head.weight):
-            logprobs = _logprobs(hidden[part], head.weight, head.bias, temperature)
+        for part in _chunks(hidden, head):
+            logprobs = _logprobs(head.logits(hidden[part]), temperature)
             found[part] = logprobs.gather(-1, targets[part, None])[:, 0]
     return found
 
 
-def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
-    rows = max(1, CHUNK_LOGITS // weight.shape[0])
+def _chunks(hidden: Tensor, head: Head) -> Iterator[slice]:
+    rows = max(1, CHUNK_LOGITS // head.layer.weight.shape[0])
     return (slice(start, start + rows) for start in range(0, hidden.shape[0], rows))
 
 
-def _logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    """Log-softmax of the logits at the temperature, in float32, shape (rows, vocabulary)."""
-    logits = functional.linear(hidden, weight, bias).float().div_(temperature)
+def _logprobs(logits: Tensor, temperature: float) -> Tensor:
+    """Log-softmax at the temperature, in place of the logits, shape (rows, vocabulary)."""
+    logits.div_(temperature)
     return logits.sub_(logits.logsumexp(-1, keepdim=True))
 
 
-def head_loss(
-    hidden: Tensor, head: torch.nn.Linear, tokens: TrainedTokens
-) -> tuple[Tensor, Tensor]:
+def head_loss(hidden: Tensor, head: Head, tokens: TrainedTokens) -> tuple[Tensor, Tensor]:
     """Loss of the trained tokens, and their new log-probs.
 
     Args:
@@ -126,4 +127,4 @@ def head_loss(
       The loss (scalar, float64; differentiable with respect to `hidden` only) and the new
       log-probs, shape (m,), float32.
     """
-    return _HeadLoss.apply(hidden, head.weight, head.bias, tokens)  # pyright: ignore
+    return _HeadLoss.apply(hidden, head, tokens)  # pyright: ignore

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retrain_backends.local.attention import Packed
+from retrain_backends.local.layouts import Packed
 from retrain_backends.local.loss import TrainedTokens
 from retrain_backends.types import Tokens, TrainBatch
 from retrain_core import LossOptions, offsets_from_lengths
@@ -129,6 +129,7 @@ def pack(batch: TrainBatch, rows: Ints, options: LossOptions, device: torch.devi
             completions=on_device(_padded(completion_starts, lengths - 1, depth)),
             inverse=on_device(inverse),
             prompt_of=on_device(prompt_of),
+            start=on_device(prompt_lengths[prompt_of]),
             bias=on_device(_bias(prompt_lengths[prompt_of], width, depth), torch.float32),
         ),
         predictors=on_device(before),

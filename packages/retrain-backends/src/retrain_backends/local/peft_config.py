@@ -38,6 +38,7 @@ def write_peft_config(
     rank: int,
     alpha: float,
     dropout: float,
+    fan_in_fan_out: bool = False,
 ) -> None:
     """Write the file beside an adapter's weights.
 
@@ -48,10 +49,12 @@ def write_peft_config(
       rank: of the factors.
       alpha: the adapter is scaled by alpha / rank.
       dropout: that it was trained with.
+      fan_in_fan_out: whether the layers store their weights transposed, as GPT-2's do.
     """
     config = {
         **_DEFAULTS,
         "base_model_name_or_path": base_model,
+        "fan_in_fan_out": fan_in_fan_out,
         "lora_alpha": alpha,
         "lora_dropout": dropout,
         "r": rank,

@@ -11,7 +11,7 @@ from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.declaration import SAMPLER
 from retrain_backends.local.decode import sample_groups
 from retrain_backends.local.devices import facts_about
-from retrain_backends.local.sizes import context_length
+from retrain_backends.local.sizes import context_of
 from retrain_backends.local.trainer import is_out_of_memory
 from retrain_backends.types import Facts, Request, SampledGroups, SamplingParams
 
@@ -46,7 +46,7 @@ class PytorchSampler:
         self._trained = trained
         self._at_once = completions_at_once
         self._share_prompts = share_prompts
-        self._context = context_length(base.model.config)
+        self._context = context_of(base.model.config)
         self._vocabulary = base.model.get_input_embeddings().weight.shape[0]
 
     @property
@@ -74,10 +74,10 @@ class PytorchSampler:
                 f"{place} has the token {int(prompt_T.max())}, and the vocabulary of `{model}` has"
                 f" {self._vocabulary}: its tokenizer belongs to another model"
             )
-        if self._context is not None and len(prompt_T) + request.max_tokens > self._context:
+        if self._context is not None and len(prompt_T) + request.max_tokens > self._context.tokens:
             raise RunError(
                 f"{place} has {len(prompt_T)} tokens, which with training.max_tokens ="
-                f" {request.max_tokens} is beyond the context of `{model}`, {self._context} tokens:"
+                f" {request.max_tokens} is beyond the context of `{model}`, {self._context}:"
                 " lower training.max_tokens, or leave the question out"
             )
 

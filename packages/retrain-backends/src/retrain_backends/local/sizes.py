@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from retrain_backends.config import PolicySettings
 from retrain_backends.errors import ConfigError
 from retrain_backends.local import attention
 from retrain_backends.local.devices import memory_of
 from retrain_backends.local.fused_lora import find_projections
-from retrain_backends.local.weights import reading
+from retrain_backends.local.weights import read_config, reading
 from retrain_backends.memory import size_text
 
 # Bytes for each parameter of the adapter: weight, gradient and two moments, all in float32.
@@ -22,19 +22,35 @@ _TOKEN, _LOGIT = 20, 16
 
 
 @dataclass(frozen=True)
+class Context:
+    """Tokens of the longest text that is computed exactly.
+
+    With longrope, transformers rotates all keys of a longer text by other angles, also those that
+    are cached by then and those of other texts in the batch.
+    """
+
+    tokens: int
+    longrope: bool = False
+
+    def __str__(self) -> str:
+        reason = " (original_max_position_embeddings, with longrope)" if self.longrope else ""
+        return f"{self.tokens} tokens{reason}"
+
+
+@dataclass(frozen=True)
 class ModelSizes:
     """Sizes of a model.
 
     Args:
       width: the highest rank that the update of a layer can have.
-      context: tokens of the longest text; None if its configuration does not limit it.
+      context: the longest text; None if its configuration does not limit it.
       vocabulary: rows of its embedding.
       parameters: their number.
       adapter: parameters of an adapter of rank 1.
     """
 
     width: int
-    context: int | None
+    context: Context | None
     vocabulary: int
     parameters: int
     adapter: int
@@ -62,8 +78,8 @@ def model_sizes(source: str, name: str) -> ModelSizes:
     Raises:
       ModelError: the configuration cannot be read, or describes no causal language model.
     """
+    config = read_config(source, name)
     with reading(source, name):
-        config = AutoConfig.from_pretrained(source)
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(
                 config, attn_implementation=attention.NAME
@@ -72,22 +88,25 @@ def model_sizes(source: str, name: str) -> ModelSizes:
         projections = find_projections(model, model.get_output_embeddings())
         return ModelSizes(
             width=max((min(p.in_features, max(p.widths)) for p in projections), default=0),
-            context=context_length(config),
+            context=context_of(config),
             vocabulary=embedding.shape[0],
             parameters=sum(part.numel() for part in model.parameters()),
             adapter=sum(p.in_features * len(p.widths) + sum(p.widths) for p in projections),
         )
 
 
-def context_length(config: Any) -> int | None:
-    """Tokens of the longest text of a model, with the scaling of its position embeddings."""
+def context_of(config: Any) -> Context | None:
+    """The longest text of a model, with the scaling of its position embeddings."""
     text = config.get_text_config()
     longest = getattr(text, "max_position_embeddings", None)
     if longest is None:
         return None
     rope = getattr(text, "rope_parameters", None) or {}
-    scaled = [_scaled(part) for part in (rope, *rope.values()) if isinstance(part, dict)]
-    return max(longest, *scaled)
+    parts = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
+    for part in parts:
+        if part.get("rope_type") == "longrope":
+            return Context(part["original_max_position_embeddings"], longrope=True)
+    return Context(max(longest, *map(_scaled, parts)))
 
 
 def _scaled(rope: dict[str, Any]) -> int:
@@ -121,13 +140,13 @@ def refuse_sizes(
         raise ConfigError(*problems)
 
 
-def _beyond_context(context: int, settings: PolicySettings) -> Iterator[str]:
+def _beyond_context(context: Context, settings: PolicySettings) -> Iterator[str]:
     prompt, completion = settings.longest_prompt, settings.max_tokens
-    if prompt + completion > context:
-        room = max(0, context - prompt)
+    if prompt + completion > context.tokens:
+        room = max(0, context.tokens - prompt)
         yield (
             f"training.max_tokens: `{completion}` after a prompt of {prompt} tokens is beyond the"
-            f" context of `{settings.model.model}`, {context} tokens; at most {room} fit"
+            f" context of `{settings.model.model}`, {context}; at most {room} fit"
         )
 
 

@@ -18,8 +18,8 @@ from retrain_backends.local.checkpointing import checkpoint_blocks
 from retrain_backends.local.declaration import TRAINER
 from retrain_backends.local.devices import facts_about
 from retrain_backends.local.files import write_tensors
-from retrain_backends.local.loss import head_logprobs, head_loss
-from retrain_backends.local.packing import MicroBatch, batch_to_score, pack, plan
+from retrain_backends.local.packing import batch_to_score, plan
+from retrain_backends.local.passes import add_gradient, score
 from retrain_backends.randomness import Purpose, stream
 from retrain_backends.types import (
     CheckpointRef,
@@ -114,8 +114,7 @@ class LocalTrainer:
     ) -> list[Floats]:
         """Log-probs of completions; adjacent ones with the same prompt share its forward pass."""
         batch = batch_to_score(prompts, completions, temperature)
-        with torch.no_grad():
-            logprobs_t = self._within_memory(batch, self._score)
+        logprobs_t = self._within_memory(batch, self._score)
         return np.split(logprobs_t, batch.token_offsets_n[1:-1])
 
     def save(self, directory: Path) -> CheckpointRef:
@@ -171,38 +170,13 @@ class LocalTrainer:
             log.warning("out of memory: micro-batches of %d tokens from now on", self.budget)
 
     def _score(self, batch: TrainBatch) -> Floats:
-        options = self._options(batch)
-        logprobs_t = np.zeros(len(batch.tokens_t))
-        for rows in plan(batch, self.budget):
-            micro = pack(batch, rows, options, self.base.device)
-            logprobs = head_logprobs(
-                self._hidden(micro), self.base.head, micro.trained.targets, options.temperature
-            )
-            logprobs_t[micro.source] = logprobs.double().cpu().numpy()
-        return logprobs_t
+        return score(self.base, batch, self._options(batch), self.budget)
 
     def _passes(self, batch: TrainBatch) -> tuple[float, Floats]:
         """Compute the gradient; returns the loss and the log-probs."""
         self.adapter.gradient.zero_()
         torch.manual_seed(int(stream(batch.seed, Purpose.DROPOUT, batch.step).integers(2**63)))
-        options = self._options(batch)
-        loss, new = 0.0, np.zeros(len(batch.tokens_t))
-        for rows in plan(batch, self.budget):
-            micro = pack(batch, rows, options, self.base.device)
-            part, logprobs = self._pass(micro)
-            loss += part
-            new[micro.source] = logprobs
-        return loss, new
-
-    def _pass(self, micro: MicroBatch) -> tuple[float, Floats]:
-        loss, new = head_loss(self._hidden(micro), self.base.head, micro.trained)
-        loss.backward()
-        return float(loss.detach()), new.double().cpu().numpy()
-
-    def _hidden(self, micro: MicroBatch) -> torch.Tensor:
-        """Last hidden states of the positions that predict trained tokens, shape (m, width)."""
-        hidden = self.base.hidden(micro.tokens, micro.positions, micro.layout)[0]
-        return hidden.index_select(0, micro.predictors)
+        return add_gradient(self.base, batch, self._options(batch), self.budget)
 
     def _options(self, batch: TrainBatch) -> LossOptions:
         """The bounds, with the sampler's temperature (1 for greedy decoding)."""

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from retrain_backends.errors import ModelError, describe
 from retrain_backends.local import attention
+from retrain_backends.local.architecture import refuse_unsupported
 from retrain_backends.tokenizer.model_files import read_table
 
 _INDEX = "model.safetensors.index.json"
@@ -30,16 +31,18 @@ def load_model(source: str, name: str, device: torch.device, dtype: torch.dtype)
       dtype: of the weights.
 
     Raises:
-      ModelError: a file is missing, damaged, or does not match `config.json`; a weight is not
-        finite.
+      ModelError: the architecture is not supported; a file is missing, damaged, or does not match
+        `config.json`; a weight is not finite.
     """
     # Progress bars are shown only in a terminal, and only for models that may be downloaded.
     if name.startswith("builtin:") or not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
+    config = read_config(source, name)
     load: Any = AutoModelForCausalLM.from_pretrained
     with reading(source, name):
         model, report = load(
             source,
+            config=config,
             dtype=dtype,
             use_safetensors=True,
             attn_implementation=attention.NAME,
@@ -50,6 +53,18 @@ def load_model(source: str, name: str, device: torch.device, dtype: torch.dtype)
     if problem := _mismatch(model, report) or _not_finite(model):
         raise ModelError(f"model `{name}` cannot be used: {problem}")
     return model
+
+
+def read_config(source: str, name: str) -> Any:
+    """The configuration of a model, of an architecture that is supported.
+
+    Raises:
+      ModelError: it cannot be read, or the architecture is not supported.
+    """
+    with reading(source, name):
+        config = AutoConfig.from_pretrained(source)
+    refuse_unsupported(config, name)
+    return config
 
 
 @contextmanager
