@@ -104,6 +104,17 @@ def test_a_missing_log_is_damaged_unless_it_was_empty(tmp_path, marks):
     assert (covered_steps(tmp_path), steps_logged(tmp_path)) == (0, 0)
 
 
+def test_only_logs_that_grow_may_be_longer_than_their_mark(tmp_path):
+    name = "eval/step_000003.jsonl"
+    with Journal(tmp_path) as journal:
+        journal.write_evaluation(3, {"step": 3}, [{"index": 0}])
+        marks = [journal.flush()[name]]
+    assert damage_of(tmp_path, name, marks) == ""
+    with (tmp_path / name).open("a") as file:
+        file.write("more")
+    assert damage_of(tmp_path, name, marks) == f"{name} has more than its 1 line"
+
+
 def test_a_log_in_the_place_of_another_has_no_row_of_it(tmp_path, marks):
     name = "emergence/generations.jsonl"
     (tmp_path / name).write_bytes((tmp_path / METRICS).read_bytes())

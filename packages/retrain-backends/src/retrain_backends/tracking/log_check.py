@@ -38,7 +38,8 @@ def damage_of(directory: Path, name: str, marks: Sequence[Mark]) -> str:
         with (directory / name).open("rb") as file:
             intact = intact_marks(file, marks)
             if intact == len(marks):
-                return ""
+                appended = name not in JOURNAL_FILES and file.read(1)
+                return f"{name} has more than its {_lines(marks[-1].lines)}" if appended else ""
             file.seek(0)
             lines, unreadable = _survey(name, file, marks[-1].lines)
     except FileNotFoundError:
