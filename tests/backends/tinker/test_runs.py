@@ -152,7 +152,9 @@ def test_squeeze_reads_the_adapter_that_a_run_prints(server, run_config, tmp_pat
     config = run_config({"training.max_steps": 3, "squeeze.target_ranks": [1, 2, 4]})
     adapter = train(config).adapter
     assert adapter.count("/") == (3 if short_paths else 4)
-    entry, text = analysis_for(settings_after_training(config, Origin("c.toml")), tmp_path)(adapter)
+    entry, text = analysis_for(
+        settings_after_training(config, Origin("c.toml"), resumed=False), tmp_path
+    )(adapter)
     assert (entry["adapter"], entry["source_rank"]) == (adapter, 4)
     assert "recommended: rank" in text
     weights = server.adapter(server.executed("optim_step")[-1].model_id)
@@ -187,7 +189,7 @@ def test_a_gradient_that_is_lost_is_done_again_from_the_checkpoint(server, run_c
 
 def test_a_server_that_is_gone_ends_the_run_at_the_limit(server, run_config, tmp_path):
     Breaks.failures = server.failures
-    limited = {"reward.type": f"{__name__}:Breaks", "backend.options": {"timeout_s": 2.0}}
+    limited = {"reward.type": f"{__name__}:Breaks", "backend.options": {"timeout_s": 5.0}}
     with pytest.raises(RunError, match=r"training step 3: no answer in time .*`retrain --resume`"):
         train(run_config(limited))
     server.failures.drop_share = 0.0

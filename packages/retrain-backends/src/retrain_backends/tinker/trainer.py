@@ -83,9 +83,12 @@ class TinkerTrainer:
         """Raise RunError if the weights are not those that one step on the batch gives."""
         where = f"step {batch.step}: {self._session.service.endpoint}"
         if not result.is_finite:
+            norm = (
+                "" if result.grad_norm is None else f" and the gradient's norm {result.grad_norm}"
+            )
             raise RunError(
-                f"{where} has taken the optimiser step, and the loss is {result.loss}, the norm of"
-                f" the gradient {result.grad_norm}; {self._way_back}; a lower training.lr may help"
+                f"{where} has taken the optimiser step, and the loss is {result.loss}{norm};"
+                f" {self._way_back}; a lower training.lr may help"
             )
         # A step uses the gradient up, so a second one finds none.
         if result.grad_norm == 0.0 and result.clip_fraction != 1.0 and has_gradient(batch):
