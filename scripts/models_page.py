@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
@@ -65,7 +66,7 @@ def row_of(family: Family) -> tuple[str, ...]:
     name = f"{family.name}: {family.note}" if family.note else family.name
     with tempfile.TemporaryDirectory() as directory:
         write_tiny_model(family, Path(directory))
-        kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(AutoConfig.from_pretrained(directory))]
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(AutoConfig.from_pretrained(directory))]
         try:
             base = BaseModel(directory, family.name, torch.device("cpu"), torch.float32)
             self_test((base, None), (base, None), BUDGET)

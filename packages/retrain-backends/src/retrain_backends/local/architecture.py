@@ -21,7 +21,7 @@ def refuse_unsupported(config: Any, name: str) -> None:
     Raises:
       ModelError: names the architecture and what is not supported.
     """
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if kind is None:
         return  # transformers refuses it with a reason
     reason = _reason(config.get_text_config(), kind)

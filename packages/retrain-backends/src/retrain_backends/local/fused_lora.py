@@ -101,7 +101,7 @@ class Projection:
         for i, (layer, rows) in enumerate(zip(layers, self.weight.split(self.widths), strict=True)):
             # A view: the stacked weight is the only copy.
             layer.weight.data = rows.t() if self.transposed else rows
-            layer.forward = _Output(self, i)
+            layer.forward = _Output(self, i)  # pyright: ignore[reportAttributeAccessIssue]
 
     def output(self, index: int, x: Tensor) -> Tensor:
         """Output of layer `index` for `x`; the first call computes those of all layers."""
@@ -179,7 +179,7 @@ def find_projections(model: nn.Module, head: nn.Module) -> list[Projection]:
         linears = {
             name: child
             for name, child in parent.named_children()
-            if type(child).forward in _FORWARDS and child is not head
+            if isinstance(child, Layer) and type(child).forward in _FORWARDS and child is not head
         }
         for names in _siblings(linears):
             full_names = [f"{parent_name}.{name}" if parent_name else name for name in names]

@@ -54,7 +54,7 @@ def _logprobs(model: Any, batch: TrainBatch, device: torch.device) -> Tensor:
     """Log-probs of the completions' tokens, shape (t,); rows are padded on the right."""
     group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))
     completions = np.split(batch.tokens_t, batch.token_offsets_n[1:-1])
-    prompts = [batch.prompts[group] for group in group_of]
+    prompts = [batch.prompts[int(group)] for group in group_of]
     texts = [np.concatenate(parts) for parts in zip(prompts, completions, strict=True)]
     padded = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)
     for row, text in zip(padded, texts, strict=True):
