@@ -112,7 +112,7 @@ def make_model(seed: int, vocabulary_size: int) -> Qwen3ForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=1024,
+        max_position_embeddings=4096,
         tie_word_embeddings=True,
         eos_token_id=EOS,
         pad_token_id=PAD,
