@@ -3,8 +3,9 @@
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, current_thread, main_thread
 
 import pytest
 
@@ -67,20 +68,22 @@ def test_an_interrupted_analysis_is_reported(done, capsys):
     (done / "logs/c/campaign.toml").write_text((done / "c.toml").read_text() + "[squeeze]\n")
     [run] = read_manifest(done / "logs/c").runs
     adapter = done / "logs/c" / run.adapter
+    (adapter / "adapter_config.json").write_text("{}")
     (adapter / "adapter_model.safetensors").touch()
-    os.mkfifo(adapter / "adapter_config.json")
     over = Event()
 
-    def interrupt():
-        with (adapter / "adapter_config.json").open("w"):  # as soon as the analysis reads it
+    def interrupt(event, arguments):  # as soon as the analysis, in its thread, opens the adapter
+        if event != "open" or over.is_set() or current_thread() is main_thread():
+            return
+        if str(arguments[0]).endswith("adapter_config.json"):
             os.kill(os.getpid(), signal.SIGINT)
             over.wait(60)
 
-    beside = Thread(target=interrupt, daemon=True)
-    beside.start()
-    code = resume("logs/c")
-    over.set()
-    beside.join()
+    sys.addaudithook(interrupt)
+    try:
+        code = resume("logs/c")
+    finally:
+        over.set()
     said = capsys.readouterr().out
     assert code == 130
     assert "interrupted: the analysis of an adapter was cancelled\n" in said
