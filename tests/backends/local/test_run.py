@@ -136,9 +136,9 @@ def test_the_quickstart_learns(tmp_path):
     ("settings", "problem"),
     [
         (
-            {"training.max_tokens": 1020},
-            r"training\.max_tokens: `1020` after a prompt of \d+ tokens is beyond the context of "
-            r"`builtin:tiny-arithmetic`, 1024 tokens; at most \d+ fit",
+            {"training.max_tokens": 4092},
+            r"training\.max_tokens: `4092` after a prompt of \d+ tokens is beyond the context of "
+            r"`builtin:tiny-arithmetic`, 4096 tokens; at most \d+ fit",
         ),
         ({"model.lora_rank": 2**63 - 1}, r"model\.lora_rank: `9223372036854775807` is above"),
     ],
@@ -150,7 +150,7 @@ def test_a_run_that_does_not_fit_is_refused(run, settings, problem):
 
 def test_a_question_that_does_not_fit_ends_the_run_in_one_line(run, tmp_path):
     data = tmp_path / "long.jsonl"
-    questions = ["1 + 1 = ?"] * 256 + ["1" * 1020]
+    questions = ["1 + 1 = ?"] * 256 + ["1" * 4092]
     rows = [json.dumps({"question": text, "answer": "2"}) for text in questions]
     data.write_text("\n".join(rows))
     settings = {"training.batch_size": 64, "training.group_size": 2, "training.max_tokens": 8}
