@@ -145,6 +145,11 @@ HANGING = """
 import signal, sys
 from pathlib import Path
 from retrain_backends.fake import FakeBackend
+from retrain_backends.types import Verdict
+
+class OddLength:
+    def score(self, items):
+        return [Verdict(float(len(item.completion) % 2)) for item in items]
 
 class Hanging(FakeBackend):
     def train_step(self, batch):
@@ -158,7 +163,8 @@ class Hanging(FakeBackend):
 @pytest.mark.slow
 def test_prove_kills_and_compares(here, retrain, capsys):
     (here / "hanging.py").write_text(HANGING)
-    run_dir = train(config_of(**{"backend.backend": "hanging:Hanging"})).run_dir
+    parts = {"backend.backend": "hanging:Hanging", "reward.type": "hanging:OddLength"}
+    run_dir = train(config_of(**parts)).run_dir
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     capsys.readouterr()
     code, output, errors = retrain("resume-check", "run", "--prove", "8")
