@@ -11,7 +11,7 @@ from retrain_test_support.tinker.server import MODEL_NAME, TinkerServer
 def test_a_server_that_has_died_is_named_and_the_call_ends_at_its_limit(caplog):
     with TinkerServer(vocabulary=32) as server:
         options = TinkerOptions(timeout_s=5.0)
-        service = Service(find_address(server.url), options, look_s=0.1)
+        service = Service(find_address(server.url), options, check_s=0.1)
         trainer = service.new_trainer(MODEL_NAME, 4, seed=1)
     limit = (
         r"scoring: no answer in time \(backend.options.timeout_s\); `retrain --resume` continues"

@@ -7,7 +7,7 @@ from retrain_backends.tinker.waiting import Waiting, in_thread
 
 
 def waiting(ask, limit_s=60.0):
-    return Waiting("http://localhost", ask, limit_s, look_s=0.001, patience_s=0.001)
+    return Waiting("http://localhost", ask, limit_s, check_s=0.001, patience_s=0.001)
 
 
 def test_a_call_that_never_comes_back_is_given_up():

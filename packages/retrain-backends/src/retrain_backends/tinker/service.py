@@ -20,7 +20,7 @@ from retrain_backends.errors import ConfigError, ModelError, RetrainError, RunEr
 from retrain_backends.tinker.address import Address, find_address
 from retrain_backends.tinker.datums import completion_logprobs, datums_to_score, split_by_tokens
 from retrain_backends.tinker.options import TinkerOptions
-from retrain_backends.tinker.waiting import LOOK_S, Waiting, in_thread, plain_future
+from retrain_backends.tinker.waiting import CHECK_S, Waiting, in_thread, plain_future
 from retrain_backends.types import Floats, Tokens
 
 TrainingClient: TypeAlias = tinker.TrainingClient
@@ -48,18 +48,18 @@ class Service:
     Args:
       address: of the service.
       options: of the backend.
-      look_s: how long a result may take before the service is asked whether it is still there.
+      check_s: how long a result may take before the service is asked whether it is still there.
 
     Attributes:
       waiting: for the results of calls.
     """
 
-    def __init__(self, address: Address, options: TinkerOptions, look_s: float = LOOK_S) -> None:
+    def __init__(self, address: Address, options: TinkerOptions, check_s: float = CHECK_S) -> None:
         self._address = address
         self._options = options
         self._client = tinker.ServiceClient(base_url=address.url, api_key=address.key)
         ask = self._ask_capabilities
-        self.waiting = Waiting(address.endpoint, ask, options.timeout_s, look_s)
+        self.waiting = Waiting(address.endpoint, ask, options.timeout_s, check_s)
 
     @property
     def endpoint(self) -> str:

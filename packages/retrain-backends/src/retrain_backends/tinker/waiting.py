@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 log = getLogger(__name__)
 
-LOOK_S = 10.0  # between two looks at a service that is waited for
-_PATIENCE_S = 3.0  # for the answer to a look
+CHECK_S = 10.0  # between two checks that a service is still there
+_PATIENCE_S = 3.0  # for the answer to a check
 
 
 class Waiting:
@@ -23,7 +23,7 @@ class Waiting:
       endpoint: the address of the service, for messages.
       ask: a request that the service answers at once.
       limit_s: longest wait for one result.
-      look_s: how long a result may take before the service is asked whether it is still there.
+      check_s: how long a result may take before the service is asked whether it is still there.
       patience_s: for the answer to that.
     """
 
@@ -32,13 +32,13 @@ class Waiting:
         endpoint: str,
         ask: Callable[[], Any],
         limit_s: float,
-        look_s: float = LOOK_S,
+        check_s: float = CHECK_S,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._endpoint = endpoint
         self._ask = ask
         self._limit_s = limit_s
-        self._look_s = look_s
+        self._check_s = check_s
         self._patience_s = patience_s
         self._lock = Lock()
         self._asked: Future[Any] | None = None
@@ -57,13 +57,13 @@ class Waiting:
         began, started = datetime.now().astimezone(), monotonic()
         while True:
             left_s = max(0.0, self._limit_s - (monotonic() - started))
-            if found := ready(min(self._look_s, left_s)):
+            if found := ready(min(self._check_s, left_s)):
                 return found
-            if left_s <= self._look_s:
+            if left_s <= self._check_s:
                 raise TimeoutError
-            self._look(began, doing)
+            self._check(began, doing)
 
-    def _look(self, began: datetime, doing: str) -> None:
+    def _check(self, began: datetime, doing: str) -> None:
         with self._lock:
             if self._asked is None or self._asked.done():
                 self._asked = in_thread(self._ask)
@@ -74,7 +74,10 @@ class Waiting:
                 log.warning(
                     "waiting for %s since %s: it does not answer (%s); the run ends at %s"
                     " (backend.options.timeout_s = %g)",
-                    *(self._endpoint, f"{began:%H:%M:%S}", doing, f"{ends:%H:%M:%S}"),
+                    self._endpoint,
+                    began.strftime("%H:%M:%S"),
+                    doing,
+                    ends.strftime("%H:%M:%S"),
                     self._limit_s,
                 )
             elif self._is_silent and not is_silent:
