@@ -122,6 +122,7 @@ def test_entropy_as_uncertainty(run):
     assert all(row["exec_entropy_mean"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_quickstart_learns(tmp_path):
     settings = {
         "training.max_steps": 40,

@@ -113,6 +113,7 @@ def test_a_run_learns(server, run_config):
         assert next(row for row in rows if row["loss"] is not None)[name] >= 0.0
 
 
+@pytest.mark.slow
 def test_with_a_third_of_the_calls_failing_every_step_is_trained_once(server, run_config):
     failures = server.failures
     failures.error_share, failures.drop_share, failures.lost_answer_share = 0.15, 0.08, 0.07
@@ -168,7 +169,7 @@ def test_a_spent_budget_stays_spent(server, run_config, tmp_path):
     spent = {"prices": prices, "max_cost": 0.01}
     with pytest.raises(StoppedRunError, match=r"after 1 steps"):
         train(run_config({"backend.options": spent}))
-    again = {"resume.from": str(tmp_path / "run"), "eval.every": 1}
+    again = {"resume.from": str(tmp_path / "run"), "eval.every": 1, "eval.max_examples": 8}
     before = len(server.executed("sample")), trained(server)
     with pytest.raises(StoppedRunError, match=r"after 1 steps.*max_cost = 0\.01 \(raise it to con"):
         train(run_config({**again, "backend.options": spent}))
@@ -187,6 +188,7 @@ def test_a_gradient_that_is_lost_is_done_again_from_the_checkpoint(server, run_c
     assert steps_of(summary.run_dir) == list(range(6))
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_ends_the_run_at_the_limit(server, run_config, tmp_path):
     Breaks.failures = server.failures
     limited = {"reward.type": f"{__name__}:Breaks", "backend.options": {"timeout_s": 5.0}}

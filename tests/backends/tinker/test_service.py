@@ -8,6 +8,7 @@ from retrain_backends.tinker.service import Service
 from retrain_test_support.tinker.server import MODEL_NAME, TinkerServer
 
 
+@pytest.mark.slow
 def test_a_server_that_has_died_is_named_and_the_call_ends_at_its_limit(caplog):
     with TinkerServer(vocabulary=32) as server:
         options = TinkerOptions(timeout_s=5.0)

@@ -115,6 +115,7 @@ def test_conditions_that_do_not_differ(conditions, tables, line):
 
 
 rates = st.floats(0, 1)
+paths = st.text(st.characters(exclude_characters="\0"))
 overrides = st.fixed_dictionaries(
     {},
     optional={
@@ -123,7 +124,7 @@ overrides = st.fixed_dictionaries(
         "algorithm": st.fixed_dictionaries(
             {}, optional={"params": st.dictionaries(st.text(), st.none() | rates, max_size=2)}
         ),
-        "data": st.fixed_dictionaries({}, optional={"path": st.text()}),
+        "data": st.fixed_dictionaries({}, optional={"path": paths}),
     },
 )
 
