@@ -65,9 +65,9 @@ def test_no_file_lands_outside(fetch, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["..__evil", "__evil"])
 def test_no_member_of_an_archive_lands_outside(fetch, tmp_path, name):
-    with pytest.raises(DownloadError):
+    with pytest.raises(DownloadError, match="outside of the adapter"):
         fetch({"": archive(**{name: b"x"})})
-    assert list(tmp_path.rglob("evil")) in ([], [tmp_path / "adapter" / "evil"])
+    assert not list(tmp_path.rglob("evil"))
 
 
 @pytest.mark.parametrize(

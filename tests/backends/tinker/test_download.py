@@ -1,4 +1,5 @@
 import json
+import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -115,7 +116,10 @@ def files(tmp_path):
         thread.join()
 
 
-def test_peft_loads_every_module_of_an_adapter_whose_configuration_names_none(files, tmp_path):
+@pytest.mark.parametrize("archived", [False, True])
+def test_peft_loads_every_module_of_an_adapter_whose_configuration_names_none(
+    files, tmp_path, archived
+):
     directory, url = files
     source, tokens = resolve_model("builtin:tiny-arithmetic"), torch.tensor([[1, 4, 22, 7]])
     base = transformers.AutoModelForCausalLM.from_pretrained(source)
@@ -126,7 +130,23 @@ def test_peft_loads_every_module_of_an_adapter_whose_configuration_names_none(fi
     settings = json.loads((directory / FILES[0]).read_text("utf-8"))
     (directory / FILES[0]).write_text(json.dumps({**settings, "target_modules": None}))
     (tmp_path / "adapter").mkdir()
-    download_adapter({name: f"{url}/{name}" for name in FILES}, tmp_path / "adapter")
+    if archived:
+        with tarfile.open(directory / "all.tar", "w") as archive:
+            for name in FILES:
+                archive.add(directory / name, name)
+    urls = {"": f"{url}/all.tar"} if archived else {name: f"{url}/{name}" for name in FILES}
+    download_adapter(urls, tmp_path / "adapter")
     base = transformers.AutoModelForCausalLM.from_pretrained(source)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")
     assert torch.equal(loaded(tokens).logits, expected)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil"])
+def test_no_member_of_an_archive_lands_outside(files, tmp_path, name):
+    directory, url = files
+    with tarfile.open(directory / "all.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(RunError, match=r"names a file of the adapter `.*evil`, outside of it"):
+        download_adapter({"": f"{url}/all.tar"}, tmp_path / "adapter")
+    assert not list(tmp_path.rglob("evil"))

@@ -9,7 +9,7 @@ from retrain_backends.errors import RunError
 from retrain_backends.randomness import Purpose
 from retrain_backends.tinker.sampler import TinkerSampler, completions_of, seed_of
 from retrain_backends.tinker.throttle import Throttle
-from retrain_backends.tinker.waiting import Waiting
+from retrain_backends.waiting import Waiting
 from retrain_test_support.tinker.failures import RequestKind
 
 
@@ -144,7 +144,7 @@ def test_no_answer_in_time_is_no_completion(prompts, sampling):
         sampling=Silent,
         options=SimpleNamespace(timeout_s=0.01, max_failed_prompts=0.1),
         service=SimpleNamespace(
-            endpoint="the service", waiting=Waiting("the service", lambda: None, limit_s=0.01)
+            endpoint="the service", waiting=Waiting("the service", lambda: None, 0.01, "timeout_s")
         ),
         throttle=Throttle(None, 1.0),
     )

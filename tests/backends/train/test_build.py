@@ -27,8 +27,7 @@ class WithoutEntropy(FakeBackend):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("inference.engine", "vllm"),
-        ("inference.engine", "openai"),
+        ("inference.engine", "mlx"),
         ("inference.attention_kernel", "flash"),
         ("inference.dtype", "fp8"),
         ("inference.dtype", "fp4"),
@@ -45,6 +44,22 @@ def test_what_comes_later_is_refused(key, value):
     assert problem.startswith((key.split(" ")[0], f"[{key.split('.')[0]}]"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"backend.backend": "tinker"}, "inference.engine: `vllm`, but the backend `tinker` samp"),
+        (
+            {"algorithm.uncertainty_kind": "shannon_entropy"},
+            "algorithm.uncertainty_kind: `shannon_entropy` .* which the engine `vllm` does not",
+        ),
+    ],
+)
+def test_clashes_with_the_engine(settings, line):
+    config = load_config(None, {"inference.engine": "vllm", **settings})
+    with pytest.raises(ConfigError, match=line):
+        refuse_clashes(config, CAN_ALL)
+
+
 def test_a_campaign_is_not_a_run():
     with pytest.raises(NotAvailableError, match=r"use `retrain campaign FILE.toml`, or"):
         refuse_unavailable(load_config(None, {"campaign.max_steps": 5}))
@@ -54,7 +69,7 @@ def test_all_refusals_come_at_once(make_config, tmp_path):
     config = make_config(
         {
             "environment.provider": "verifiers",
-            "inference.engine": "max",
+            "inference.engine": "mlx",
             "backpressure.enabled": True,
         }
     )

@@ -56,8 +56,14 @@ KINDS: Mapping[str, Kind] = {
     ),
     "engine": Kind(
         "inference.engine",
-        {"pytorch": "retrain_backends.local.sampler:PytorchSampler"},
-        frozenset({"max", "mlx", "openai", "sglang", "vllm"}),
+        {
+            "max": "retrain_backends.engines.max:MaxDialect",
+            "openai": "retrain_backends.engines.openai:OpenaiDialect",
+            "pytorch": "retrain_backends.local.sampler:PytorchSampler",
+            "sglang": "retrain_backends.engines.sglang:SglangDialect",
+            "vllm": "retrain_backends.engines.vllm:VllmDialect",
+        },
+        frozenset({"mlx"}),
     ),
     "reward": Kind(
         "reward.type",

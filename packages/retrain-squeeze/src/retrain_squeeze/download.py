@@ -1,5 +1,6 @@
 """Download the files of an adapter from signed URLs."""
 
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -73,9 +74,16 @@ def _fetch(url: str, target: Path) -> None:
 
 
 def _unpack(archive: Path, directory: Path) -> None:
+    """Write the files of an archive; links are left out."""
     try:
-        with tarfile.open(archive) as file:
-            file.extractall(directory, filter="data")
+        with tarfile.open(archive) as members:
+            for member in members:
+                content = members.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    target = _safe_target(member.name, directory)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with target.open("wb") as file:
+                        shutil.copyfileobj(content, file)
     except tarfile.TarError as error:
         raise DownloadError(
             f"the archive of the adapter cannot be unpacked ({describe(error)})"

@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from retrain_backends.engines.logprob_kind import DEFECTS
 from retrain_backends.errors import RunError
 from retrain_backends.fake import FakeBackend, FakeOptions, FakeTraining
 from retrain_backends.randomness import Purpose
@@ -16,7 +17,6 @@ from retrain_backends.testing import GroupSampling
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_metrics
 from retrain_backends.train import train as train_run
-from retrain_backends.train.monitoring.logprob_kind import DEFECTS
 from retrain_backends.train.monitoring.sampler_probe import SamplerProbe
 from retrain_backends.types import Completion, SamplingParams, TrainBatch, Verdict
 

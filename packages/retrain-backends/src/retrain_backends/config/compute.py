@@ -11,7 +11,7 @@ from retrain_backends.config.section import (
     NameOrPlugin,
     Section,
     Text,
-    Url,
+    Urls,
 )
 
 _DEVICES = r"^ *(cpu|gpu:[0-9]+) *(, *(cpu|gpu:[0-9]+) *)*$"
@@ -55,11 +55,35 @@ class BackendConfig(Section):
 class InferenceConfig(Section):
     """The engine that samples completions for the local backend."""
 
-    engine: Literal["pytorch", "max", "vllm", "sglang", "mlx", "openai"] = Field(
+    engine: Annotated[
+        Text, NameOrPlugin("engine", ("pytorch", "vllm", "sglang", "max", "mlx", "openai"))
+    ] = Field(
         default="pytorch",
-        description="The sampler. `pytorch` runs inside the training process.",
+        description="The sampler. `pytorch` runs inside the training process; the others are "
+        "servers, `openai` any server with token ids in and out.",
     )
-    url: Url = Field(default="", description="Address of the server, for engines with a server.")
+    url: Urls = Field(
+        default=(),
+        description="Addresses of the servers, without a path; each gets every adapter, and "
+        "requests are spread over them. Their key is the environment variable "
+        "RETRAIN_INFERENCE_API_KEY.",
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=1800.0, description="Longest wait for an answer of a server."
+    )
+    max_requests: Count = Field(
+        default=64, description="Prompts that may be in flight at each server."
+    )
+    adapter_dir: str = Field(
+        default="",
+        description="Directory through which servers get the adapters; a server on another machine "
+        "needs a shared one. Empty: memory (`/dev/shm`), or the temporary directory.",
+    )
+    logprobs: Literal["auto", "engine", "trainer"] = Field(
+        default="auto",
+        description="Whose log-probs of sampled tokens are used. `auto`: the engine's, unless a "
+        "comparison shows that they are not those of the sampling temperature.",
+    )
     attention_kernel: Literal["default", "flash", "triton", "tk", "cutlass"] = Field(
         default="default", description="Attention kernel of the engine."
     )

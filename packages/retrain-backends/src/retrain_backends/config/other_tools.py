@@ -213,7 +213,7 @@ ABSENT: tuple[tuple[str, str], ...] = (
         "eval_strategy evaluation_strategy do_eval",
     ),
     (
-        "completions are sampled by PyTorch in this version (`--inference-engine pytorch`)",
+        "`--engine vllm --url http://localhost:8000` samples on a vLLM server",
         "use_vllm vllm_gpu_memory_utilization gpu_memory_utilization",
     ),
 )

@@ -146,6 +146,12 @@ def _tuple_from_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _urls(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
+    return _tuple_from_list(value)
+
+
 def distinct(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
     """The values; raises ValueError if one is repeated."""
     if len(set(values)) < len(values):
@@ -180,6 +186,23 @@ Url: TypeAlias = Annotated[
     Allowed(f'{ADDRESS} (a key belongs in an environment variable), or ""'),
 ]
 """Credentials are refused, because the address is written to files and messages."""
+
+
+Urls: TypeAlias = Annotated[
+    tuple[Annotated[Url, Field(min_length=1)], ...],
+    BeforeValidator(_urls),
+    AfterValidator(distinct),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+            ]
+        }
+    ),
+    Allowed(f"{ADDRESS} (a key belongs in an environment variable), or a list of them"),
+]
+"""One address or several; as text, they are separated by commas."""
 
 
 def key_in(variable: str) -> Allowed:

@@ -6,6 +6,8 @@ from typing import Self
 import torch
 
 from retrain_backends.config import PolicySettings, read_backend_options
+from retrain_backends.engines.build import engine_sampler
+from retrain_backends.engines.sampler import EngineSampler
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.declaration import BACKEND
@@ -13,6 +15,7 @@ from retrain_backends.local.devices import is_split, parse_devices, pick_dtype
 from retrain_backends.local.options import LocalOptions
 from retrain_backends.local.sampler import PytorchSampler
 from retrain_backends.local.self_test import self_test
+from retrain_backends.local.served_policy import ServedPolicy
 from retrain_backends.local.sizes import model_sizes, refuse_sizes
 from retrain_backends.local.trainer import LocalTrainer, OptimizerSettings
 from retrain_backends.tokenizer import resolve_model
@@ -22,12 +25,13 @@ from retrain_backends.types import Usage
 class LocalBackend:
     """One policy: a frozen base model with a LoRA adapter, and its trainer and sampler.
 
-    In split mode the sampler has its own copy of model and adapter on another device.
+    In split mode the sampler has its own copy of model and adapter on another device; an engine
+    other than `pytorch` has the model itself, and gets every version of the adapter.
     """
 
     capabilities = BACKEND.capabilities
 
-    def __init__(self, trainer: LocalTrainer, sampler: PytorchSampler) -> None:
+    def __init__(self, trainer: LocalTrainer, sampler: PytorchSampler | EngineSampler) -> None:
         self.trainer = trainer
         self.sampler = sampler
 
@@ -39,7 +43,8 @@ class LocalBackend:
             torch.set_num_threads(options.threads)
         devices = settings.backend.devices
         sample_on, train_on = parse_devices(devices)
-        split = is_split(devices)
+        served = settings.inference.engine != "pytorch"
+        split = is_split(devices) and not served
         _check_sizes(settings, [sample_on, train_on] if split else [train_on])
         trained = _policy(settings, train_on)
         base, adapter = _policy(settings, sample_on) if split else trained
@@ -53,6 +58,13 @@ class LocalBackend:
             microbatch_tokens=options.microbatch_tokens,
             gradient_checkpointing=options.gradient_checkpointing,
         )
+        trainer = LocalTrainer(*trained, optimizer)
+        self_test(trained, (base, adapter), options.microbatch_tokens)
+        if served:
+            vocabulary = base.model.get_input_embeddings().weight.shape[0]
+            return cls(
+                trainer, engine_sampler(settings, trainer, ServedPolicy(trainer), vocabulary)
+            )
         sampler = PytorchSampler(
             base,
             adapter,
@@ -60,13 +72,11 @@ class LocalBackend:
             settings.completions_a_step,
             share_prompts=settings.inference.prefix_caching,
         )
-        trainer = LocalTrainer(*trained, optimizer)
-        self_test(trained, (base, adapter), options.microbatch_tokens)
         return cls(trainer, sampler)
 
     def usage(self) -> Usage:
-        """Nothing is charged on a local machine."""
-        return Usage()
+        """The times of the engine; nothing is charged on a local machine."""
+        return self.sampler.usage()
 
     def close(self) -> None:
         """Detach the adapters; memory is freed with the objects."""

@@ -13,7 +13,7 @@ from retrain_backends.local.decode import sample_groups
 from retrain_backends.local.devices import facts_about
 from retrain_backends.local.sizes import context_of
 from retrain_backends.local.trainer import is_out_of_memory
-from retrain_backends.types import Facts, Request, SampledGroups, SamplingParams
+from retrain_backends.types import Facts, Request, SampledGroups, SamplingParams, Usage
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,10 @@ class PytorchSampler:
         log.warning("out of memory: sampling %d prompts at a time", len(chunk) // 2)
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def usage(self) -> Usage:
+        """Nothing besides what every step measures."""
+        return Usage()
 
     def close(self) -> None:
         """Detach the adapter; memory is freed with the objects."""

@@ -60,6 +60,7 @@ class LocalTrainer:
 
     def __init__(self, base: BaseModel, adapter: Adapter, settings: OptimizerSettings) -> None:
         self.base, self.adapter, self.settings = base, adapter, settings
+        self.version = 0  # of the adapter, counted in this process
         self.budget = settings.microbatch_tokens
         self.parameter = torch.nn.Parameter(adapter.weights)
         self.parameter.grad = adapter.gradient
@@ -87,6 +88,7 @@ class LocalTrainer:
         accumulated = time.perf_counter()
         if np.isfinite(loss) and np.isfinite(norm):
             self.optimizer.step()
+            self.version += 1
         figures = policy_loss(
             new,
             batch.logprobs_t,
@@ -139,6 +141,7 @@ class LocalTrainer:
         if configured == self.settings.microbatch_tokens:
             self.budget = budget
         self.adapter.weights.copy_(tensors.pop("weights"))
+        self.version += 1
         device = self.adapter.weights.device
         state = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.optimizer.state[self.parameter].update(state)

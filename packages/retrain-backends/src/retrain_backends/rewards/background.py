@@ -1,18 +1,14 @@
 """Rewards that score one completion at a time, in the background while others are sampled."""
 
-import asyncio
-import atexit
-import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 from retrain_backends.config import RewardConfig
 from retrain_backends.dotted_names import load_object
 from retrain_backends.errors import describe
+from retrain_backends.loop_thread import LoopThread
 from retrain_backends.types import Rollout, Verdict
-
-T = TypeVar("T")
 
 _SCORERS = {
     "custom": "retrain_backends.rewards.isolated:CustomScorer",
@@ -45,7 +41,7 @@ class BackgroundReward:
 
     def __init__(self, scorer: ItemScorer) -> None:
         self._scorer = scorer
-        self._loop = LoopThread(scorer.close)
+        self._loop = LoopThread(scorer.close, "rewards")
 
     @classmethod
     def from_config(cls, config: RewardConfig) -> Self:
@@ -81,47 +77,3 @@ class BackgroundReward:
             return await self._scorer.score(item)
         except Exception as error:  # noqa: BLE001
             return Verdict(None, describe(error))
-
-
-class LoopThread:
-    """An event loop in a thread, started on first use.
-
-    Args:
-      close: makes the coroutine that frees what the others use, before they are cancelled.
-    """
-
-    def __init__(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._close = close
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine on the loop."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=self._loop.run_forever, name="rewards", daemon=True
-            )
-            self._thread.start()
-            atexit.register(self.close)  # so that processes end when nobody calls `close`
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Run `close`, cancel all other coroutines, end the thread."""
-        if self._loop is None or self._thread is None:
-            return
-        atexit.unregister(self.close)
-        loop, thread = self._loop, self._thread
-        self._loop = self._thread = None
-        asyncio.run_coroutine_threadsafe(self._end(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-    async def _end(self) -> None:
-        await self._close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.get_running_loop().shutdown_asyncgens()

@@ -75,23 +75,39 @@ def _is_named(module: str, targets: Any) -> bool:
 
 
 def _fetch(url: str, name: str, directory: Path, pauses_s: Sequence[float]) -> None:
-    safe = PurePosixPath(name or "adapter.tar")
-    if safe.is_absolute() or ".." in safe.parts:
-        raise RunError(f"the service names a file of the adapter `{name}`, outside of it")
-    target = directory / safe
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = _safe_target(name or "adapter.tar", directory)
     # A border: the network and an archive of the service.
     try:
         _stream(url, target, pauses_s)
         if not name:
-            with tarfile.open(target) as archive:
-                archive.extractall(directory, filter="data")
+            _unpack(target, directory)
             target.unlink()
     except (httpx.HTTPError, tarfile.TarError) as error:
         # The URL may be signed, so it is not shown.
         kind = f"{error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
         reason = kind or describe(error).replace(url, "…")
-        raise RunError(f"{safe} cannot be downloaded ({reason})") from error
+        raise RunError(
+            f"{target.relative_to(directory)} cannot be downloaded ({reason})"
+        ) from error
+
+
+def _safe_target(name: str, directory: Path) -> Path:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise RunError(f"the service names a file of the adapter `{name}`, outside of it")
+    target = directory / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _unpack(archive: Path, directory: Path) -> None:
+    """Write the files of an archive; links are left out."""
+    with tarfile.open(archive) as members:
+        for member in members:
+            content = members.extractfile(member) if member.isfile() else None
+            if content is not None:
+                with _safe_target(member.name, directory).open("wb") as file:
+                    shutil.copyfileobj(content, file)
 
 
 def _stream(url: str, target: Path, pauses_s: Sequence[float]) -> None:

@@ -18,9 +18,9 @@ from retrain_backends.tinker.service import (
     SamplingClient,
     UnreadableError,
     as_retrain_error,
+    plain_future,
 )
 from retrain_backends.tinker.session import Session
-from retrain_backends.tinker.waiting import plain_future
 from retrain_backends.types import Completion, Facts, Request, SampledGroups, SamplingParams
 
 _EXAMPLES = 3  # failures that are told

@@ -7,7 +7,7 @@ names the endpoint.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from json import JSONDecodeError
@@ -20,8 +20,8 @@ from retrain_backends.errors import ConfigError, ModelError, RetrainError, RunEr
 from retrain_backends.tinker.address import Address, find_address
 from retrain_backends.tinker.datums import completion_logprobs, datums_to_score, split_by_tokens
 from retrain_backends.tinker.options import TinkerOptions
-from retrain_backends.tinker.waiting import CHECK_S, Waiting, in_thread, plain_future
 from retrain_backends.types import Floats, Tokens
+from retrain_backends.waiting import CHECK_S, Waiting, in_thread
 
 TrainingClient: TypeAlias = tinker.TrainingClient
 SamplingClient: TypeAlias = tinker.SamplingClient
@@ -59,7 +59,9 @@ class Service:
         self._options = options
         self._client = tinker.ServiceClient(base_url=address.url, api_key=address.key)
         ask = self._ask_capabilities
-        self.waiting = Waiting(address.endpoint, ask, options.timeout_s, check_s)
+        self.waiting = Waiting(
+            address.endpoint, ask, options.timeout_s, "backend.options.timeout_s", check_s
+        )
 
     @property
     def endpoint(self) -> str:
@@ -291,3 +293,8 @@ def _is_unreadable(error: Exception) -> bool:
     """Whether the service has answered with success, and with a damaged body."""
     kinds = (tinker.APIResponseValidationError, JSONDecodeError, UnicodeDecodeError)
     return isinstance(error, kinds) or _BROKEN_PROTO in str(error)
+
+
+def plain_future(answer: Any) -> Future[Any]:
+    """The future of `concurrent.futures`, which newer SDKs wrap."""
+    return answer.future() if hasattr(answer, "future") else answer

@@ -22,12 +22,19 @@ def refuse_unavailable(config: RunConfig) -> None:
 def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
     """Raise ConfigError with a line for every setting that the backend does not support."""
     backend = f"the backend `{config.backend.backend}`"
+    engine = config.inference.engine
     problems = []
-    if config.algorithm.uncertainty_kind == "shannon_entropy" and not capabilities.sampler.entropy:
+    served = config.backend.backend == "local" and engine != "pytorch"
+    if config.algorithm.uncertainty_kind == "shannon_entropy" and (
+        served or not capabilities.sampler.entropy
+    ):
+        sampler = f"the engine `{engine}`" if served else backend
         problems.append(
             "algorithm.uncertainty_kind: `shannon_entropy` needs the entropy of every token, which "
-            f"{backend} does not report; use `surprisal`"
+            f"{sampler} does not report; use `surprisal`"
         )
+    if engine != "pytorch" and not served:
+        problems.append(f"inference.engine: `{engine}`, but {backend} samples itself; leave it out")
     if config.lora.alpha and not capabilities.trainer.lora_alpha:
         problems.append(f"lora.alpha: {backend} chooses it itself; leave it at 0")
     if config.lora.dropout and not capabilities.trainer.lora_dropout:

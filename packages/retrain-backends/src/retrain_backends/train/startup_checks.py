@@ -8,13 +8,13 @@ from rich.console import Console
 
 from retrain_backends.config import HealthConfig
 from retrain_backends.data import PromptStream
+from retrain_backends.engines.logprob_kind import DEFECTS, consequence
 from retrain_backends.errors import RunError
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.protocols import Backend
 from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.tracking.console import print_lines
 from retrain_backends.train.monitoring.health import Health, HealthMonitor
-from retrain_backends.train.monitoring.logprob_kind import DEFECTS, consequence
 from retrain_backends.train.monitoring.sampler_probe import ProbeResult, SamplerProbe
 from retrain_backends.train.step.samples import Samples
 from retrain_backends.train.storage.metadata import MetadataFile

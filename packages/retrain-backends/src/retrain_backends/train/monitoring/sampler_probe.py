@@ -22,11 +22,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from retrain_backends.group_sampling import GroupSampling
-from retrain_backends.protocols import Backend
-from retrain_backends.randomness import Purpose
-from retrain_backends.tokenizer import Tokenizer
-from retrain_backends.train.monitoring.logprob_kind import (
+from retrain_backends.engines.logprob_kind import (
     COLD,
     DISTANCES,
     FEWEST,
@@ -36,6 +32,10 @@ from retrain_backends.train.monitoring.logprob_kind import (
     classify_at_1,
     distance,
 )
+from retrain_backends.group_sampling import GroupSampling
+from retrain_backends.protocols import Backend
+from retrain_backends.randomness import Purpose
+from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.types import Completion, Floats, SamplingParams, Tokens
 
 AdapterUse: TypeAlias = Literal["active", "inactive", "undecided"]

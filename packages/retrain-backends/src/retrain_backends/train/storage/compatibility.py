@@ -37,6 +37,9 @@ _FREE = (
     "backend.options.max_hours",
     "model.base_url",
     "inference.url",
+    "inference.timeout_s",
+    "inference.max_requests",
+    "inference.adapter_dir",
     "environment.auto_install",
     "eval.every",
     "health.*",
@@ -56,6 +59,7 @@ _ROUNDING = (
     "backend.options.gradient_checkpointing",
     "backend.options.step_tokens",
     "inference.engine",
+    "inference.logprobs",
     "inference.attention_kernel",
     "inference.prefix_caching",
 )

@@ -3,11 +3,11 @@ from threading import Event
 
 import pytest
 
-from retrain_backends.tinker.waiting import Waiting, in_thread
+from retrain_backends.waiting import Waiting, in_thread
 
 
 def waiting(ask, limit_s=60.0):
-    return Waiting("http://localhost", ask, limit_s, check_s=0.001, patience_s=0.001)
+    return Waiting("http://localhost", ask, limit_s, "timeout_s", check_s=0.001, patience_s=0.001)
 
 
 def test_a_call_that_never_comes_back_is_given_up():
@@ -51,5 +51,5 @@ def test_one_that_stops_answering_is_named_once_until_it_answers_again(caplog, d
     stopped, again = (record.getMessage() for record in caplog.records)
     assert stopped.startswith("waiting for http://localhost since ")
     assert "it does not answer (scoring); the run ends at " in stopped
-    assert stopped.endswith("(backend.options.timeout_s = 60)")
+    assert stopped.endswith("(timeout_s = 60)")
     assert again == "http://localhost answers again"

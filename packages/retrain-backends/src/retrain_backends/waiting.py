@@ -1,4 +1,4 @@
-"""Waits for a service, and reports when it has stopped answering: the SDK retries in silence."""
+"""Waits for a service, and reports when it has stopped answering: clients retry in silence."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -23,6 +23,7 @@ class Waiting:
       endpoint: the address of the service, for messages.
       ask: a request that the service answers at once.
       limit_s: longest wait for one result.
+      key: the setting of that limit, for messages.
       check_s: how long a result may take before the service is asked whether it is still there.
       patience_s: for the answer to that.
     """
@@ -32,12 +33,14 @@ class Waiting:
         endpoint: str,
         ask: Callable[[], Any],
         limit_s: float,
+        key: str,
         check_s: float = CHECK_S,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._endpoint = endpoint
         self._ask = ask
         self._limit_s = limit_s
+        self._key = key
         self._check_s = check_s
         self._patience_s = patience_s
         self._lock = Lock()
@@ -73,11 +76,12 @@ class Waiting:
                 ends = began + timedelta(seconds=self._limit_s)
                 log.warning(
                     "waiting for %s since %s: it does not answer (%s); the run ends at %s"
-                    " (backend.options.timeout_s = %g)",
+                    " (%s = %g)",
                     self._endpoint,
                     began.strftime("%H:%M:%S"),
                     doing,
                     ends.strftime("%H:%M:%S"),
+                    self._key,
                     self._limit_s,
                 )
             elif self._is_silent and not is_silent:
@@ -102,10 +106,5 @@ def in_thread(call: Callable[[], Any]) -> Future[Any]:
         else:
             outcome.set_result(found)
 
-    Thread(target=work, name="tinker", daemon=True).start()
+    Thread(target=work, name="waiting", daemon=True).start()
     return outcome
-
-
-def plain_future(answer: Any) -> Future[Any]:
-    """The future of `concurrent.futures`, which newer SDKs wrap."""
-    return answer.future() if hasattr(answer, "future") else answer

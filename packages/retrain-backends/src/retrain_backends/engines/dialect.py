@@ -1,0 +1,84 @@
+"""What differs between inference servers: requests, answers, and how adapters are loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from retrain_backends.types import (
+    Completion,
+    Floats,
+    Request,
+    SamplingParams,
+    StopReason,
+    Tokens,
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A POST request: its path below the address of the server, and its JSON body."""
+
+    path: str
+    body: Mapping[str, Any]
+
+
+class Dialect(Protocol):
+    """One kind of server.
+
+    Attributes:
+      logprobs: the distribution of its log-probs, as documented. The sampler measures it.
+      groups: whether one call returns all completions of a prompt.
+      lora: how to start a server of this kind with LoRA, for messages.
+    """
+
+    logprobs: ClassVar[Literal["tempered", "raw", "truncated"]]
+    groups: ClassVar[bool]
+    lora: ClassVar[str]
+
+    def completion(
+        self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int
+    ) -> Call:
+        """Asks for `count` completions of a prompt from an adapter."""
+        ...
+
+    def completions(self, answer: Any) -> list[Completion]:
+        """The completions of an answer.
+
+        Raises:
+          KeyError, TypeError, ValueError: it is not one.
+        """
+        ...
+
+    def loading(self, name: str, directory: str) -> Call:
+        """Loads an adapter under a name that was not used before."""
+        ...
+
+    def unloading(self, name: str) -> Call:
+        """Unloads an adapter."""
+        ...
+
+
+def completion_of(
+    tokens: Sequence[int] | None, logprobs: Sequence[float | None] | None, finished: str | None
+) -> Completion:
+    """One completion, checked.
+
+    Raises:
+      ValueError: it has no tokens, or not a finite log-prob for each of them.
+    """
+    if not tokens:
+        raise ValueError("a completion without token ids")
+    tokens_T: Tokens = np.asarray(tokens, np.int64)
+    logprobs_T: Floats = np.asarray(
+        [np.nan if x is None else x for x in logprobs or ()], np.float64
+    )
+    if logprobs_T.shape != tokens_T.shape:
+        raise ValueError(f"{len(logprobs_T)} log-probs for {len(tokens_T)} tokens")
+    if not np.isfinite(logprobs_T).all():
+        raise ValueError("a log-prob that is not a number")
+    if finished not in ("stop", "length"):
+        raise ValueError(f"a completion that ended with `{finished}`")
+    reason: StopReason = "length" if finished == "length" else "stop"
+    return Completion(tokens_T, logprobs_T, reason)

@@ -1,0 +1,21 @@
+"""Modular's MAX."""
+
+from typing import Any, ClassVar, Literal
+
+from retrain_backends.engines.openai import OpenaiDialect
+from retrain_backends.types import SamplingParams
+
+
+class MaxDialect(OpenaiDialect):
+    """`max serve`: one completion a call, with raw log-probs."""
+
+    logprobs: ClassVar[Literal["tempered", "raw", "truncated"]] = "raw"
+    groups: ClassVar[bool] = False
+    lora: ClassVar[str] = "on a GPU, with --enable-lora"
+
+    def _extras(self, params: SamplingParams) -> dict[str, Any]:
+        return {
+            "stop_token_ids": list(params.stop_token_ids),
+            "ignore_eos": True,
+            "return_token_ids": True,
+        }

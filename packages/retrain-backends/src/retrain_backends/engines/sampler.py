@@ -1,0 +1,209 @@
+"""Samples from the adapter that is trained, on an engine that gets every version of it."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from retrain_backends.engines.adapter_files import AdapterFiles
+from retrain_backends.engines.canary import Canary, Policy, Version
+from retrain_backends.engines.fleet import Fleet
+from retrain_backends.engines.logprob_kind import COLD, HOT, LogprobKind, classify
+from retrain_backends.engines.server import Server
+from retrain_backends.errors import RunError
+from retrain_backends.protocols import Trainer
+from retrain_backends.randomness import Purpose
+from retrain_backends.types import (
+    Completion,
+    Facts,
+    Floats,
+    Request,
+    SampledGroups,
+    SamplingParams,
+    StreamKey,
+    Usage,
+)
+
+log = logging.getLogger(__name__)
+
+_ROWS, _TOKENS = 4, 16  # of a comparison with the trainer
+_OTHER_MODEL = 0.5  # nats a token between sampler and trainer, from which the models differ
+_SAMPLES_FROM: dict[Version, str] = {
+    "earlier": "the adapter of an earlier step",
+    "base": "the model without an adapter",
+}
+
+
+class EngineSampler:
+    """The sampler of a policy whose completions come from inference servers.
+
+    Before it samples, every server gets the newest adapter and is compared with the trainer
+    (`Canary`). Log-probs that are not those of the sampling temperature are replaced by the
+    trainer's.
+
+    Args:
+      fleet: the servers, connected.
+      trainer: trains the policy.
+      policy: its adapter.
+      files: the directories through which adapters are handed over.
+      facts: about the engine.
+      recompute: whether the trainer computes all log-probs; None if only those that need it.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        trainer: Trainer,
+        policy: Policy,
+        files: AdapterFiles,
+        facts: Facts,
+        *,
+        recompute: bool | None,
+    ) -> None:
+        self.facts = facts
+        self._fleet = fleet
+        self._trainer = trainer
+        self._policy = policy
+        self._files = files
+        self._recompute = recompute
+        self._kind: LogprobKind | None = None
+        self._canary = Canary(policy)
+        self._canary_request: Request | None = None
+        self._loaded: dict[int, str] = {}
+        self._figures: dict[str, float] = {}
+
+    def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
+        """Sample with the newest adapter.
+
+        Raises:
+          RunError: a server does not use it, refuses a request, or does not answer in time.
+        """
+        if not requests:
+            return self._fleet.sample((), params, adapter="")
+        name = self._hand_over(requests[0])
+        groups = self._fleet.sample(requests, params, name)
+        if self._needs_trainer(params, requests[0], name):
+            return self._rescored(groups, requests, params)
+        return groups
+
+    def usage(self) -> Usage:
+        """Seconds of the hand-over and of the trainer's log-probs since the last call."""
+        figures, self._figures = self._figures, {}
+        return Usage(figures)
+
+    def close(self) -> None:
+        """Unload the adapters, close the connections."""
+        try:
+            for name in self._loaded.values():
+                self._fleet.unload(name)
+        except RunError as error:
+            log.warning("adapters stay loaded: %s", error)
+        self._fleet.close()
+        self._files.close()
+
+    def _hand_over(self, request: Request) -> str:
+        """Give the servers the newest adapter, unless they have it; returns its name."""
+        version = self._policy.version
+        if version in self._loaded:
+            return self._loaded[version]
+        started = time.perf_counter()
+        name = f"retrain-{self._files.name}-v{version}"
+        directory = self._files.write(version, self._policy.export)
+        self._fleet.load(name, str(directory))
+        self._count("handover_s", started)
+        self._loaded[version] = name
+        self._check(name, request)
+        for old in sorted(self._loaded)[:-2]:
+            self._fleet.unload(self._loaded.pop(old))
+        return name
+
+    def _check(self, name: str, request: Request) -> None:
+        """Compare every server with the trainer."""
+        started = time.perf_counter()
+        if self._canary_request is None:
+            key = StreamKey(request.key.seed, Purpose.PROBE, 0, 0)
+            tokens = min(_TOKENS, request.max_tokens)
+            self._canary_request = Request(request.prompt_T, key, range(_ROWS), tokens)
+        found = [self._version_on(server, name) for server in self._fleet.places]
+        if all(version == "newest" for version in found):
+            self._policy.keep()
+        self._count("canary_s", started)
+
+    def _version_on(self, server: Server, name: str) -> Version | None:
+        assert self._canary_request is not None
+        request, first = self._canary_request, not self._canary.knows(server.url)
+        rows = self._fleet.sample_on(server, request, SamplingParams(HOT, ()), name)
+        version = self._canary.version_of(server.url, request.prompt_T, rows)
+        if first and self._canary.noise(server.url) > _OTHER_MODEL:
+            raise RunError(
+                f"{server.url}: its log-probs are {self._canary.noise(server.url):.2g} nats a token"
+                " from the trainer's: it serves another model than model.model, or its log-probs"
+                " belong to other tokens"
+            )
+        if version in _SAMPLES_FROM:
+            raise RunError(
+                f"{server.url} samples from {_SAMPLES_FROM[version]}, although it has accepted"
+                f" `{name}`; see whether it was started with LoRA for this model, and restart it"
+            )
+        return version
+
+    def _needs_trainer(self, params: SamplingParams, request: Request, name: str) -> bool:
+        if self._recompute is not None:
+            return self._recompute
+        if params.temperature in (0.0, 1.0):  # raw and tempered log-probs are the same at 1
+            return False
+        if self._kind is None:
+            self._kind = self._measure(request, name)
+            if self._kind == "raw":
+                log.warning(
+                    "%s returns log-probs at temperature 1: the trainer computes those at"
+                    " temperature %g, with one more pass (inference.logprobs)",
+                    self.facts.engine,
+                    params.temperature,
+                )
+        return self._kind == "raw"
+
+    def _measure(self, request: Request, name: str) -> LogprobKind:
+        """The kind of the engine's log-probs, by comparison with the trainer's."""
+        key = replace(request.key, purpose=Purpose.PROBE)
+        asked = replace(request, key=key, samples=range(_ROWS))
+        server = self._fleet.places[0]
+        hot = self._fleet.sample_on(server, asked, SamplingParams(HOT, ()), name)
+        cold = self._fleet.sample_on(server, asked, SamplingParams(COLD, ()), name)
+        excess = {
+            "hot": _flat(hot) - self._scores(asked, hot, HOT),
+            "cold": _flat(cold) - self._scores(asked, cold, COLD),
+            "raw": _flat(cold) - self._scores(asked, cold, HOT),
+        }
+        return classify(excess)[0]
+
+    def _scores(self, request: Request, rows: Sequence[Completion], temperature: float) -> Floats:
+        prompts = [request.prompt_T] * len(rows)
+        return np.concatenate(
+            self._trainer.score(prompts, [row.tokens_T for row in rows], temperature)
+        )
+
+    def _rescored(
+        self, groups: SampledGroups, requests: Sequence[Request], params: SamplingParams
+    ) -> SampledGroups:
+        """The groups with the trainer's log-probs."""
+        try:
+            for index, group in groups:
+                started = time.perf_counter()
+                ends = np.cumsum([len(row.tokens_T) for row in group])[:-1]
+                scores = self._scores(requests[index], group, params.temperature)
+                parts = zip(group, np.split(scores, ends), strict=True)
+                self._count("rescore_s", started)
+                yield index, [replace(row, logprobs_T=part_T) for row, part_T in parts]
+        finally:
+            groups.close()
+
+    def _count(self, figure: str, started: float) -> None:
+        spent = time.perf_counter() - started
+        self._figures[figure] = self._figures.get(figure, 0.0) + spent
+
+
+def _flat(rows: Sequence[Completion]) -> Floats:
+    return np.concatenate([row.logprobs_T for row in rows])

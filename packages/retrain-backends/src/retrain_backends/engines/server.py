@@ -1,0 +1,108 @@
+"""One inference server: its address, its state, and calls to it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from retrain_backends.engines.dialect import Call
+from retrain_backends.errors import RetrainError, describe, one_line
+
+_LONGEST_REASON = 300
+
+
+class ServerError(RetrainError):
+    """A server did not do what it was asked to do."""
+
+
+class UnreachableError(ServerError):
+    """A server cannot be reached, or answers that it is busy or broken: another may do it."""
+
+
+class RefusedError(ServerError):
+    """A server refuses a request, and would refuse it again."""
+
+
+class UnreadableError(ServerError):
+    """A server answers what is no answer."""
+
+
+@dataclass
+class Server:
+    """One address.
+
+    Attributes:
+      context: the largest number of tokens that it accepts, None if unknown.
+      loaded: the adapters that it has.
+      outstanding: requests in flight.
+      silent_since: when it was left out, on the clock of the event loop; None while it is used.
+    """
+
+    url: str
+    client: httpx.AsyncClient
+    context: int | None = None
+    loaded: set[str] = field(default_factory=set)
+    outstanding: int = 0
+    silent_since: float | None = None
+    reviving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def find_model(self) -> None:
+        """Ask about the model that the server has.
+
+        Raises:
+          UnreachableError, RefusedError, UnreadableError: it does not say.
+        """
+        answer = await self._request("GET", "/v1/models", None)
+        # A border: what answers may be anything.
+        try:
+            models = [row for row in answer["data"] if not row.get("parent")]
+            self.context = models[0].get("max_model_len")
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise UnreadableError(
+                f"{self.url}/v1/models names no model ({describe(error)}); is it an inference"
+                " server? inference.url is its address without a path"
+            ) from error
+
+    async def post(self, call: Call) -> Any:
+        """The JSON of the answer.
+
+        Raises:
+          UnreachableError, RefusedError, UnreadableError: there is none.
+        """
+        return await self._request("POST", call.path, call.body)
+
+    async def _request(self, method: str, path: str, body: object) -> Any:
+        endpoint = f"{self.url}{path}"
+        # A border: the network.
+        try:
+            response = await self.client.request(method, endpoint, json=body)
+        except httpx.HTTPError as error:
+            raise UnreachableError(f"{endpoint} does not answer ({describe(error)})") from error
+        if response.is_success:
+            return _json(endpoint, response)
+        line = f"{endpoint} answers {response.status_code}: {_reason(response)}"
+        is_temporary = response.status_code == httpx.codes.TOO_MANY_REQUESTS
+        if is_temporary or response.is_server_error:
+            raise UnreachableError(line)
+        raise RefusedError(line)
+
+
+def _json(endpoint: str, response: httpx.Response) -> Any:
+    if not response.headers.get("content-type", "").startswith("application/json"):
+        return response.text  # as `Success: LoRA adapter ... added`
+    try:
+        return response.json()
+    except ValueError as error:
+        raise UnreadableError(f"{endpoint} answers with broken JSON ({describe(error)})") from error
+
+
+def _reason(response: httpx.Response) -> str:
+    """The server's own message, shortened."""
+    try:
+        told = response.json()
+        inner = told.get("error", told)
+        text = inner.get("message", inner) if isinstance(inner, dict) else inner
+    except (ValueError, AttributeError):
+        text = response.text
+    return one_line(str(text))[:_LONGEST_REASON] or response.reason_phrase

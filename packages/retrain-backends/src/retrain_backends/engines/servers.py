@@ -1,0 +1,263 @@
+"""Asks one or several inference servers, on an event loop."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import httpx
+
+from retrain_backends.engines.dialect import Call, Dialect
+from retrain_backends.engines.server import (
+    RefusedError,
+    Server,
+    UnreachableError,
+    UnreadableError,
+)
+from retrain_backends.errors import RunError, describe
+from retrain_backends.types import Completion, Request, SamplingParams
+
+log = logging.getLogger(__name__)
+
+API_KEY = "RETRAIN_INFERENCE_API_KEY"
+RESUME_HINT = "`retrain --resume` continues from the last checkpoint"
+_CONNECT_S = 10.0
+_RETRY_S = 2.0
+_SPREAD = 4  # requests that the server of a prompt may have more than the least busy one
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How servers are asked.
+
+    Args:
+      urls: their addresses.
+      at_once: requests in flight at a server.
+      timeout_s: longest wait for a result.
+      vocabulary: number of token ids of the model.
+      retry_s: how long a server that does not answer is left out.
+    """
+
+    urls: Sequence[str]
+    at_once: int
+    timeout_s: float
+    vocabulary: int
+    retry_s: float = _RETRY_S
+
+
+class Servers:
+    """Servers that all have the same model and the same adapters; used on one event loop.
+
+    The requests of a prompt go to the same server, whose cache has its prefix, unless that is much
+    busier than another. A server that does not answer is left out, and tried again; when it is back
+    it gets the newest adapter before any request.
+    """
+
+    def __init__(self, dialect: Dialect, settings: ServerSettings) -> None:
+        self._dialect = dialect
+        self._retry_s = settings.retry_s
+        self._vocabulary = settings.vocabulary
+        key = os.environ.get(API_KEY)
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(settings.timeout_s, connect=_CONNECT_S),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=60.0),
+        )
+        self._all = [Server(_base(url), self._client) for url in settings.urls]
+        self._room = asyncio.Semaphore(settings.at_once * len(self._all))
+        self._newest: Call | None = None
+        self.names = ", ".join(server.url for server in self._all)
+
+    @property
+    def in_use(self) -> list[Server]:
+        """The servers that are not left out."""
+        return [server for server in self._all if server.silent_since is None]
+
+    async def connect(self) -> list[Server]:
+        """Ask every server for its model; returns those that answer.
+
+        Raises:
+          RunError: none answers.
+          RefusedError, UnreadableError: one is no inference server.
+        """
+        outcomes = await self._found()
+        for server, outcome in zip(self._all, outcomes, strict=True):
+            if isinstance(outcome, UnreachableError):
+                self._leave_out(server, outcome)
+            elif outcome is not None:
+                raise outcome
+        if not self.in_use:
+            raise RunError(f"{outcomes[0]}; start the server, or correct inference.url")
+        return self.in_use
+
+    async def check(self) -> None:
+        """Raise what a server says if none of them answers."""
+        outcomes = await self._found()
+        if all(outcomes) and outcomes[0]:
+            raise outcomes[0]
+
+    async def load(self, name: str, directory: str) -> None:
+        """Load an adapter on every server that answers, or on none.
+
+        Raises:
+          RunError: a server refuses it.
+        """
+        self._newest = call = self._dialect.loading(name, directory)
+        while not any(name in server.loaded for server in self.in_use):
+            servers = self.in_use or [await self._next_server(0)]
+            loads = (self._load_on(server, name, call) for server in servers)
+            outcomes = await asyncio.gather(*loads, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    await self.unload(name)
+                    raise outcome
+
+    async def unload(self, name: str) -> None:
+        """Unload an adapter where it is loaded."""
+        for server in self._all:
+            if name not in server.loaded:
+                continue
+            server.loaded.discard(name)
+            try:
+                await server.post(self._dialect.unloading(name))
+            except UnreachableError as error:
+                self._leave_out(server, error)
+            except (RefusedError, UnreadableError) as error:
+                log.warning("an adapter that is no longer needed stays loaded: %s", error)
+
+    async def sample(
+        self, request: Request, params: SamplingParams, adapter: str
+    ) -> list[Completion]:
+        """All completions of a request; if a server does not answer, another one is asked.
+
+        Raises:
+          RunError: a server refuses the request, or sends twice what is no answer.
+        """
+        repeated = False
+        async with self._room:
+            while True:
+                server = await self._next_server(crc32(request.prompt_T.tobytes()))
+                try:
+                    return await self.sample_on(server, request, params, adapter)
+                except UnreachableError as error:
+                    self._leave_out(server, error)
+                except UnreadableError as error:
+                    if repeated:
+                        raise RunError(f"{error}, twice; {RESUME_HINT}") from error
+                    repeated = True
+                except RefusedError as error:
+                    raise RunError(f"{error}; {RESUME_HINT}") from error
+
+    async def sample_on(
+        self, server: Server, request: Request, params: SamplingParams, adapter: str
+    ) -> list[Completion]:
+        """All completions of a request from one server."""
+        seed, count = seed_of(request), len(request.samples)
+        together = [count] if self._dialect.groups else [1] * count
+        calls = [
+            self._dialect.completion(request, size, params, adapter, seed + first)
+            for first, size in enumerate(together)
+        ]
+        server.outstanding += 1
+        try:
+            answers = await asyncio.gather(*map(server.post, calls))
+        finally:
+            server.outstanding -= 1
+        group = [row for answer in answers for row in self._read(server, answer)]
+        if len(group) != count:
+            raise UnreadableError(f"{server.url} sent {len(group)} completions instead of {count}")
+        largest = max(int(row.tokens_T.max()) for row in group)
+        if largest >= self._vocabulary:
+            raise RefusedError(
+                f"{server.url} sent the token id {largest}, which is beyond the vocabulary of"
+                f" model.model ({self._vocabulary}): it serves another model"
+            )
+        return group
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _found(self) -> list[BaseException | None]:
+        """Ask every server for its model; None for one that says it."""
+        asked = (server.find_model() for server in self._all)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    def _read(self, server: Server, answer: Any) -> list[Completion]:
+        # A border: what a server sends may be anything.
+        try:
+            return self._dialect.completions(answer)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise UnreadableError(
+                f"{server.url} sent what is no completion ({describe(error)})"
+            ) from error
+
+    async def _load_on(self, server: Server, name: str, call: Call) -> None:
+        try:
+            answer = await server.post(call)
+        except UnreachableError as error:
+            self._leave_out(server, error)
+            return
+        except RefusedError as error:
+            if "already" in str(error):  # a server that was left out has it still
+                server.loaded.add(name)
+                return
+            raise RunError(
+                f"{error}: the server must be started {self._dialect.lora}, and be able to read the"
+                f" adapter in {call.body['lora_path']} (inference.adapter_dir)"
+            ) from error
+        if isinstance(answer, dict) and answer.get("success") is False:
+            raise RunError(f"{server.url}: {answer.get('error_message') or answer}")
+        server.loaded.add(name)
+
+    async def _next_server(self, affinity: int) -> Server:
+        """The server for a prompt; waits until one answers."""
+        while True:
+            await asyncio.gather(*map(self._revive, self._to_be_tried()))
+            if servers := self.in_use:
+                least = min(servers, key=lambda server: server.outstanding)
+                own = servers[affinity % len(servers)]
+                return own if own.outstanding <= least.outstanding + _SPREAD else least
+            await asyncio.sleep(self._retry_s / 4)
+
+    def _to_be_tried(self) -> list[Server]:
+        now = asyncio.get_running_loop().time()
+        return [
+            server
+            for server in self._all
+            if server.silent_since is not None and now - server.silent_since >= self._retry_s
+        ]
+
+    async def _revive(self, server: Server) -> None:
+        """Use a server again if it answers; it may have been started anew, without adapters."""
+        async with server.reviving:
+            if server.silent_since is None:
+                return
+            try:
+                await server.find_model()
+                server.loaded.clear()
+                if self._newest:
+                    await self._load_on(server, self._newest.body["lora_name"], self._newest)
+            except (UnreachableError, UnreadableError):
+                server.silent_since = asyncio.get_running_loop().time()
+                return
+            server.silent_since = None
+            log.warning("%s answers again", server.url)
+
+    def _leave_out(self, server: Server, error: UnreachableError) -> None:
+        if server.silent_since is None and len(self._all) > 1:
+            log.warning("%s; it is left out, and tried again", error)
+        server.silent_since = asyncio.get_running_loop().time()
+
+
+def _base(url: str) -> str:
+    """The address without the path that other clients need."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def seed_of(request: Request) -> int:
+    """The seed of a request; servers add the index of a completion, and keep 32 bits or more."""
+    return int(request.key.stream(request.samples[0]).integers(2**30))

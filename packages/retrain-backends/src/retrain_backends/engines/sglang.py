@@ -1,0 +1,57 @@
+"""SGLang's own endpoint, `/generate`."""
+
+from typing import Any, ClassVar, Literal
+
+from retrain_backends.engines.dialect import Call, completion_of
+from retrain_backends.types import Completion, Request, SamplingParams
+
+
+class SglangDialect:
+    """`python -m sglang.launch_server`; its log-probs are tempered, but not renormalised."""
+
+    logprobs: ClassVar[Literal["tempered", "raw", "truncated"]] = "tempered"
+    groups: ClassVar[bool] = True
+    lora: ClassVar[str] = "with --enable-lora, --max-lora-rank and --lora-target-modules all"
+
+    def completion(
+        self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int
+    ) -> Call:
+        """`POST /generate`."""
+        body = {
+            "lora_path": adapter,
+            "input_ids": request.prompt_T.tolist(),
+            "sampling_params": {
+                "n": count,
+                "max_new_tokens": request.max_tokens,
+                "temperature": params.temperature,
+                "top_p": 1.0,
+                "top_k": -1,
+                "min_p": 0.0,
+                "stop_token_ids": list(params.stop_token_ids),
+                "ignore_eos": True,
+                "skip_special_tokens": False,
+                "sampling_seed": seed,
+            },
+            "return_logprob": True,
+        }
+        return Call("/generate", body)
+
+    def completions(self, answer: Any) -> list[Completion]:
+        """A list of answers, or a single one."""
+        return [
+            self._completion(part) for part in (answer if isinstance(answer, list) else [answer])
+        ]
+
+    def _completion(self, answer: Any) -> Completion:
+        facts = answer["meta_info"]
+        rows = facts["output_token_logprobs"]
+        tokens = answer.get("output_ids") or [row[1] for row in rows]
+        return completion_of(tokens, [row[0] for row in rows], facts["finish_reason"]["type"])
+
+    def loading(self, name: str, directory: str) -> Call:
+        """`POST /load_lora_adapter`."""
+        return Call("/load_lora_adapter", {"lora_name": name, "lora_path": directory})
+
+    def unloading(self, name: str) -> Call:
+        """`POST /unload_lora_adapter`."""
+        return Call("/unload_lora_adapter", {"lora_name": name})

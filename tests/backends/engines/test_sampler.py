@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from retrain_backends.errors import RunError
+from retrain_backends.testing.case import flat_logprobs, flat_tokens
+
+
+def trainers(backend, case, groups, temperature=0.7):
+    """The trainer's log-probs of sampled groups."""
+    rows = [
+        (prompt, row) for prompt, group in zip(case.prompts, groups, strict=True) for row in group
+    ]
+    scores = backend.trainer.score([p for p, _ in rows], [r.tokens_T for _, r in rows], temperature)
+    return np.concatenate(scores)
+
+
+def trained(backend, case):
+    """Completions of the initial policy, then one optimiser step on them."""
+    groups = case.sample(backend)
+    backend.trainer.train(case.batch(groups))
+    return groups
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "max", "openai"])
+def test_every_engine_samples_from_the_adapter_that_is_trained(backend, case, server, engine):
+    server.behaviour.raw_logprobs = engine == "max"
+    server.behaviour.ids_as_text = engine == "openai"
+    policy = backend(**{"inference.engine": engine})
+    first = trained(policy, case)
+    second = case.sample(policy)
+    assert flat_logprobs(second) == pytest.approx(trainers(policy, case, second), abs=1e-4)
+    assert flat_tokens(first) != flat_tokens(second)
+    assert np.abs(trainers(policy, case, first) - flat_logprobs(first)).mean() > 0.01
+    assert all(len(group) == 4 for group in second)
+
+
+def test_adapters_have_new_names_and_old_ones_are_unloaded(backend, case, server):
+    policy = backend()
+    for _ in range(4):
+        trained(policy, case)
+    case.sample(policy)
+    assert len(set(server.log.loaded)) == 5
+    assert server.log.unloaded == server.log.loaded[:3]
+    directories = [body["lora_path"] for body in server.log.bodies if "lora_path" in body]
+    assert len(set(directories)) == 5
+    policy.close()
+    assert not server.adapters
+
+
+def test_what_did_not_change_is_not_loaded_again(backend, case, server):
+    policy = backend()
+    case.sample(policy)
+    case.sample(policy)
+    assert len(server.log.loaded) == 1
+
+
+def test_the_hand_over_is_timed(backend, case):
+    policy = backend()
+    case.sample(policy)
+    figures = policy.usage().figures
+    assert set(figures) == {"handover_s", "canary_s"}
+    assert policy.usage().figures == {}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "which"),
+    [({"bound": False}, "the model without an adapter"), ({"stale": True}, "an earlier step")],
+)
+def test_a_server_that_does_not_use_the_newest_adapter_ends_the_run(
+    backend, case, server, behaviour, which
+):
+    vars(server.behaviour).update(behaviour)
+    policy = backend()
+    trained(policy, case)
+    if server.behaviour.stale:
+        server.behaviour.stale = False
+        trained(policy, case)
+        server.log.loaded[0] = server.log.loaded[-1]
+        server.behaviour.stale = True
+    with pytest.raises(RunError, match=rf"^{server.url} samples from .*{which}, although"):
+        case.sample(policy)
+
+
+def test_raw_logprobs_are_computed_by_the_trainer(backend, case, server, caplog):
+    server.behaviour.raw_logprobs = True
+    policy = backend()
+    groups = case.sample(policy)
+    assert flat_logprobs(groups) == pytest.approx(trainers(policy, case, groups), abs=1e-5)
+    assert policy.usage().figures["rescore_s"] > 0
+    assert "returns log-probs at temperature 1: the trainer computes" in caplog.text
+
+
+def test_log_probs_as_the_engine_gives_them(backend, case, server):
+    server.behaviour.raw_logprobs = True
+    policy = backend(**{"inference.logprobs": "engine"})
+    groups = case.sample(policy)
+    assert flat_logprobs(groups) == pytest.approx(trainers(policy, case, groups, 1.0), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "line"),
+    [
+        ({"lora": False}, r"/v1/load_lora_adapter answers 404: Not Found: .* started with VLLM_AL"),
+        ({"largest_rank": 2}, r"answers 400: LoRA rank 4 is greater than max_lora_rank 2\.: "),
+        ({"takes_ids": False}, r"/v1/completions answers 400: Token id prompts are not supported"),
+        ({"halves": 9}, r"sent 2 completions instead of 4"),
+        ({"id_offset": 10**6}, r"sent the token id \d+, .* beyond the vocabulary of model\.model"),
+        ({"nan": True}, r"sent what is no completion \(.*a log-prob that is not a number\)"),
+        ({"without": {"logprobs"}}, r"sent what is no completion \(.*0 log-probs for 12 tokens\)"),
+        ({"without": {"token_ids"}, "shift": 0}, None),
+        (
+            {"shift": -2.0},
+            r"its log-probs are 2 nats a token from the trainer's: it serves another",
+        ),
+        ({"broken": 99}, r"/v1/completions answers with broken JSON"),
+        ({"busy": 10**6, "busy_status": 401}, r"answers 401: busy"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_server_that_misbehaves_is_one_line(backend, case, server, behaviour, line):
+    policy = backend()
+    vars(server.behaviour).update(behaviour)
+    if line is None:  # token ids as texts stand in for those that are missing
+        case.sample(policy)
+        return
+    with pytest.raises(RunError, match=line) as told:
+        case.sample(policy)
+    assert str(told.value).startswith(server.url)
+    assert "\n" not in str(told.value)
