@@ -82,7 +82,11 @@ DEFAULTS = {
     },
     "inference": {
         "engine": "pytorch",
-        "url": "",
+        "url": (),
+        "timeout_s": 1800.0,
+        "max_requests": 64,
+        "adapter_dir": "",
+        "logprobs": "auto",
         "attention_kernel": "default",
         "dtype": "auto",
         "kv_cache_dtype": "auto",

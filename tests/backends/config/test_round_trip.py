@@ -55,7 +55,7 @@ def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
 
 def lists(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
     items = schema["items"]
-    distinct = items.get("type") == "integer" or "anyOf" in items
+    distinct = items.get("type") == "integer" or "anyOf" in items or "uniqueItems" in schema
     return st.lists(values(items), min_size=schema.get("minItems", 0), max_size=3, unique=distinct)
 
 

@@ -73,9 +73,9 @@ def test_a_condition_whose_rule_cannot_be_built_is_not_called_idle(here):
             ["data.source: `no_such.data`: there is no"],
         ),
         (
-            [RULE, {**RULE, "name": "b", "inference": {"engine": "mlx"}}],
+            [RULE, {**RULE, "name": "b", "inference": {"dtype": "fp8"}}],
             {},
-            ["b: inference.engine: `mlx` is not available in this version; use `max`"],
+            ["b: inference.dtype: `fp8` is not available in this version; use `auto` or `bf16`"],
         ),
         (
             [RULE],

@@ -148,7 +148,7 @@ def _tuple_from_list(value: object) -> object:
 
 def _urls(value: object) -> object:
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
+        return (value,) if value else ()
     return _tuple_from_list(value)
 
 
@@ -180,9 +180,10 @@ ADDRESS = (
     "an address that starts with http:// or https://, with no user or password before an `@` and no"
     " query after a `?`"
 )
+_ADDRESS = r'https?://[!"\x24->A-~]+'
 Url: TypeAlias = Annotated[
     str,
-    Field(pattern=r'^(https?://[!"\x24->A-~]+)?$'),
+    Field(pattern=rf"^({_ADDRESS})?$"),
     Allowed(f'{ADDRESS} (a key belongs in an environment variable), or ""'),
 ]
 """Credentials are refused, because the address is written to files and messages."""
@@ -195,14 +196,18 @@ Urls: TypeAlias = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+                {"type": "string", "pattern": f"^({_ADDRESS})?$"},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "pattern": f"^{_ADDRESS}$"},
+                    "uniqueItems": True,
+                },
             ]
         }
     ),
     Allowed(f"{ADDRESS} (a key belongs in an environment variable), or a list of them"),
 ]
-"""One address or several; as text, they are separated by commas."""
+"""One address as text, or a list of them."""
 
 
 def key_in(variable: str) -> Allowed:
