@@ -114,6 +114,7 @@ def test_log_probs_as_the_engine_gives_them(backend, case, server):
         ),
         ({"broken": 99}, r"/v1/completions answers with broken JSON"),
         ({"busy": 10**6, "busy_status": 401}, r"answers 401: busy"),
+        ({"busy": 10**6, "busy_status": 500}, r"answers 500: busy: the server must be started wi"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -72,9 +72,9 @@ class Fleet:
 
     def sample_on(
         self, server: Server, request: Request, params: SamplingParams, adapter: str
-    ) -> list[Completion]:
-        """All completions of a request from one server."""
-        work = self._servers.sample_on(server, request, params, adapter)
+    ) -> list[Completion] | None:
+        """All completions of a request from one server; None if it does not answer any more."""
+        work = self._servers.compare(server, request, params, adapter)
         return self._result(self._loop.run(work), "checking the adapter")
 
     def close(self) -> None:

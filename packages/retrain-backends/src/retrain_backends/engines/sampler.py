@@ -126,8 +126,8 @@ class EngineSampler:
             key = StreamKey(request.key.seed, Purpose.PROBE, 0, 0)
             tokens = min(_TOKENS, request.max_tokens)
             self._canary_request = Request(request.prompt_T, key, range(_ROWS), tokens)
-        found = [self._version_on(server, name) for server in self._fleet.places]
-        if all(version == "newest" for version in found):
+        found = {self._version_on(server, name) for server in self._fleet.places}
+        if found == {"newest"}:
             self._policy.keep()
         self._count("canary_s", started)
 
@@ -135,6 +135,8 @@ class EngineSampler:
         assert self._canary_request is not None
         request, first = self._canary_request, not self._canary.knows(server.url)
         rows = self._fleet.sample_on(server, request, SamplingParams(HOT, ()), name)
+        if rows is None:
+            return None
         version = self._canary.version_of(server.url, request.prompt_T, rows)
         if first and self._canary.noise(server.url) > _OTHER_MODEL:
             raise RunError(
@@ -169,15 +171,17 @@ class EngineSampler:
         """The kind of the engine's log-probs, by comparison with the trainer's."""
         key = replace(request.key, purpose=Purpose.PROBE)
         asked = replace(request, key=key, samples=range(_ROWS))
-        server = self._fleet.places[0]
-        hot = self._fleet.sample_on(server, asked, SamplingParams(HOT, ()), name)
-        cold = self._fleet.sample_on(server, asked, SamplingParams(COLD, ()), name)
+        hot, cold = (self._sampled(asked, temperature, name) for temperature in (HOT, COLD))
         excess = {
             "hot": _flat(hot) - self._scores(asked, hot, HOT),
             "cold": _flat(cold) - self._scores(asked, cold, COLD),
             "raw": _flat(cold) - self._scores(asked, cold, HOT),
         }
         return classify(excess)[0]
+
+    def _sampled(self, request: Request, temperature: float, name: str) -> list[Completion]:
+        groups = self._fleet.sample([request], SamplingParams(temperature, ()), name)
+        return [row for _, group in groups for row in group]
 
     def _scores(self, request: Request, rows: Sequence[Completion], temperature: float) -> Floats:
         prompts = [request.prompt_T] * len(rows)

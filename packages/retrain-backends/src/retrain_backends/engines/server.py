@@ -10,6 +10,12 @@ from retrain_backends.engines.dialect import Call
 from retrain_backends.errors import RetrainError, describe, one_line
 
 _LONGEST_REASON = 300
+_BUSY = {
+    httpx.codes.TOO_MANY_REQUESTS,
+    httpx.codes.BAD_GATEWAY,
+    httpx.codes.SERVICE_UNAVAILABLE,
+    httpx.codes.GATEWAY_TIMEOUT,
+}
 
 
 class ServerError(RetrainError):
@@ -17,15 +23,15 @@ class ServerError(RetrainError):
 
 
 class UnreachableError(ServerError):
-    """A server cannot be reached, or answers that it is busy or broken: another may do it."""
+    """A server cannot be reached or is busy; it may answer later."""
 
 
 class RefusedError(ServerError):
     """A server refuses a request, and would refuse it again."""
 
 
-class UnreadableError(ServerError):
-    """A server answers what is no answer."""
+class FailedError(ServerError):
+    """A server has failed with a request, or answers what is no answer; it may succeed again."""
 
 
 @dataclass
@@ -51,7 +57,7 @@ class Server:
         """Ask about the model that the server has.
 
         Raises:
-          UnreachableError, RefusedError, UnreadableError: it does not say.
+          UnreachableError, RefusedError, FailedError: it does not say.
         """
         answer = await self._request("GET", "/v1/models", None)
         # A border: what answers may be anything.
@@ -59,7 +65,7 @@ class Server:
             models = [row for row in answer["data"] if not row.get("parent")]
             self.context = models[0].get("max_model_len")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise UnreadableError(
+            raise FailedError(
                 f"{self.url}/v1/models names no model ({describe(error)}); is it an inference"
                 " server? inference.url is its address without a path"
             ) from error
@@ -68,7 +74,7 @@ class Server:
         """The JSON of the answer.
 
         Raises:
-          UnreachableError, RefusedError, UnreadableError: there is none.
+          UnreachableError, RefusedError, FailedError: there is none.
         """
         return await self._request("POST", call.path, call.body)
 
@@ -82,9 +88,10 @@ class Server:
         if response.is_success:
             return _json(endpoint, response)
         line = f"{endpoint} answers {response.status_code}: {_reason(response)}"
-        is_temporary = response.status_code == httpx.codes.TOO_MANY_REQUESTS
-        if is_temporary or response.is_server_error:
+        if response.status_code in _BUSY:
             raise UnreachableError(line)
+        if response.is_server_error:
+            raise FailedError(line)
         raise RefusedError(line)
 
 
@@ -94,7 +101,7 @@ def _json(endpoint: str, response: httpx.Response) -> Any:
     try:
         return response.json()
     except ValueError as error:
-        raise UnreadableError(f"{endpoint} answers with broken JSON ({describe(error)})") from error
+        raise FailedError(f"{endpoint} answers with broken JSON ({describe(error)})") from error
 
 
 def _reason(response: httpx.Response) -> str:

@@ -12,10 +12,10 @@ import httpx
 
 from retrain_backends.engines.dialect import Call, Dialect
 from retrain_backends.engines.server import (
+    FailedError,
     RefusedError,
     Server,
     UnreachableError,
-    UnreadableError,
 )
 from retrain_backends.errors import RunError, describe
 from retrain_backends.types import Completion, Request, SamplingParams
@@ -26,6 +26,7 @@ API_KEY = "RETRAIN_INFERENCE_API_KEY"
 RESUME_HINT = "`retrain --resume` continues from the last checkpoint"
 _CONNECT_S = 10.0
 _RETRY_S = 2.0
+_TRIES = 3  # of a request with which servers fail
 _SPREAD = 4  # requests that the server of a prompt may have more than the least busy one
 
 
@@ -81,7 +82,7 @@ class Servers:
 
         Raises:
           RunError: none answers.
-          RefusedError, UnreadableError: one is no inference server.
+          RefusedError, FailedError: one is no inference server.
         """
         outcomes = await self._found()
         for server, outcome in zip(self._all, outcomes, strict=True):
@@ -125,7 +126,7 @@ class Servers:
                 await server.post(self._dialect.unloading(name))
             except UnreachableError as error:
                 self._leave_out(server, error)
-            except (RefusedError, UnreadableError) as error:
+            except (RefusedError, FailedError) as error:
                 log.warning("an adapter that is no longer needed stays loaded: %s", error)
 
     async def sample(
@@ -134,9 +135,9 @@ class Servers:
         """All completions of a request; if a server does not answer, another one is asked.
 
         Raises:
-          RunError: a server refuses the request, or sends twice what is no answer.
+          RunError: a server refuses the request, or servers fail with it several times.
         """
-        repeated = False
+        failures = 0
         async with self._room:
             while True:
                 server = await self._next_server(crc32(request.prompt_T.tobytes()))
@@ -144,10 +145,10 @@ class Servers:
                     return await self.sample_on(server, request, params, adapter)
                 except UnreachableError as error:
                     self._leave_out(server, error)
-                except UnreadableError as error:
-                    if repeated:
-                        raise RunError(f"{error}, twice; {RESUME_HINT}") from error
-                    repeated = True
+                except FailedError as error:
+                    failures += 1
+                    if failures == _TRIES:
+                        raise RunError(f"{error}, {_TRIES} times; {RESUME_HINT}") from error
                 except RefusedError as error:
                     raise RunError(f"{error}; {RESUME_HINT}") from error
 
@@ -168,7 +169,7 @@ class Servers:
             server.outstanding -= 1
         group = [row for answer in answers for row in self._read(server, answer)]
         if len(group) != count:
-            raise UnreadableError(f"{server.url} sent {len(group)} completions instead of {count}")
+            raise FailedError(f"{server.url} sent {len(group)} completions instead of {count}")
         largest = max(int(row.tokens_T.max()) for row in group)
         if largest >= self._vocabulary:
             raise RefusedError(
@@ -176,6 +177,16 @@ class Servers:
                 f" model.model ({self._vocabulary}): it serves another model"
             )
         return group
+
+    async def compare(
+        self, server: Server, request: Request, params: SamplingParams, adapter: str
+    ) -> list[Completion] | None:
+        """As `sample_on`; None if the server does not answer, and is left out from now on."""
+        try:
+            return await self.sample_on(server, request, params, adapter)
+        except UnreachableError as error:
+            self._leave_out(server, error)
+            return None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -191,7 +202,7 @@ class Servers:
         try:
             return self._dialect.completions(answer)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise UnreadableError(
+            raise FailedError(
                 f"{server.url} sent what is no completion ({describe(error)})"
             ) from error
 
@@ -201,7 +212,7 @@ class Servers:
         except UnreachableError as error:
             self._leave_out(server, error)
             return
-        except RefusedError as error:
+        except (FailedError, RefusedError) as error:
             if "already" in str(error):  # a server that was left out has it still
                 server.loaded.add(name)
                 return
@@ -238,14 +249,15 @@ class Servers:
                 return
             try:
                 await server.find_model()
-                server.loaded.clear()
-                if self._newest:
-                    await self._load_on(server, self._newest.body["lora_name"], self._newest)
-            except (UnreachableError, UnreadableError):
-                server.silent_since = asyncio.get_running_loop().time()
+            except UnreachableError as error:
+                self._leave_out(server, error)
                 return
+            server.loaded.clear()
             server.silent_since = None
-            log.warning("%s answers again", server.url)
+            if self._newest:
+                await self._load_on(server, self._newest.body["lora_name"], self._newest)
+            if server.silent_since is None:
+                log.warning("%s answers again", server.url)
 
     def _leave_out(self, server: Server, error: UnreachableError) -> None:
         if server.silent_since is None and len(self._all) > 1:
