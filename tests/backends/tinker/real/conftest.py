@@ -1,39 +1,30 @@
-"""A Tinker-API server that others wrote, and a client without torch, in environments of their own.
+"""A Tinker-API server that others wrote, and a client without torch, each in an environment."""
 
-Both are made once, in the user's cache directory, from what uv has in its own cache.
-"""
-
-import contextlib
-import hashlib
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 import tomllib
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import httpx
 import pytest
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
-from uv import find_uv_bin
 
 from retrain_backends.tokenizer import resolve_model
+from retrain_test_support.environments import (
+    INSTALLING_S,
+    cache_directory,
+    environment,
+    free_port,
+    running,
+)
 
 ROOT = Path(__file__).parents[4]
 DATE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
 SDK = "tinker==0.24.1"  # the newest that the server understands
-INSTALLING_S = 1200
 HEALTHY_S = 180
 # The server compiles for every number and length of sequences that it meets; these hold them few.
 # Its slots for adapters become free again when their client has not been heard of for a minute.
@@ -45,48 +36,11 @@ COMPUTING = {
 }
 
 
-def cache_directory():
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "retrain-tests"
-
-
-def environment(name, requirements, *depends_on):
-    """The Python of a virtual environment with these requirements, made unless it is there.
-
-    Keyed by all that it depends on, and renamed when it is complete, so that one that is there is
-    whole; a second process waits for the first.
-    """
-    key = "\n".join([sys.version, DATE, *requirements, *depends_on])
-    place = cache_directory() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock", timeout=INSTALLING_S):
-        if not place.exists():
-            partial = place.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            uv("venv", "--relocatable", "--python", sys._base_executable, str(partial))
-            python = str(partial / "bin" / "python")
-            dated = ["--exclude-newer", DATE, "--no-config", "--no-sources"]
-            uv("pip", "install", "--python", python, *dated, *requirements)
-            partial.rename(place)
-    return place / "bin" / "python"
-
-
-def uv(*arguments):
-    done = subprocess.run(
-        [find_uv_bin(), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=INSTALLING_S,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="session")
 def server_python():
     torch = version("torch").partition("+")[0]
-    return environment("skyrl", ["skyrl[tinker,jax]==0.3.0", SDK, f"torch=={torch}"])
+    requirements = ["skyrl[tinker,jax]==0.3.0", SDK, f"torch=={torch}"]
+    return environment("skyrl", requirements, date=DATE)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +50,7 @@ def client_python():
     paths = {name: ROOT / "packages" / f"retrain-{name}" for name in parts}
     settings = [(path / "pyproject.toml").read_text("utf-8") for path in paths.values()]
     editable = [text for name, path in paths.items() for text in ("-e", f"{path}{parts[name]}")]
-    return environment("client", [*editable, SDK], *settings)
+    return environment("client", [*editable, SDK], *settings, date=DATE)
 
 
 @pytest.fixture(scope="session")
@@ -121,29 +75,11 @@ class TinkerServer:
     log: Path
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def wait_until_healthy(process, url, log):
-    deadline = time.monotonic() + HEALTHY_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(URLError, TimeoutError):
-            urlopen(f"{url}/api/v1/healthz", timeout=5).close()
-            return
-        time.sleep(0.2)
-    tail = log.read_text("utf-8", errors="replace")[-4000:]
-    why = f"ended with {process.poll()}" if process.poll() is not None else "does not answer"
-    pytest.fail(f"the server at {url} {why} after at most {HEALTHY_S} s; its log ends:\n{tail}")
-
-
 @pytest.fixture(scope="module")
 def tinker_server(server_python, model, tmp_path_factory):
     """The server, on a port of its own; its engine still compiles for a while when it answers."""
     directory = tmp_path_factory.mktemp("server")
-    log, database = directory / "log", directory / "requests.db"
+    database = directory / "requests.db"
     settings = {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache_directory() / "jax"),
@@ -164,23 +100,10 @@ def tinker_server(server_python, model, tmp_path_factory):
         "database-url": f"sqlite:///{database}",
     }
     arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [server_python, Path(__file__).with_name("launch_skyrl.py"), *arguments],
-            cwd=directory,
-            env={**os.environ, **settings},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_until_healthy(process, url, log)
+    command = [server_python, Path(__file__).with_name("launch_skyrl.py"), *arguments]
+    health = f"{url}/api/v1/healthz"
+    with running(command, health, directory, settings, HEALTHY_S) as log:
         yield TinkerServer(url, database, log)
-    finally:
-        # The engine is in the same group.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 class Relay(ThreadingHTTPServer):
@@ -228,9 +151,9 @@ class RelayHandler(BaseHTTPRequestHandler):
 @pytest.fixture
 def relay(tinker_server):
     """A relay to the server that loses the answer of the third optimiser step."""
-    with Relay(tinker_server.url, loses=3) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
+    with Relay(tinker_server.url, loses=3) as relayed:
+        thread = threading.Thread(target=relayed.serve_forever, args=(0.05,))
         thread.start()
-        yield running
-        running.shutdown()
+        yield relayed
+        relayed.shutdown()
         thread.join()

