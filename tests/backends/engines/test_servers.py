@@ -81,9 +81,9 @@ def test_a_server_that_stays_away_ends_the_run_at_the_limit(backend, case):
 
 
 def test_no_server_at_the_start(backend):
-    line = r"^http://127\.0\.0\.1:9/v1/models does not answer .*; start the server, or correct infe"
+    line = r"^http://localhost:9/v1/models does not answer .*; start the server, or correct infe"
     with pytest.raises(RunError, match=line):
-        backend(**{"inference.url": "http://127.0.0.1:9"})
+        backend(**{"inference.url": "http://localhost:9"})
 
 
 def test_what_is_no_inference_server(backend, server):

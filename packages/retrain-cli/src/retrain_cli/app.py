@@ -13,6 +13,7 @@ from retrain_cli.command import HELP_NAMES
 from retrain_cli.commands.campaign import campaign
 from retrain_cli.commands.completion import completion
 from retrain_cli.commands.explain import explain
+from retrain_cli.commands.export import export
 from retrain_cli.commands.flags import flags
 from retrain_cli.commands.init import init
 from retrain_cli.commands.resume_check import resume_check
@@ -31,7 +32,7 @@ def retrain() -> None:
     """Train a language model by reinforcement learning, from one TOML file."""
 
 
-for command in (run, campaign, explain, status, squeeze, resume_check, rewards):
+for command in (run, campaign, explain, status, squeeze, export, resume_check, rewards):
     retrain.add_command(command)
 for command in (init, flags, schema, completion):
     retrain.add_command(command)

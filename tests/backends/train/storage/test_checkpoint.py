@@ -193,13 +193,14 @@ def test_free_space_is_checked_before_writing(make, tmp_path, journal):
 
 def test_an_adapter_is_replaced_whole(make, tmp_path):
     _, checkpoints = make()
-    assert checkpoints.save_final() == checkpoints.save_final() == str(tmp_path / "final")
+    for _ in range(2):
+        assert checkpoints.save_final(tmp_path) == str(tmp_path / "final")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["emergence", "final", "metrics.jsonl"]
 
 
 def test_files_are_readable_as_the_umask_allows(make, tmp_path):
     _, checkpoints = make(Private)
-    checkpoints.save_final()
+    checkpoints.save_final(tmp_path)
     checkpoints.save(after(1))
     (tmp_path / "beside").touch()
     usual = (tmp_path / "beside").stat().st_mode
@@ -209,13 +210,13 @@ def test_files_are_readable_as_the_umask_allows(make, tmp_path):
 
 def test_path_of_a_service_is_passed_on(make, tmp_path):
     _, checkpoints = make(Remote)
-    assert checkpoints.save_final() == checkpoints.save(after(1)) == "service://adapter/7"
+    assert checkpoints.save_final(tmp_path) == checkpoints.save(after(1)) == "service://adapter/7"
 
 
 def test_a_service_s_final_adapter_is_in_the_state(make, tmp_path):
     _, checkpoints = make(Remote)
     checkpoints.save(after(1))
-    checkpoints.save_final()
+    checkpoints.save_final(tmp_path)
     saved = read_state(tmp_path / "trainer_state.json")
     assert (saved.checkpoint, saved.final) == ("step_000001", "service://adapter/7")
     assert not (tmp_path / "final").exists()

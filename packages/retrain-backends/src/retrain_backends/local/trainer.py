@@ -21,6 +21,7 @@ from retrain_backends.local.files import write_tensors
 from retrain_backends.local.packing import batch_to_score, plan
 from retrain_backends.local.passes import add_gradient, score
 from retrain_backends.randomness import Purpose, stream
+from retrain_backends.tokenizer import loadable_name
 from retrain_backends.types import (
     CheckpointRef,
     Facts,
@@ -149,7 +150,7 @@ class LocalTrainer:
 
     def export_adapter(self, directory: Path) -> str:
         """Write a PEFT directory."""
-        self.adapter.export(directory, self.base.name)
+        self.adapter.export(directory, loadable_name(self.base.name))
         return str(directory)
 
     def _within_memory(self, batch: TrainBatch, work: Callable[[TrainBatch], _T]) -> _T:

@@ -1,6 +1,7 @@
 """Find the files of a model: built in, in a directory, or on the hub."""
 
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from retrain_backends.errors import ModelError, describe
 from retrain_backends.hub_access import prefer_cache_if_unreachable
 
 BUILTIN = "builtin:"
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.*", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken"),
+)
 
 
 def resolve_model(model: str) -> str:
@@ -30,6 +35,19 @@ def resolve_model(model: str) -> str:
             + did_you_mean(model, names, "`{}`")
         )
     return str(directory)
+
+
+def loadable_name(model: str) -> str:
+    """The name under which other programs find a model: an absolute path, or its hub id."""
+    resolved = resolve_model(model)
+    return str(Path(resolved).resolve()) if Path(resolved).is_dir() else resolved
+
+
+def copy_tokenizer(source: Path, directory: Path) -> None:
+    """Copy the files of a tokenizer, its chat template among them, from a model's directory."""
+    for pattern in _TOKENIZER_FILES:
+        for file in source.glob(pattern):
+            shutil.copyfile(file, directory / file.name)
 
 
 def tokenizer_directory(model: str) -> Path:

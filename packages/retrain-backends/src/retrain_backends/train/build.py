@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
 from retrain_backends.protocols import Backend, Sampler, Trainer, facts_of
 from retrain_backends.rewards import build_reward
-from retrain_backends.tokenizer import Tokenizer
+from retrain_backends.tokenizer import Tokenizer, tokenizer_directory
 from retrain_backends.tracking.console import StepView, print_lines, step_view
 from retrain_backends.tracking.figures import run_settings
 from retrain_backends.tracking.journal import Journal
@@ -99,7 +100,7 @@ def _build(
     sampling = _training_samples(config, task.tokenizer)
     schedule = Schedule(training.batch_size, training.max_steps)
     return Run(
-        identity=RunIdentity(directory, config.condition, training.seed, config.model.model),
+        identity=_identity(config, directory),
         run_directory=storage.run_directory,
         start=saved.train_state,
         resumed=storage.restored is not None,
@@ -127,6 +128,12 @@ def _build(
         console=console,
         closing=stack.pop_all(),
     )
+
+
+def _identity(config: RunConfig, directory: Path) -> RunIdentity:
+    model = config.model.model
+    tokenizer = tokenizer_directory(model)
+    return RunIdentity(directory, config.condition, config.training.seed, model, tokenizer)
 
 
 def _fingerprints(config: RunConfig, task: Task) -> Fingerprints:

@@ -42,15 +42,16 @@ class Ending:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """Identifies a run: its directory, learning rule, seed and model."""
+    """Identifies a run: its directory, learning rule, seed, model, and the tokenizer's files."""
 
     directory: Path
     condition: str
     seed: int
     model: str
+    tokenizer: Path
 
 
-def save_adapter(checkpoints: Checkpoints, ending: Ending) -> str | None:
+def save_adapter(checkpoints: Checkpoints, ending: Ending, tokenizer: Path) -> str | None:
     """Save the adapter at the end of a run, and return its path.
 
     A finished run has a checkpoint, from which it can be extended, and `final`. A run that ended
@@ -59,7 +60,7 @@ def save_adapter(checkpoints: Checkpoints, ending: Ending) -> str | None:
     with finish_first():
         trained = ending.state.steps_done
         saved = checkpoints.save(ending.state, ending.score) if trained else None
-        return checkpoints.save_final() if ending.finished else saved
+        return checkpoints.save_final(tokenizer) if ending.finished else saved
 
 
 def ended_early(run_dir: Path, ending: Ending, adapter: str | None) -> InterruptedRunError:

@@ -62,7 +62,11 @@ def _train(config: RunConfig) -> RunSummary:
     ):
         with run:
             ending = run_steps(run)
-            adapter = None if ending.lost else save_adapter(run.checkpoints, ending)
+            adapter = (
+                None
+                if ending.lost
+                else save_adapter(run.checkpoints, ending, run.identity.tokenizer)
+            )
             if lost := ending.lost or run.lost():
                 ending = replace(ending, lost=lost)
                 raise save_elsewhere(run.run_directory, run.checkpoints, ending)

@@ -15,6 +15,7 @@ from pathlib import Path
 from retrain_backends.config import TrainingConfig
 from retrain_backends.errors import RunError
 from retrain_backends.protocols import Trainer
+from retrain_backends.tokenizer import copy_tokenizer
 from retrain_backends.tracking.directory import claim_directory
 from retrain_backends.tracking.journal import JOURNAL_FILES, Journal
 from retrain_backends.tracking.log_digests import Mark, with_mark
@@ -93,11 +94,16 @@ class Checkpoints:
             self._commit(saved)
         return self._saved.adapter or str(self._saved.directory_in(self._run_dir))
 
-    def save_final(self) -> str:
-        """Save the adapter as `final` and return its path; a service returns a path of its own."""
+    def save_final(self, tokenizer: Path) -> str:
+        """Save the adapter as `final` and return its path; a service returns a path of its own.
+
+        The files of the tokenizer, which are in `tokenizer`, are copied beside it.
+        """
         target = self._adapters / FINAL_DIR
         with new_directory(target) as partial:
             path = self._trainer.export_adapter(partial)
+            if path == str(partial):
+                copy_tokenizer(tokenizer, partial)
         if path == str(partial):
             return str(target)
         if not any(target.iterdir()):
