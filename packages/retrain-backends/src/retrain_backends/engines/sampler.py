@@ -160,10 +160,9 @@ class EngineSampler:
             self._kind = self._measure(request, name)
             if self._kind == "raw":
                 log.warning(
-                    "%s returns log-probs at temperature 1: the trainer computes those at"
-                    " temperature %g, with one more pass (inference.logprobs)",
+                    "%s returns log-probs at temperature 1: the trainer computes those at the"
+                    " sampling temperature, with one more pass (inference.logprobs)",
                     self.facts.engine,
-                    params.temperature,
                 )
         return self._kind == "raw"
 
