@@ -125,7 +125,8 @@ def test_a_tinker_machine_has_the_command_without_torch(tinker_machine, retrain)
 def test_a_run_on_a_tinker_machine(retrain, tmp_path):
     assert "at most 768 sampled tokens" in retrain("explain", "run.toml")
     retrain("run.toml")
-    rows = [json.loads(line) for line in (tmp_path / "logs/train/metrics.jsonl").open()]
+    text = (tmp_path / "logs/train/metrics.jsonl").read_text("utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
     assert len(rows) == 3
     assert any(row["loss"] is not None for row in rows)
     assert len({row["mean_reward"] for row in rows}) > 1

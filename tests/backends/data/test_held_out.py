@@ -26,7 +26,7 @@ def jsonl(tmp_path):
 def test_arithmetic_is_its_test_split_whatever_the_seed_of_the_run():
     chosen = load_held_out(ARITHMETIC, EvalConfig(every=1, max_examples=50))
     assert [index for index, _ in chosen] == list(range(50))
-    expected = load_examples(DataConfig(source="arithmetic", split="test"), 0, 50)
+    expected = list(load_examples(DataConfig(source="arithmetic", split="test"), 0, 50))
     assert [example for _, example in chosen] == expected
     trained = load_examples(ARITHMETIC, 0, 500)
     assert not {e.question for e in expected} & {e.question for e in trained}

@@ -117,12 +117,20 @@ def test_an_endless_source_stays_endless():
 def test_max_examples_keeps_the_first_ones(tmp_path):
     endless = load_examples(DataConfig(source="arithmetic"), seed=1)
     some = load_examples(DataConfig(source="arithmetic"), seed=1, max_examples=4)
-    assert list(some) == [endless[i] for i in range(4)]
+    assert list(some) == some[:9] == [endless[i] for i in range(4)]
+    with pytest.raises(IndexError):
+        some[4]
     file = tmp_path / "a.jsonl"
     file.write_text('{"question": "1?", "answer": 1}\n{"question": "2?", "answer": 2}\n')
     config = DataConfig(source="jsonl", path=str(file))
     assert [e.reference for e in load_examples(config, 0, max_examples=1)] == ["1"]
     assert [e.reference for e in load_examples(config, 0, max_examples=9)] == ["1", "2"]
+
+
+def test_many_examples_of_an_endless_source_are_made_when_they_are_read():
+    many = load_examples(DataConfig(source="arithmetic"), seed=1, max_examples=10**15)
+    assert len(many) == 10**15
+    assert many[10**15 - 1].question != many[0].question
 
 
 def test_a_source_that_does_not_exist():

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from retrain_backends.config import load_config
 from retrain_backends.local.backend import LocalBackend
 from retrain_backends.testing import BackendCase, GroupSampling
@@ -16,6 +18,11 @@ from retrain_test_support.inference.server import InferenceServer
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.toml"
 MODEL = str(resolve_model("builtin:tiny-arithmetic"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

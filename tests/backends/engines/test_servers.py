@@ -71,6 +71,7 @@ def test_a_server_that_was_started_anew_gets_the_adapter(backend, case, settings
         assert again.log.loaded == first.log.loaded
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_ends_the_run_at_the_limit(backend, case):
     with InferenceServer(MODEL) as gone:
         policy = backend(**{"inference.url": gone.url, "inference.timeout_s": 4.0})

@@ -11,8 +11,6 @@ from retrain_backends.tokenizer import resolve_model
 from retrain_backends.tracking.journal import read_evaluations, read_metrics
 from retrain_backends.train.loop import train
 from retrain_backends.types import Verdict
-from retrain_campaign.control.adapter_analysis import analysis_for
-from retrain_campaign.squeeze import settings_after_training
 from retrain_test_support.tinker.failures import Failures, RequestKind
 from retrain_test_support.tinker.server import TinkerServer
 
@@ -150,11 +148,13 @@ def test_a_run_that_broke_goes_on(server, run_config, tmp_path):
 @pytest.mark.parametrize("short_paths", [False, True])
 def test_squeeze_reads_the_adapter_that_a_run_prints(server, run_config, tmp_path, short_paths):
     server.behaviour.short_paths = short_paths
+    analysis = pytest.importorskip("retrain_campaign.control.adapter_analysis")
+    after_training = pytest.importorskip("retrain_campaign.squeeze").settings_after_training
     config = run_config({"training.max_steps": 3, "squeeze.target_ranks": [1, 2, 4]})
     adapter = train(config).adapter
     assert adapter.count("/") == (3 if short_paths else 4)
-    entry, text = analysis_for(
-        settings_after_training(config, Origin("c.toml"), resumed=False), tmp_path
+    entry, text = analysis.analysis_for(
+        after_training(config, Origin("c.toml"), resumed=False), tmp_path
     )(adapter)
     assert (entry["adapter"], entry["source_rank"]) == (adapter, 4)
     assert "recommended: rank" in text

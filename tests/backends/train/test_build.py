@@ -60,6 +60,12 @@ def test_clashes_with_the_engine(settings, line):
         refuse_clashes(config, CAN_ALL)
 
 
+def test_examples_whose_order_is_larger_than_memory():
+    config = load_config(None, {"data.source": "arithmetic", "training.max_examples": 2**63 - 1})
+    with pytest.raises(ConfigError, match=r"training\.max_examples: the order of 9\d+ examples"):
+        refuse_clashes(config, CAN_ALL)
+
+
 def test_a_campaign_is_not_a_run():
     with pytest.raises(NotAvailableError, match=r"use `retrain campaign FILE.toml`, or"):
         refuse_unavailable(load_config(None, {"campaign.max_steps": 5}))

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -227,7 +228,10 @@ def start(make_run, tmp_path):
     "command",
     [
         ("-m", "retrain_backends", "run.toml"),
-        ("-c", "from retrain_cli.app import main; main()", "run.toml"),
+        pytest.param(
+            ("-c", "from retrain_cli.app import main; main()", "run.toml"),
+            marks=pytest.mark.skipif(not find_spec("retrain_cli"), reason="needs retrain-cli"),
+        ),
     ],
 )
 def test_a_process_exits_with_143(start, command):

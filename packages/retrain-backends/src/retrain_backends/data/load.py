@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, overload
 
 from retrain_backends.config import DataConfig
 from retrain_backends.data.arithmetic import ArithmeticExamples
@@ -60,8 +60,8 @@ def _checked(
             f"data.source: `{config.source}` returns a {type(examples).__name__};"
             " a list or another sequence is expected: return list(...) from `load`"
         )
-    if is_endless(examples) and not max_examples:
-        return examples
+    if is_endless(examples):
+        return FirstExamples(examples, max_examples) if max_examples else examples
     if max_examples:
         examples = examples[:max_examples]
     _check(examples, config)
@@ -81,6 +81,27 @@ def _check(examples: Sequence[Example], config: DataConfig) -> None:
         for name, text in (("question", example.question), ("reference", example.reference)):
             if wrong := text_problem(text):
                 raise DataError(f"{place}: the {name} of example {i} (counted from 0) {wrong}")
+
+
+class FirstExamples(Sequence[Example]):
+    """The first examples of an endless source, generated on access."""
+
+    def __init__(self, endless: Sequence[Example], number: int) -> None:
+        self._endless = endless
+        self._number = number
+
+    def __len__(self) -> int:
+        return self._number
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """Example `index`, or the list of a slice."""
+        if isinstance(index, slice):
+            return [self._endless[i] for i in range(self._number)[index]]
+        return self._endless[range(self._number)[index]]
 
 
 class ArithmeticSource:

@@ -149,6 +149,7 @@ class Servers:
                     failures += 1
                     if failures == _TRIES:
                         raise RunError(f"{error}, {_TRIES} times; {RESUME_HINT}") from error
+                    await asyncio.sleep(self._retry_s)  # one that is ending answers so, too
                 except RefusedError as error:
                     raise RunError(f"{error}; {RESUME_HINT}") from error
 

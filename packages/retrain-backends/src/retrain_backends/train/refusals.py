@@ -10,6 +10,7 @@ from retrain_backends.types import Capabilities
 from retrain_core import ADVANTAGE_MODES, TRANSFORM_MODES
 
 _COMPLETION_BYTES = 500  # of the record of a completion without its tokens, at least
+_ORDER_BYTES = 8  # of an example in the order of an epoch
 
 
 def refuse_unavailable(config: RunConfig) -> None:
@@ -88,6 +89,13 @@ def _cannot_teach(config: RunConfig) -> Iterator[str]:
 def _beyond_memory(config: RunConfig, memory: int | None) -> Iterator[str]:
     """A line for every number of completions whose records alone do not fit in memory."""
     training = config.training
+    order = training.max_examples * _ORDER_BYTES if config.data.source == "arithmetic" else 0
+    if memory is not None and order > memory:
+        yield (
+            f"training.max_examples: the order of {training.max_examples} examples needs"
+            f" {size_text(order)}, and this machine has {size_text(memory)}; lower it, or leave it"
+            " at 0 for questions without end"
+        )
     counts = {"training.batch_size": training.batch_size * training.group_size}
     if config.eval.every:
         counts["eval.samples"] = config.eval.samples
