@@ -1,4 +1,5 @@
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,16 @@ def test_free_space_is_checked_before_writing(make, tmp_path, journal):
     with pytest.raises(RunError, match=r"needs 1,000,000,000,000\.0 MB, and .* is free; make room"):
         Checkpoints(backend, tmp_path, huge, TrainingConfig(), journal).save(after(2))
     assert saved_steps(tmp_path) == [1]
+
+
+def test_what_a_kill_has_left_is_pruned_after_the_resume(make, tmp_path):
+    _, checkpoints = make(keep_last=1)
+    checkpoints.save(after(1))
+    shutil.copytree(tmp_path / "checkpoints/step_000001", tmp_path / "kept")
+    checkpoints.save(after(2))
+    (tmp_path / "kept").rename(tmp_path / "checkpoints/step_000001")
+    checkpoints.save(after(2))
+    assert saved_steps(tmp_path) == [2]
 
 
 def test_an_adapter_is_replaced_whole(make, tmp_path):

@@ -81,17 +81,18 @@ class Checkpoints:
           RunError: the disk has not enough space; or the adapter could not be exported, in which
             case the checkpoint is saved without it.
         """
+        failure = None
         if self._saved.steps_done != state.steps_done or not self._saved.checkpoint:
             saved, failure = self._write(state, score)
             self._commit(saved)
-            self._prune()
-            if failure:
-                raise failure
         elif score is not None and self._saved.score is None:
             update = {"score": score, "logs": self._flushed_logs()}
             saved = self._saved.model_copy(update=update)
             write_state(saved.directory_in(self._run_dir) / CHECKPOINT_STATE_FILE, saved)
             self._commit(saved)
+        self._prune()  # also after a resume: a kill may have come before
+        if failure:
+            raise failure
         return self._saved.adapter or str(self._saved.directory_in(self._run_dir))
 
     def save_final(self, tokenizer: Path) -> str:
