@@ -143,7 +143,8 @@ def test_writes_the_files_of_a_run(make_config):
     assert written == {
         "config.toml", "metadata.json", "metrics.jsonl", "emergence/steps.jsonl",
         "emergence/generations.jsonl",
-        "final/policy.npy", "learning_curve.png", "trainer_state.json", ".lock",
+        "final/policy.npy", "final/tokenizer.json", "final/tokenizer_config.json",
+        "learning_curve.png", "trainer_state.json", ".lock",
         *(
             f"checkpoints/step_00000{step}/{name}"
             for step in (2, 4)

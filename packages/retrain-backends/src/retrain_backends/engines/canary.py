@@ -1,6 +1,7 @@
 """Which adapter a server samples from, by the log-probs that it gives to its own tokens."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -10,9 +11,8 @@ from retrain_backends.types import Completion, Floats, Tokens
 
 Version: TypeAlias = Literal["newest", "earlier", "base"]
 
-_NEWEST: Version = "newest"
 _ROUNDING = 1e-4  # nats: of float32 in another order of summation
-_CLEAR = 3.0  # a distance is clear from this multiple of the noise on
+_CLEARLY = 3.0  # times nearer
 
 
 class Policy(Protocol):
@@ -36,49 +36,37 @@ class Policy(Protocol):
         ...
 
 
-class Canary:
-    """Compares the log-probs of servers with those of the versions of an adapter.
+@dataclass(frozen=True)
+class Finding:
+    """What a comparison has found.
 
-    A server is nearest to the version that it samples from; how near, at the first comparison, is
-    the noise of the server: its precision and its order of summation.
+    `version`: the one that a server samples from; None if two of them explain its log-probs almost
+    equally well. `distance`: mean distance of its log-probs from those of the nearest one, nats.
+    """
+
+    version: Version | None
+    distance: float
+
+
+def compare(policy: Policy, prompt_T: Tokens, rows: Sequence[Completion]) -> Finding:
+    """Find the version that a server samples from.
+
+    It is the one whose log-probs are nearest to those of the server, by mean absolute distance, if
+    it is three times nearer than `newest` (or `newest` than `earlier`). In lower precision a server
+    is at a distance from every version; then small changes of the adapter cannot be told apart.
 
     Args:
       policy: the trainer's.
+      prompt_T: of the completions.
+      rows: sampled by the server at temperature 1.
     """
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._noise: dict[str, float] = {}
-
-    def version_of(
-        self, place: str, prompt_T: Tokens, rows: Sequence[Completion]
-    ) -> Version | None:
-        """The version that a server samples from; None if they cannot be told apart.
-
-        Args:
-          place: the server.
-          prompt_T: of the completions.
-          rows: sampled by the server at temperature 1.
-        """
-        logprobs_t = np.concatenate([row.logprobs_T for row in rows])
-        scores = self._policy.scores(prompt_T, [row.tokens_T for row in rows])
-        missed = {name: _distance(logprobs_t, score) for name, score in scores.items()}
-        moved = {name: _distance(scores["newest"], score) for name, score in scores.items()}
-        noise = max(self._noise.setdefault(place, min(missed.values())), _ROUNDING)
-        clear: list[Version] = [name for name in scores if moved[name] > _CLEAR * noise]
-        nearest = min(clear, key=lambda name: missed[name]) if clear else _NEWEST
-        if missed["newest"] > max(_CLEAR * noise, missed[nearest]):
-            return nearest
-        return _NEWEST if "earlier" in clear else None
-
-    def knows(self, place: str) -> bool:
-        """Whether a server was compared before."""
-        return place in self._noise
-
-    def noise(self, place: str) -> float:
-        """The distance of a server from the trainer at the first comparison, nats a token."""
-        return self._noise[place]
-
-
-def _distance(one: Floats, other: Floats) -> float:
-    return float(np.abs(one - other).mean())
+    logprobs_t = np.concatenate([row.logprobs_T for row in rows])
+    scores = policy.scores(prompt_T, [row.tokens_T for row in rows])
+    missed = {name: float(np.abs(logprobs_t - score).mean()) for name, score in scores.items()}
+    versions: list[Version] = list(scores)
+    nearest = min(versions, key=lambda version: missed[version])
+    newest = max(missed["newest"], _ROUNDING)
+    if newest >= _CLEARLY * max(missed[nearest], _ROUNDING):
+        return Finding(nearest, missed[nearest])
+    confirmed = missed["earlier"] >= _CLEARLY * newest
+    return Finding("newest" if confirmed else None, missed[nearest])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from retrain_backends.engines.adapter_files import AdapterFiles
-from retrain_backends.engines.canary import Canary, Policy, Version
+from retrain_backends.engines.canary import Policy, Version, compare
 from retrain_backends.engines.fleet import Fleet
 from retrain_backends.engines.logprob_kind import COLD, HOT, LogprobKind, classify
 from retrain_backends.engines.server import Server
@@ -40,7 +40,7 @@ class EngineSampler:
     """The sampler of a policy whose completions come from inference servers.
 
     Before it samples, every server gets the newest adapter and is compared with the trainer
-    (`Canary`). Log-probs that are not those of the sampling temperature are replaced by the
+    (`canary.py`). Log-probs that are not those of the sampling temperature are replaced by the
     trainer's.
 
     Args:
@@ -69,7 +69,6 @@ class EngineSampler:
         self._files = files
         self._recompute = recompute
         self._kind: LogprobKind | None = None
-        self._canary = Canary(policy)
         self._canary_request: Request | None = None
         self._loaded: dict[int, str] = {}
         self._figures: dict[str, float] = {}
@@ -133,23 +132,24 @@ class EngineSampler:
 
     def _version_on(self, server: Server, name: str) -> Version | None:
         assert self._canary_request is not None
-        request, first = self._canary_request, not self._canary.knows(server.url)
+        request = self._canary_request
         rows = self._fleet.sample_on(server, request, SamplingParams(HOT, ()), name)
         if rows is None:
             return None
-        version = self._canary.version_of(server.url, request.prompt_T, rows)
-        if first and self._canary.noise(server.url) > _OTHER_MODEL:
+        found = compare(self._policy, request.prompt_T, rows)
+        if found.distance > _OTHER_MODEL:
             raise RunError(
-                f"{server.url}: its log-probs are {self._canary.noise(server.url):.2g} nats a token"
-                " from the trainer's: it serves another model than model.model, or its log-probs"
-                " belong to other tokens"
+                f"{server.url}: its log-probs are {found.distance:.2g} nats a token from the"
+                " trainer's: it serves another model than model.model, or its log-probs belong to"
+                " other tokens"
             )
-        if version in _SAMPLES_FROM:
+        if found.version in _SAMPLES_FROM:
             raise RunError(
-                f"{server.url} samples from {_SAMPLES_FROM[version]}, although it has accepted"
-                f" `{name}`; see whether it was started with LoRA for this model, and restart it"
+                f"{server.url} samples from {_SAMPLES_FROM[found.version]}, although it has"
+                f" accepted `{name}`; see whether it was started with LoRA for this model, and"
+                " restart it"
             )
-        return version
+        return found.version
 
     def _needs_trainer(self, params: SamplingParams, request: Request, name: str) -> bool:
         if self._recompute is not None:

@@ -257,7 +257,7 @@ class Servers:
             server.silent_since = None
             if self._newest:
                 await self._load_on(server, self._newest.body["lora_name"], self._newest)
-            if server.silent_since is None:
+            if server.silent_since is None and len(self._all) > 1:
                 log.warning("%s answers again", server.url)
 
     def _leave_out(self, server: Server, error: UnreachableError) -> None:
