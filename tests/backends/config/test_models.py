@@ -85,6 +85,7 @@ DEFAULTS = {
         "url": (),
         "timeout_s": 1800.0,
         "max_requests": 64,
+        "max_steps_off_policy": 0,
         "adapter_dir": "",
         "logprobs": "auto",
         "attention_kernel": "default",

@@ -1,8 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from retrain_backends.errors import RunError
+from retrain_backends.config import load_config
+from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.testing.case import flat_logprobs, flat_tokens
+from retrain_backends.testing.suite import check_policy_is_that_of_the_call
+from retrain_backends.tracking.journal import read_metrics
+from retrain_backends.train import train
+from retrain_backends.train.checks.training_evidence import missing_evidence
+
+from .conftest import QUICKSTART
 
 
 def trainers(backend, case, groups, temperature=0.7):
@@ -128,3 +137,36 @@ def test_a_server_that_misbehaves_is_one_line(backend, case, server, behaviour, 
         case.sample(policy)
     assert str(told.value).startswith(server.url)
     assert "\n" not in str(told.value)
+
+
+def test_the_next_step_is_sampled_while_this_one_trains(server, tmp_path):
+    settings = {
+        "inference.engine": "vllm",
+        "inference.url": server.url,
+        "inference.max_steps_off_policy": 1,
+        "training.max_steps": 4,
+        "training.batch_size": 2,
+        "training.group_size": 6,
+        "training.temperature": 1.0,
+        "training.lr": 0.01,
+        "eval.every": 0,
+        "logging.log_dir": str(tmp_path / "run"),
+    }
+    summary = train(load_config(QUICKSTART, settings))
+    rows = read_metrics(summary.run_dir)
+    assert rows[0]["steps_off_policy"] == 0
+    assert max(row["steps_off_policy"] for row in rows) == 1
+    assert max(row["mean_abs_logprob_diff"] for row in rows if row["steps_off_policy"]) > 1e-3
+    assert not missing_evidence(summary.run_dir)
+
+
+def test_log_probs_are_not_computed_by_a_trainer_that_trains(backend, case, server):
+    server.behaviour.raw_logprobs = True
+    policy = backend(**{"inference.max_steps_off_policy": 1})
+    with pytest.raises(ConfigError, match=r"inference\.max_steps_off_policy: `1`, but the trainer"):
+        case.sample(policy)
+
+
+def test_completions_come_from_the_policy_of_the_call(backend, case):
+    policy = backend(**{"inference.max_steps_off_policy": 1})
+    check_policy_is_that_of_the_call(replace(case, make=lambda: policy))

@@ -47,6 +47,10 @@ def test_what_comes_later_is_refused(key, value):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
+        (
+            {"inference.engine": "pytorch", "inference.max_steps_off_policy": 1},
+            "inference.max_steps_off_policy: `1` needs an engine that samples beside the trainer",
+        ),
         ({"backend.backend": "tinker"}, "inference.engine: `vllm`, but the backend `tinker` samp"),
         (
             {"algorithm.uncertainty_kind": "shannon_entropy"},

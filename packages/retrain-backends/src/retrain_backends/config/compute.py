@@ -74,6 +74,12 @@ class InferenceConfig(Section):
     max_requests: Count = Field(
         default=64, description="Prompts that may be in flight at each server."
     )
+    max_steps_off_policy: Annotated[int, Field(ge=0, le=1), Allowed("0 or 1")] = Field(
+        default=0,
+        description="1: servers sample the next step while this one trains, so that its "
+        "completions come from the policy of one step before; the metrics say so. 0: one after "
+        "the other.",
+    )
     adapter_dir: str = Field(
         default="",
         description="Directory through which servers get the adapters; a server on another machine "

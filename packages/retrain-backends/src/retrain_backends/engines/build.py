@@ -52,6 +52,7 @@ def engine_sampler(
         (),
         "not controlled",
         "completions come from a server, which may sum in another order each time",
+        steps_off_policy=inference.max_steps_off_policy,
     )
     return EngineSampler(
         fleet, trainer, policy, files, facts, recompute=_RECOMPUTE[inference.logprobs]

@@ -12,7 +12,7 @@ from retrain_backends.engines.canary import Policy, Version, compare
 from retrain_backends.engines.fleet import Fleet
 from retrain_backends.engines.logprob_kind import COLD, HOT, LogprobKind, classify
 from retrain_backends.engines.server import Server
-from retrain_backends.errors import RunError
+from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.protocols import Trainer
 from retrain_backends.randomness import Purpose
 from retrain_backends.types import (
@@ -78,14 +78,20 @@ class EngineSampler:
 
         Raises:
           RunError: a server does not use it, refuses a request, or does not answer in time.
+          ConfigError: the trainer would have to compute log-probs while it trains.
         """
         if not requests:
             return self._fleet.sample((), params, adapter="")
         name = self._hand_over(requests[0])
+        needs_trainer = self._needs_trainer(params, requests[0], name)
+        if needs_trainer and self.facts.steps_off_policy:
+            raise ConfigError(
+                "inference.max_steps_off_policy: `1`, but the trainer has to compute the log-probs"
+                " of what is sampled while it trains; leave it at 0, or configure the engine to"
+                " return those of the sampling temperature"
+            )
         groups = self._fleet.sample(requests, params, name)
-        if self._needs_trainer(params, requests[0], name):
-            return self._rescored(groups, requests, params)
-        return groups
+        return self._rescored(groups, requests, params) if needs_trainer else groups
 
     def usage(self) -> Usage:
         """Seconds of the hand-over and of the trainer's log-probs since the last call."""

@@ -109,7 +109,7 @@ class Servers:
         self._newest = call = self._dialect.loading(name, directory)
         while not any(name in server.loaded for server in self.in_use):
             servers = self.in_use or [await self._next_server(0)]
-            loads = (self._load_on(server, name, call) for server in servers)
+            loads = (self._load_if_it_answers(server, call) for server in servers)
             outcomes = await asyncio.gather(*loads, return_exceptions=True)
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
@@ -207,12 +207,16 @@ class Servers:
                 f"{server.url} sent what is no completion ({describe(error)})"
             ) from error
 
-    async def _load_on(self, server: Server, name: str, call: Call) -> None:
+    async def _load_if_it_answers(self, server: Server, call: Call) -> None:
         try:
-            answer = await server.post(call)
+            await self._load_on(server, call)
         except UnreachableError as error:
             self._leave_out(server, error)
-            return
+
+    async def _load_on(self, server: Server, call: Call) -> None:
+        name = call.body["lora_name"]
+        try:
+            answer = await server.post(call)
         except (FailedError, RefusedError) as error:
             if "already" in str(error):  # a server that was left out has it still
                 server.loaded.add(name)
@@ -250,14 +254,14 @@ class Servers:
                 return
             try:
                 await server.find_model()
+                server.loaded.clear()
+                if self._newest:
+                    await self._load_on(server, self._newest)
             except UnreachableError as error:
                 self._leave_out(server, error)
                 return
-            server.loaded.clear()
             server.silent_since = None
-            if self._newest:
-                await self._load_on(server, self._newest.body["lora_name"], self._newest)
-            if server.silent_since is None and len(self._all) > 1:
+            if len(self._all) > 1:
                 log.warning("%s answers again", server.url)
 
     def _leave_out(self, server: Server, error: UnreachableError) -> None:

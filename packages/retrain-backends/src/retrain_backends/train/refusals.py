@@ -34,6 +34,11 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
             "algorithm.uncertainty_kind: `shannon_entropy` needs the entropy of every token, which "
             f"{sampler} does not report; use `surprisal`"
         )
+    if config.inference.max_steps_off_policy and not served:
+        problems.append(
+            "inference.max_steps_off_policy: `1` needs an engine that samples beside the trainer,"
+            " such as `vllm`; leave it at 0"
+        )
     if engine != "pytorch" and not served:
         problems.append(f"inference.engine: `{engine}`, but {backend} samples itself; leave it out")
     if config.lora.alpha and not capabilities.trainer.lora_alpha:
