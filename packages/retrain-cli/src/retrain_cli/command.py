@@ -57,7 +57,8 @@ class Command(click.Command):
         """Arguments first, then each option."""
         arguments = [param for param in self.params if isinstance(param, click.Argument)]
         pieces = [piece for param in arguments for piece in param.get_usage_pieces(ctx)]
-        return [*pieces, *(f"[{written(option, ctx)}]" for option in self.own_options())]
+        options = ((option, written(option, ctx)) for option in self.own_options())
+        return [*pieces, *(text if option.required else f"[{text}]" for option, text in options)]
 
     def own_options(self) -> list[click.Option]:
         """The options of this command, without those made from keys."""
