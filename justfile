@@ -23,7 +23,7 @@ test: && test-slow
     uv run pytest
 
 test-slow:
-    uv run pytest -m slow --dist loadgroup
+    uv run pytest -m slow --dist loadfile # one server for all tests of a file
 
 docs:
     uv run python scripts/generate_docs.py --check

@@ -16,7 +16,7 @@ from ..test_sampler import trained, trainers
 SEEDS = (1, 2, 3)
 STEPS, LAST = 16, 5
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["vllm", "openai"])

@@ -29,7 +29,6 @@ PATIENCE_S = 600
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.real_server,
-    pytest.mark.xdist_group("real_server"),  # one server for all of them
 ]
 
 
