@@ -109,3 +109,11 @@ def test_what_is_no_inference_server(backend, server):
 def test_settings_that_cannot_work(backend, overrides, line):
     with pytest.raises(ConfigError, match=line):
         backend(**overrides)
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_does_not_hold_up_the_end(backend, case, server):
+    policy = backend()
+    case.sample(policy)
+    with server.hanging():
+        policy.close()  # long before inference.timeout_s, half an hour

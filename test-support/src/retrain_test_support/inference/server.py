@@ -9,7 +9,8 @@ It samples with transformers and peft, and speaks as vLLM does, and as SGLang do
 import json
 import threading
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -117,6 +118,12 @@ class InferenceServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Accept requests, and answer none until the context is left."""
+        with self._lock:
+            yield
 
     def answer(self, path: str, body: dict[str, Any] | None) -> Any:
         """The JSON, or the text, that answers a request; one at a time.

@@ -1,6 +1,6 @@
 """Samples on inference servers over HTTP, for code that is not asynchronous."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from retrain_backends.waiting import Waiting
 T = TypeVar("T")
 
 _TIMEOUT = "inference.timeout_s"
+_CLOSE_S = 5.0  # for unloading adapters at the end
 
 
 class Fleet:
@@ -77,8 +78,10 @@ class Fleet:
         work = self._servers.compare(server, request, params, adapter)
         return self._result(self._loop.run(work), "checking the adapter")
 
-    def close(self) -> None:
-        """Close the connections."""
+    def close(self, adapters: Iterable[str] = ()) -> None:
+        """Unload adapters, as far as servers answer within seconds; close the connections."""
+        unloaded = [self._loop.run(self._servers.unload(name)) for name in adapters]
+        wait(unloaded, _CLOSE_S)
         self._loop.close()
 
     def _groups(self, running: dict[Future[list[Completion]], int]) -> SampledGroups:

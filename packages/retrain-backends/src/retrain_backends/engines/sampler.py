@@ -100,12 +100,7 @@ class EngineSampler:
 
     def close(self) -> None:
         """Unload the adapters, close the connections."""
-        try:
-            for name in self._loaded.values():
-                self._fleet.unload(name)
-        except RunError as error:
-            log.warning("adapters stay loaded: %s", error)
-        self._fleet.close()
+        self._fleet.close(self._loaded.values())
         self._files.close()
 
     def _hand_over(self, request: Request) -> str:
