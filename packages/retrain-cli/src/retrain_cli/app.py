@@ -20,6 +20,7 @@ from retrain_cli.commands.resume_check import resume_check
 from retrain_cli.commands.rewards import rewards
 from retrain_cli.commands.run import run
 from retrain_cli.commands.schema import schema
+from retrain_cli.commands.serve import serve
 from retrain_cli.commands.squeeze import squeeze
 from retrain_cli.commands.status import status
 from retrain_cli.dispatch import RunByDefault
@@ -32,7 +33,7 @@ def retrain() -> None:
     """Train a language model by reinforcement learning, from one TOML file."""
 
 
-for command in (run, campaign, explain, status, squeeze, export, resume_check, rewards):
+for command in (run, campaign, explain, serve, status, squeeze, export, resume_check, rewards):
     retrain.add_command(command)
 for command in (init, flags, schema, completion):
     retrain.add_command(command)
