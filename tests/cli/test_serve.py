@@ -17,7 +17,10 @@ def test_the_command_of_a_configuration(retrain):
     ("flags", "line"),
     [
         ((), "inference.engine: `pytorch` has no server"),
-        (("--engine", "sglang", "--url", '["http://localhost", "http://localhost:1"]'), "several addresses"),
+        (
+            ("--engine", "sglang", "--url", '["http://localhost", "http://localhost:1"]'),
+            "several addresses",
+        ),
     ],
 )
 def test_what_cannot_be_started(retrain, flags, line):

@@ -67,8 +67,8 @@ def test_the_hand_over_is_timed(backend, case):
     policy = backend()
     case.sample(policy)
     figures = policy.usage().figures
-    assert set(figures) == {"handover_s", "canary_s"}
-    assert policy.usage().figures == {}
+    assert figures["handover_s"] > 0 < figures["canary_s"]
+    assert policy.usage().figures == {"handover_s": 0.0, "canary_s": 0.0, "rescore_s": 0.0}
 
 
 @pytest.mark.parametrize(

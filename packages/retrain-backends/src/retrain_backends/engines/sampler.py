@@ -29,6 +29,7 @@ from retrain_backends.types import (
 log = logging.getLogger(__name__)
 
 _ROWS, _TOKENS = 4, 16  # of a comparison with the trainer
+_FIGURES = ("handover_s", "canary_s", "rescore_s")
 _OTHER_MODEL = 0.5  # nats a token between sampler and trainer, from which the models differ
 _SAMPLES_FROM: dict[Version, str] = {
     "earlier": "the adapter of an earlier step",
@@ -71,7 +72,7 @@ class EngineSampler:
         self._kind: LogprobKind | None = None
         self._canary_request: Request | None = None
         self._loaded: dict[int, str] = {}
-        self._figures: dict[str, float] = {}
+        self._figures = dict.fromkeys(_FIGURES, 0.0)
 
     def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
         """Sample with the newest adapter.
@@ -95,7 +96,7 @@ class EngineSampler:
 
     def usage(self) -> Usage:
         """Seconds of the hand-over and of the trainer's log-probs since the last call."""
-        figures, self._figures = self._figures, {}
+        figures, self._figures = self._figures, dict.fromkeys(_FIGURES, 0.0)
         return Usage(figures)
 
     def close(self) -> None:
@@ -205,8 +206,7 @@ class EngineSampler:
             groups.close()
 
     def _count(self, figure: str, started: float) -> None:
-        spent = time.perf_counter() - started
-        self._figures[figure] = self._figures.get(figure, 0.0) + spent
+        self._figures[figure] += time.perf_counter() - started
 
 
 def _flat(rows: Sequence[Completion]) -> Floats:
