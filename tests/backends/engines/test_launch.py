@@ -1,14 +1,13 @@
 import pytest
 
-from retrain_backends.config import InferenceConfig, ModelConfig
+from retrain_backends.config import InferenceConfig
 from retrain_backends.engines.launch import server_commands
 from retrain_backends.errors import ConfigError
 
 
 def commands(engine, url=(), *, rank=32, on_cpu=False, **inference):
-    model = ModelConfig(model="a/b", lora_rank=rank)
     served = InferenceConfig(engine=engine, url=url, **inference)
-    return [str(command) for command in server_commands(model, served, on_cpu=on_cpu)]
+    return [str(command) for command in server_commands("a/b", rank, served, on_cpu=on_cpu)]
 
 
 def test_one_command_for_each_address():

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from retrain_backends.config import InferenceConfig, ModelConfig
+from retrain_backends.config import InferenceConfig
 from retrain_backends.errors import ConfigError
-from retrain_backends.tokenizer import loadable_name
 
 _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 _PORT = 8000
@@ -27,12 +26,13 @@ class ServerCommand:
 
 
 def server_commands(
-    model: ModelConfig, inference: InferenceConfig, *, on_cpu: bool
+    model: str, rank: int, inference: InferenceConfig, *, on_cpu: bool
 ) -> list[ServerCommand]:
     """The commands that start the servers, one for each address; one on port 8000 without any.
 
     Args:
-      model: `[model]`.
+      model: what the server loads: a path or a hub id.
+      rank: of the adapters.
       inference: `[inference]`.
       on_cpu: whether the trainer is on the CPU, and so computes in float32.
 
@@ -46,18 +46,18 @@ def server_commands(
             f" use {' or '.join(f'`{name}`' for name in _COMMANDS)}"
         )
     ports = [urlsplit(url).port or _PORT for url in inference.url] or [_PORT]
-    return [build(model, inference, port, on_cpu) for port in ports]
+    return [build(model, rank, inference, port, on_cpu) for port in ports]
 
 
-def _vllm(model: ModelConfig, inference: InferenceConfig, port: int, on_cpu: bool) -> ServerCommand:
-    rank = next((rank for rank in _VLLM_RANKS if rank >= model.lora_rank), None)
-    if rank is None:
-        raise ConfigError(
-            f"model.lora_rank: `{model.lora_rank}` is above what vLLM takes, {_VLLM_RANKS[-1]}"
-        )
+def _vllm(
+    model: str, rank: int, inference: InferenceConfig, port: int, on_cpu: bool
+) -> ServerCommand:
+    largest = next((known for known in _VLLM_RANKS if known >= rank), None)
+    if largest is None:
+        raise ConfigError(f"model.lora_rank: `{rank}` is above what vLLM takes, {_VLLM_RANKS[-1]}")
     options = {
         "--port": str(port),
-        "--max-lora-rank": str(rank),
+        "--max-lora-rank": str(largest),
         "--max-loras": "2",
         "--logprobs-mode": "processed_logprobs",
         **({"--dtype": "float32"} if on_cpu else {}),
@@ -70,18 +70,18 @@ def _vllm(model: ModelConfig, inference: InferenceConfig, port: int, on_cpu: boo
         switches += ["--no-enable-prefix-caching"]
     words = [word for option in options.items() for word in option]
     return ServerCommand(
-        ("vllm", "serve", loadable_name(model.model), *words, *switches),
+        ("vllm", "serve", model, *words, *switches),
         {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
     )
 
 
 def _sglang(
-    model: ModelConfig, inference: InferenceConfig, port: int, on_cpu: bool
+    model: str, rank: int, inference: InferenceConfig, port: int, on_cpu: bool
 ) -> ServerCommand:
     options = {
-        "--model-path": loadable_name(model.model),
+        "--model-path": model,
         "--port": str(port),
-        "--max-lora-rank": str(model.lora_rank),
+        "--max-lora-rank": str(rank),
         "--lora-target-modules": "all",
         **({"--device": "cpu", "--dtype": "float32"} if on_cpu else {}),
     }
@@ -90,7 +90,7 @@ def _sglang(
     return ServerCommand(("python", "-m", "sglang.launch_server", *words, *switches))
 
 
-_COMMANDS: Mapping[str, Callable[[ModelConfig, InferenceConfig, int, bool], ServerCommand]] = {
+_COMMANDS: Mapping[str, Callable[[str, int, InferenceConfig, int, bool], ServerCommand]] = {
     "vllm": _vllm,
     "sglang": _sglang,
 }

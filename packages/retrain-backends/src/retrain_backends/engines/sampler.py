@@ -29,7 +29,7 @@ from retrain_backends.types import (
 log = logging.getLogger(__name__)
 
 _ROWS, _TOKENS = 4, 16  # of a comparison with the trainer
-_FIGURES = ("handover_s", "canary_s", "rescore_s")
+_FIGURES: tuple[str, ...] = ("handover_s", "canary_s", "rescore_s")
 _OTHER_MODEL = 0.5  # nats a token between sampler and trainer, from which the models differ
 _SAMPLES_FROM: dict[Version, str] = {
     "earlier": "the adapter of an earlier step",
@@ -72,7 +72,7 @@ class EngineSampler:
         self._kind: LogprobKind | None = None
         self._canary_request: Request | None = None
         self._loaded: dict[int, str] = {}
-        self._figures = dict.fromkeys(_FIGURES, 0.0)
+        self._figures: dict[str, float] = dict.fromkeys(_FIGURES, 0.0)
 
     def sample(self, requests: Sequence[Request], params: SamplingParams) -> SampledGroups:
         """Sample with the newest adapter.
