@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from retrain_backends.config import load_config
+from retrain_backends.engines.adapter_files import AdapterFiles
+from retrain_backends.engines.sampler import EngineSampler
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.testing.case import flat_logprobs, flat_tokens
 from retrain_backends.testing.suite import check_policy_is_that_of_the_call
 from retrain_backends.tracking.journal import read_metrics
 from retrain_backends.train import train
 from retrain_backends.train.checks.training_evidence import missing_evidence
+from retrain_backends.types import Completion, Facts
 
 from .conftest import QUICKSTART
 
@@ -170,3 +173,38 @@ def test_log_probs_are_not_computed_by_a_trainer_that_trains(backend, case, serv
 def test_completions_come_from_the_policy_of_the_call(backend, case):
     policy = backend(**{"inference.max_steps_off_policy": 1})
     check_policy_is_that_of_the_call(replace(case, make=lambda: policy))
+
+
+class Certain:
+    """Servers and a trainer that agree at every temperature, so that measuring decides nothing."""
+
+    version, places = 0, ()
+
+    def sample(self, requests, params, adapter):
+        rows = Completion(np.arange(8), np.full(8, -0.01), "length")
+        yield from ((index, [rows] * len(r.samples)) for index, r in enumerate(requests))
+
+    def score(self, prompts, completions, temperature):
+        return [np.full(8, -0.02) for _ in completions]
+
+    def load(self, name, directory):
+        pass
+
+    def export(self, directory):
+        pass
+
+    def close(self, adapters):
+        pass
+
+
+@pytest.mark.parametrize(("declared", "logprob"), [("raw", -0.02), ("tempered", -0.01)])
+def test_the_documented_kind_where_measuring_decides_nothing(case, tmp_path, declared, logprob):
+    certain, files = Certain(), AdapterFiles(str(tmp_path))
+    facts = Facts("max", (), "not controlled", "")
+    sampler = EngineSampler(
+        certain, certain, certain, files, facts, declared=declared, recompute=None
+    )
+    groups = [group for _, group in sampler.sample(case.requests(), case.sampling.params)]
+    assert set(flat_logprobs(groups)) == {logprob}
+    sampler.close()
+    assert not list(tmp_path.glob("retrain-adapters-*"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retrain_backends.errors import RunError
-from retrain_backends.randomness import Purpose
-from retrain_backends.tinker.sampler import TinkerSampler, completions_of, seed_of
+from retrain_backends.randomness import Purpose, service_seed
+from retrain_backends.tinker.sampler import TinkerSampler, completions_of
 from retrain_backends.tinker.throttle import Throttle
 from retrain_backends.waiting import Waiting
 from retrain_test_support.tinker.failures import RequestKind
@@ -64,7 +64,9 @@ def test_seeds_differ_by_prompt_step_turn_and_purpose(prompts, sampling):
         for purpose, step in ((Purpose.SAMPLE, 1), (Purpose.EVALUATE, 0))
     )
     answer = replace(first, key=replace(first.key, turn=1))
-    seeds = [seed_of(request) for request in (first, second, later, held_out, answer)]
+    seeds = [
+        service_seed(r.key.stream(r.samples[0])) for r in (first, second, later, held_out, answer)
+    ]
     assert len(set(seeds)) == 5
     assert all(0 <= seed < 2**31 for seed in seeds)
 

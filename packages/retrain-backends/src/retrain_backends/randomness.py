@@ -50,3 +50,11 @@ def stream(seed: int, purpose: Purpose, *indices: int, turn: int = 0) -> np.rand
     counter = np.array([turn << 32, *indices, *(0,) * (3 - len(indices))], dtype=np.uint64)
     key = np.array([seed, int(purpose)], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def service_seed(rng: np.random.Generator) -> int:
+    """A seed for a service that draws all completions of a request from it.
+
+    Below 2^30, since servers add the index of a completion and keep the sum in 32 bits.
+    """
+    return int(rng.integers(2**30))

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 log = getLogger(__name__)
 
+RESUME_HINT = "`retrain --resume` continues from the last checkpoint"
 CHECK_S = 10.0  # between two checks that a service is still there
 _PATIENCE_S = 3.0  # for the answer to a check
 

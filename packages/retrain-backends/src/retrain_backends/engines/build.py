@@ -3,6 +3,7 @@
 from retrain_backends.config import PolicySettings
 from retrain_backends.engines.adapter_files import AdapterFiles
 from retrain_backends.engines.canary import Policy
+from retrain_backends.engines.dialect import Dialect
 from retrain_backends.engines.fleet import Fleet
 from retrain_backends.engines.sampler import EngineSampler
 from retrain_backends.engines.server import Server
@@ -36,7 +37,7 @@ def engine_sampler(
             f"inference.url: `{inference.engine}` needs the address of its server, such as"
             " http://localhost:8000"
         )
-    dialect = build_part("engine", inference.engine)
+    dialect: Dialect = build_part("engine", inference.engine)
     asked = ServerSettings(inference.url, inference.max_requests, inference.timeout_s, vocabulary)
     files = AdapterFiles(inference.adapter_dir)
     fleet = Fleet(dialect, asked)
@@ -55,7 +56,13 @@ def engine_sampler(
         steps_off_policy=inference.max_steps_off_policy,
     )
     return EngineSampler(
-        fleet, trainer, policy, files, facts, recompute=_RECOMPUTE[inference.logprobs]
+        fleet,
+        trainer,
+        policy,
+        files,
+        facts,
+        declared=dialect.logprobs,
+        recompute=_RECOMPUTE[inference.logprobs],
     )
 
 

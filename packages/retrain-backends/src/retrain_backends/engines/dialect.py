@@ -28,7 +28,8 @@ class Dialect(Protocol):
     """One kind of server.
 
     Attributes:
-      logprobs: the distribution of its log-probs, as documented. The sampler measures it.
+      logprobs: the distribution of its log-probs, as documented; used where the sampler, which
+        measures it, cannot tell.
       groups: whether one call returns all completions of a prompt.
       lora: how to start a server of this kind with LoRA, for messages.
     """

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 from retrain_backends.engines.dialect import Dialect
 from retrain_backends.engines.server import Server, ServerError
-from retrain_backends.engines.servers import RESUME_HINT, Servers, ServerSettings
+from retrain_backends.engines.servers import Servers, ServerSettings
 from retrain_backends.errors import RunError
 from retrain_backends.loop_thread import LoopThread
 from retrain_backends.types import Completion, Request, SampledGroups, SamplingParams
-from retrain_backends.waiting import Waiting
+from retrain_backends.waiting import RESUME_HINT, Waiting
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class Fleet:
         self, server: Server, request: Request, params: SamplingParams, adapter: str
     ) -> list[Completion] | None:
         """All completions of a request from one server; None if it does not answer any more."""
-        work = self._servers.compare(server, request, params, adapter)
+        work = self._servers.sample_if_it_answers(server, request, params, adapter)
         return self._result(self._loop.run(work), "checking the adapter")
 
     def close(self, adapters: Iterable[str] = ()) -> None:

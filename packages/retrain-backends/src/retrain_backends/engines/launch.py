@@ -52,12 +52,12 @@ def server_commands(
 def _vllm(
     model: str, rank: int, inference: InferenceConfig, port: int, on_cpu: bool
 ) -> ServerCommand:
-    largest = next((known for known in _VLLM_RANKS if known >= rank), None)
-    if largest is None:
+    accepted = next((known for known in _VLLM_RANKS if known >= rank), None)
+    if accepted is None:
         raise ConfigError(f"model.lora_rank: `{rank}` is above what vLLM takes, {_VLLM_RANKS[-1]}")
     options = {
         "--port": str(port),
-        "--max-lora-rank": str(largest),
+        "--max-lora-rank": str(accepted),
         "--max-loras": "2",
         "--logprobs-mode": "processed_logprobs",
         **({"--dtype": "float32"} if on_cpu else {}),

@@ -50,6 +50,7 @@ class EngineSampler:
       policy: its adapter.
       files: the directories through which adapters are handed over.
       facts: about the engine.
+      declared: the kind of its log-probs by its documentation, where measuring decides nothing.
       recompute: whether the trainer computes all log-probs; None if only those that need it.
     """
 
@@ -61,6 +62,7 @@ class EngineSampler:
         files: AdapterFiles,
         facts: Facts,
         *,
+        declared: LogprobKind,
         recompute: bool | None,
     ) -> None:
         self.facts = facts
@@ -68,6 +70,7 @@ class EngineSampler:
         self._trainer = trainer
         self._policy = policy
         self._files = files
+        self._declared: LogprobKind = declared
         self._recompute = recompute
         self._kind: LogprobKind | None = None
         self._canary_request: Request | None = None
@@ -174,21 +177,27 @@ class EngineSampler:
         asked = replace(request, key=key, samples=range(_ROWS))
         hot, cold = (self._sampled(asked, temperature, name) for temperature in (HOT, COLD))
         excess = {
-            "hot": _flat(hot) - self._scores(asked, hot, HOT),
-            "cold": _flat(cold) - self._scores(asked, cold, COLD),
-            "raw": _flat(cold) - self._scores(asked, cold, HOT),
+            "hot": self._excess(asked, hot, HOT),
+            "cold": self._excess(asked, cold, COLD),
+            "raw": self._excess(asked, cold, HOT),
         }
-        return classify(excess)[0]
+        kind = classify(excess)[0]
+        return self._declared if kind == "undecided" else kind
 
     def _sampled(self, request: Request, temperature: float, name: str) -> list[Completion]:
         groups = self._fleet.sample([request], SamplingParams(temperature, ()), name)
         return [row for _, group in groups for row in group]
 
-    def _scores(self, request: Request, rows: Sequence[Completion], temperature: float) -> Floats:
+    def _excess(self, request: Request, rows: Sequence[Completion], temperature: float) -> Floats:
+        """Differences of the engine's log-probs from the trainer's."""
+        scores = np.concatenate(self._scores(request, rows, temperature))
+        return np.concatenate([row.logprobs_T for row in rows]) - scores
+
+    def _scores(
+        self, request: Request, rows: Sequence[Completion], temperature: float
+    ) -> list[Floats]:
         prompts = [request.prompt_T] * len(rows)
-        return np.concatenate(
-            self._trainer.score(prompts, [row.tokens_T for row in rows], temperature)
-        )
+        return self._trainer.score(prompts, [row.tokens_T for row in rows], temperature)
 
     def _rescored(
         self, groups: SampledGroups, requests: Sequence[Request], params: SamplingParams
@@ -197,17 +206,12 @@ class EngineSampler:
         try:
             for index, group in groups:
                 started = time.perf_counter()
-                ends = np.cumsum([len(row.tokens_T) for row in group])[:-1]
                 scores = self._scores(requests[index], group, params.temperature)
-                parts = zip(group, np.split(scores, ends), strict=True)
                 self._count("rescore_s", started)
-                yield index, [replace(row, logprobs_T=part_T) for row, part_T in parts]
+                pairs = zip(group, scores, strict=True)
+                yield index, [replace(row, logprobs_T=scores_T) for row, scores_T in pairs]
         finally:
             groups.close()
 
     def _count(self, figure: str, started: float) -> None:
         self._figures[figure] += time.perf_counter() - started
-
-
-def _flat(rows: Sequence[Completion]) -> Floats:
-    return np.concatenate([row.logprobs_T for row in rows])

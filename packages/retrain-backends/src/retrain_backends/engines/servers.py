@@ -15,15 +15,17 @@ from retrain_backends.engines.server import (
     FailedError,
     RefusedError,
     Server,
+    ServerError,
     UnreachableError,
 )
 from retrain_backends.errors import RunError, describe
+from retrain_backends.randomness import service_seed
 from retrain_backends.types import Completion, Request, SamplingParams
+from retrain_backends.waiting import RESUME_HINT
 
 log = logging.getLogger(__name__)
 
 API_KEY = "RETRAIN_INFERENCE_API_KEY"
-RESUME_HINT = "`retrain --resume` continues from the last checkpoint"
 _CONNECT_S = 10.0
 _RETRY_S = 2.0
 _TRIES = 3  # of a request with which servers fail
@@ -157,7 +159,7 @@ class Servers:
         self, server: Server, request: Request, params: SamplingParams, adapter: str
     ) -> list[Completion]:
         """All completions of a request from one server."""
-        seed, count = seed_of(request), len(request.samples)
+        seed, count = service_seed(request.key.stream(request.samples[0])), len(request.samples)
         together = [count] if self._dialect.groups else [1] * count
         calls = [
             self._dialect.completion(request, size, params, adapter, seed + first)
@@ -179,7 +181,7 @@ class Servers:
             )
         return group
 
-    async def compare(
+    async def sample_if_it_answers(
         self, server: Server, request: Request, params: SamplingParams, adapter: str
     ) -> list[Completion] | None:
         """As `sample_on`; None if the server does not answer, and is left out from now on."""
@@ -257,14 +259,14 @@ class Servers:
                 server.loaded.clear()
                 if self._newest:
                     await self._load_on(server, self._newest)
-            except UnreachableError as error:
+            except ServerError as error:  # one that is starting may answer anything
                 self._leave_out(server, error)
                 return
             server.silent_since = None
             if len(self._all) > 1:
                 log.warning("%s answers again", server.url)
 
-    def _leave_out(self, server: Server, error: UnreachableError) -> None:
+    def _leave_out(self, server: Server, error: ServerError) -> None:
         if server.silent_since is None and len(self._all) > 1:
             log.warning("%s; it is left out, and tried again", error)
         server.silent_since = asyncio.get_running_loop().time()
@@ -273,8 +275,3 @@ class Servers:
 def _base(url: str) -> str:
     """The address without the path that other clients need."""
     return url.rstrip("/").removesuffix("/v1")
-
-
-def seed_of(request: Request) -> int:
-    """The seed of a request; servers add the index of a completion, and keep 32 bits or more."""
-    return int(request.key.stream(request.samples[0]).integers(2**30))

@@ -11,10 +11,9 @@ import numpy as np
 import tinker
 
 from retrain_backends.errors import ConfigError, RunError, describe
-from retrain_backends.randomness import Purpose
+from retrain_backends.randomness import Purpose, service_seed
 from retrain_backends.tinker.declaration import SAMPLER
 from retrain_backends.tinker.service import (
-    RESUME_HINT,
     SamplingClient,
     UnreadableError,
     as_retrain_error,
@@ -22,6 +21,7 @@ from retrain_backends.tinker.service import (
 )
 from retrain_backends.tinker.session import Session
 from retrain_backends.types import Completion, Facts, Request, SampledGroups, SamplingParams
+from retrain_backends.waiting import RESUME_HINT
 
 _EXAMPLES = 3  # failures that are told
 
@@ -114,7 +114,7 @@ class TinkerSampler:
                 num_samples=len(request.samples),
                 sampling_params=tinker.SamplingParams(
                     max_tokens=request.max_tokens,
-                    seed=seed_of(request),
+                    seed=service_seed(request.key.stream(request.samples[0])),
                     stop=list(params.stop_token_ids),
                     temperature=params.temperature,
                 ),
@@ -183,14 +183,6 @@ class _Asked:
 
 def _late(session: Session) -> str:
     return f"no answer within {session.options.timeout_s:g} s (backend.options.timeout_s)"
-
-
-def seed_of(request: Request) -> int:
-    """The seed of a request; the service draws all its completions from it.
-
-    Below 2^30, since servers add the number of the sample and keep the sum in 32 bits.
-    """
-    return int(request.key.stream(request.samples[0]).integers(2**30))
 
 
 def completions_of(answer: Any, group_size: int) -> list[Completion]:

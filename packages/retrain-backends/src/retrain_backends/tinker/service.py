@@ -21,7 +21,7 @@ from retrain_backends.tinker.address import Address, find_address
 from retrain_backends.tinker.datums import completion_logprobs, datums_to_score, split_by_tokens
 from retrain_backends.tinker.options import TinkerOptions
 from retrain_backends.types import Floats, Tokens
-from retrain_backends.waiting import CHECK_S, Waiting, in_thread
+from retrain_backends.waiting import CHECK_S, RESUME_HINT, Waiting, in_thread
 
 TrainingClient: TypeAlias = tinker.TrainingClient
 SamplingClient: TypeAlias = tinker.SamplingClient
@@ -29,7 +29,6 @@ SamplingClient: TypeAlias = tinker.SamplingClient
 log = getLogger(__name__)
 
 _CLOSE_S = 5.0  # time limit of ending the session
-RESUME_HINT = "`retrain --resume` continues from the last checkpoint"
 # From 0.38 on, a client without a session serves what is not training.
 _HAS_REST_CLIENT = hasattr(tinker, "RestClient") and (
     "api_key" in inspect.signature(tinker.RestClient).parameters

@@ -12,7 +12,6 @@ from retrain_backends.tinker.declaration import TRAINER
 from retrain_backends.tinker.download import download_adapter
 from retrain_backends.tinker.fidelity import measure
 from retrain_backends.tinker.saved import Reference, SavedTrainer
-from retrain_backends.tinker.service import RESUME_HINT
 from retrain_backends.tinker.session import Session
 from retrain_backends.tinker.updating import Update, Updater, is_finite, step_result
 from retrain_backends.types import (
@@ -24,6 +23,7 @@ from retrain_backends.types import (
     Tokens,
     TrainBatch,
 )
+from retrain_backends.waiting import RESUME_HINT
 from retrain_core import LossOptions
 
 
