@@ -175,10 +175,30 @@ def test_completions_come_from_the_policy_of_the_call(backend, case):
     check_policy_is_that_of_the_call(replace(case, make=lambda: policy))
 
 
+def test_a_plugin_that_samples_in_this_process(backend, case):
+    plugin = "retrain_test_support.inference.library:LibraryDialect"
+    policy = backend(**{"inference.engine": plugin, "inference.url": ""})
+    trained(policy, case)
+    groups = case.sample(policy)
+    assert flat_logprobs(groups) == pytest.approx(trainers(policy, case, groups), abs=1e-4)
+    policy.close()
+    with pytest.raises(ConfigError, match=r"inference\.max_steps_off_policy: `1` needs a server"):
+        backend(
+            **{
+                "inference.engine": plugin,
+                "inference.url": "",
+                "inference.max_steps_off_policy": 1,
+            }
+        )
+
+
 class Certain:
     """Servers and a trainer that agree at every temperature, so that measuring decides nothing."""
 
-    version, places = 0, ()
+    version = 0
+
+    def __init__(self, declared):
+        self.logprobs = declared
 
     def sample(self, requests, params, adapter):
         rows = Completion(np.arange(8), np.full(8, -0.01), "length")
@@ -186,6 +206,9 @@ class Certain:
 
     def score(self, prompts, completions, temperature):
         return [np.full(8, -0.02) for _ in completions]
+
+    def sample_everywhere(self, request, params, adapter):
+        return {}
 
     def load(self, name, directory):
         pass
@@ -199,11 +222,9 @@ class Certain:
 
 @pytest.mark.parametrize(("declared", "logprob"), [("raw", -0.02), ("tempered", -0.01)])
 def test_the_documented_kind_where_measuring_decides_nothing(case, tmp_path, declared, logprob):
-    certain, files = Certain(), AdapterFiles(str(tmp_path))
+    certain, files = Certain(declared), AdapterFiles(str(tmp_path))
     facts = Facts("max", (), "not controlled", "")
-    sampler = EngineSampler(
-        certain, certain, certain, files, facts, declared=declared, recompute=None
-    )
+    sampler = EngineSampler(certain, certain, certain, files, facts, recompute=None)
     groups = [group for _, group in sampler.sample(case.requests(), case.sampling.params)]
     assert set(flat_logprobs(groups)) == {logprob}
     sampler.close()

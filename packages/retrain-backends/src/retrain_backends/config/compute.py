@@ -66,7 +66,7 @@ class InferenceConfig(Section):
         default=(),
         description="Addresses of the servers, without a path; each gets every adapter, and "
         "requests are spread over them. Their key is the environment variable "
-        "RETRAIN_INFERENCE_API_KEY.",
+        "RETRAIN_INFERENCE_API_KEY. Empty: the engine samples in this process, if it can.",
     )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=1800.0, description="Longest wait for an answer of a server."

@@ -1,9 +1,10 @@
-"""Connects a policy to the servers that sample from it."""
+"""Connects a policy to the engine that samples from it."""
 
 from retrain_backends.config import PolicySettings
+from retrain_backends.dotted_names import load_object
 from retrain_backends.engines.adapter_files import AdapterFiles
 from retrain_backends.engines.canary import Policy
-from retrain_backends.engines.dialect import Dialect
+from retrain_backends.engines.engine import Engine
 from retrain_backends.engines.fleet import Fleet
 from retrain_backends.engines.sampler import EngineSampler
 from retrain_backends.engines.server import Server
@@ -19,7 +20,7 @@ _RECOMPUTE = {"auto": None, "engine": False, "trainer": True}
 def engine_sampler(
     settings: PolicySettings, trainer: Trainer, policy: Policy, vocabulary: int
 ) -> EngineSampler:
-    """The sampler of a policy, connected to the servers of `[inference]`.
+    """The sampler of a policy: the servers or the library of `[inference]`.
 
     Args:
       settings: of the policy.
@@ -32,38 +33,53 @@ def engine_sampler(
       RunError: no server answers.
     """
     inference = settings.inference
-    if not inference.url:
-        raise ConfigError(
-            f"inference.url: `{inference.engine}` needs the address of its server, such as"
-            " http://localhost:8000"
-        )
-    dialect: Dialect = build_part("engine", inference.engine)
-    asked = ServerSettings(inference.url, inference.max_requests, inference.timeout_s, vocabulary)
     files = AdapterFiles(inference.adapter_dir)
-    fleet = Fleet(dialect, asked)
     try:
-        for server in fleet.connect():
-            _check_context(settings, server)
+        engine = _fleet(settings, vocabulary) if inference.url else _in_process(settings)
     except BaseException:
-        fleet.close()
         files.close()
         raise
     facts = Facts(
         inference.engine,
         (),
         "not controlled",
-        "completions come from a server, which may sum in another order each time",
+        "completions come from an inference engine, which may sum in another order each time",
         steps_off_policy=inference.max_steps_off_policy,
     )
     return EngineSampler(
-        fleet,
-        trainer,
-        policy,
-        files,
-        facts,
-        declared=dialect.logprobs,
-        recompute=_RECOMPUTE[inference.logprobs],
+        engine, trainer, policy, files, facts, recompute=_RECOMPUTE[inference.logprobs]
     )
+
+
+def _fleet(settings: PolicySettings, vocabulary: int) -> Engine:
+    """The servers, connected."""
+    inference = settings.inference
+    asked = ServerSettings(inference.url, inference.max_requests, inference.timeout_s, vocabulary)
+    fleet = Fleet(build_part("engine", inference.engine), asked)
+    try:
+        for server in fleet.connect():
+            _check_context(settings, server)
+    except BaseException:
+        fleet.close()
+        raise
+    return fleet
+
+
+def _in_process(settings: PolicySettings) -> Engine:
+    """The library of the engine, in this process."""
+    inference = settings.inference
+    library = getattr(build_part("engine", inference.engine), "in_process", "")
+    if not library:
+        raise ConfigError(
+            f"inference.url: `{inference.engine}` needs the address of its server, such as"
+            " http://localhost:8000"
+        )
+    if inference.max_steps_off_policy:
+        raise ConfigError(
+            "inference.max_steps_off_policy: `1` needs a server, which samples beside the trainer;"
+            " leave it at 0, or set inference.url"
+        )
+    return load_object(library, f"inference.engine: `{inference.engine}`")(settings)
 
 
 def _check_context(settings: PolicySettings, server: Server) -> None:

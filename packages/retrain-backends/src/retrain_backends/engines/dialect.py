@@ -32,6 +32,9 @@ class Dialect(Protocol):
         measures it, cannot tell.
       groups: whether one call returns all completions of a prompt.
       lora: how to start a server of this kind with LoRA, for messages.
+
+    With an attribute `in_process`, the dotted name of an `Engine` that is built from
+    `PolicySettings`, no server is needed: `inference.url` may be empty.
     """
 
     logprobs: ClassVar[Literal["tempered", "raw", "truncated"]]

@@ -1,10 +1,11 @@
 """Samples on inference servers over HTTP, for code that is not asynchronous."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
 from retrain_backends.engines.dialect import Dialect
+from retrain_backends.engines.logprob_kind import LogprobKind
 from retrain_backends.engines.server import Server, ServerError
 from retrain_backends.engines.servers import Servers, ServerSettings
 from retrain_backends.errors import RunError
@@ -22,6 +23,7 @@ class Fleet:
     """Servers of one kind, which all sample from the same adapter."""
 
     def __init__(self, dialect: Dialect, settings: ServerSettings) -> None:
+        self.logprobs: LogprobKind = dialect.logprobs
         self._servers = Servers(dialect, settings)
         self._limit_s = settings.timeout_s
         self._loop = LoopThread(self._servers.close, "engine")
@@ -31,11 +33,6 @@ class Fleet:
             settings.timeout_s,
             _TIMEOUT,
         )
-
-    @property
-    def places(self) -> list[Server]:
-        """The servers that answer."""
-        return self._servers.in_use
 
     def connect(self) -> list[Server]:
         """Ask every server for its model; returns those that answer.
@@ -71,11 +68,11 @@ class Fleet:
         }
         return self._groups(running)
 
-    def sample_on(
-        self, server: Server, request: Request, params: SamplingParams, adapter: str
-    ) -> list[Completion] | None:
-        """All completions of a request from one server; None if it does not answer any more."""
-        work = self._servers.sample_if_it_answers(server, request, params, adapter)
+    def sample_everywhere(
+        self, request: Request, params: SamplingParams, adapter: str
+    ) -> Mapping[str, list[Completion]]:
+        """All completions of a request from each server that answers, by its address."""
+        work = self._servers.sample_everywhere(request, params, adapter)
         return self._result(self._loop.run(work), "checking the adapter")
 
     def close(self, adapters: Iterable[str] = ()) -> None:

@@ -9,9 +9,8 @@ import numpy as np
 
 from retrain_backends.engines.adapter_files import AdapterFiles
 from retrain_backends.engines.canary import Policy, Version, compare
-from retrain_backends.engines.fleet import Fleet
+from retrain_backends.engines.engine import Engine
 from retrain_backends.engines.logprob_kind import COLD, HOT, LogprobKind, classify
-from retrain_backends.engines.server import Server
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.protocols import Trainer
 from retrain_backends.randomness import Purpose
@@ -45,32 +44,29 @@ class EngineSampler:
     trainer's.
 
     Args:
-      fleet: the servers, connected.
+      engine: the servers, connected, or a library in this process.
       trainer: trains the policy.
       policy: its adapter.
       files: the directories through which adapters are handed over.
       facts: about the engine.
-      declared: the kind of its log-probs by its documentation, where measuring decides nothing.
       recompute: whether the trainer computes all log-probs; None if only those that need it.
     """
 
     def __init__(
         self,
-        fleet: Fleet,
+        engine: Engine,
         trainer: Trainer,
         policy: Policy,
         files: AdapterFiles,
         facts: Facts,
         *,
-        declared: LogprobKind,
         recompute: bool | None,
     ) -> None:
         self.facts = facts
-        self._fleet = fleet
+        self._engine = engine
         self._trainer = trainer
         self._policy = policy
         self._files = files
-        self._declared: LogprobKind = declared
         self._recompute = recompute
         self._kind: LogprobKind | None = None
         self._canary_request: Request | None = None
@@ -85,7 +81,7 @@ class EngineSampler:
           ConfigError: the trainer would have to compute log-probs while it trains.
         """
         if not requests:
-            return self._fleet.sample((), params, adapter="")
+            return self._engine.sample((), params, adapter="")
         name = self._hand_over(requests[0])
         needs_trainer = self._needs_trainer(params, requests[0], name)
         if needs_trainer and self.facts.steps_off_policy:
@@ -94,7 +90,7 @@ class EngineSampler:
                 " of what is sampled while it trains; leave it at 0, or configure the engine to"
                 " return those of the sampling temperature"
             )
-        groups = self._fleet.sample(requests, params, name)
+        groups = self._engine.sample(requests, params, name)
         return self._rescored(groups, requests, params) if needs_trainer else groups
 
     def usage(self) -> Usage:
@@ -104,7 +100,7 @@ class EngineSampler:
 
     def close(self) -> None:
         """Unload the adapters, close the connections."""
-        self._fleet.close(self._loaded.values())
+        self._engine.close(self._loaded.values())
         self._files.close()
 
     def _hand_over(self, request: Request) -> str:
@@ -115,12 +111,12 @@ class EngineSampler:
         started = time.perf_counter()
         name = f"retrain-{self._files.name}-v{version}"
         directory = self._files.write(version, self._policy.export)
-        self._fleet.load(name, str(directory))
+        self._engine.load(name, str(directory))
         self._count("handover_s", started)
         self._loaded[version] = name
         self._check(name, request)
         for old in sorted(self._loaded)[:-2]:
-            self._fleet.unload(self._loaded.pop(old))
+            self._engine.unload(self._loaded.pop(old))
         return name
 
     def _check(self, name: str, request: Request) -> None:
@@ -130,27 +126,24 @@ class EngineSampler:
             key = StreamKey(request.key.seed, Purpose.PROBE, 0, 0)
             tokens = min(_TOKENS, request.max_tokens)
             self._canary_request = Request(request.prompt_T, key, range(_ROWS), tokens)
-        found = {self._version_on(server, name) for server in self._fleet.places}
+        places = self._engine.sample_everywhere(self._canary_request, SamplingParams(HOT, ()), name)
+        found = {self._version_on(place, name, rows) for place, rows in places.items()}
         if found == {"newest"}:
             self._policy.keep()
         self._count("canary_s", started)
 
-    def _version_on(self, server: Server, name: str) -> Version | None:
+    def _version_on(self, place: str, name: str, rows: Sequence[Completion]) -> Version | None:
         assert self._canary_request is not None
-        request = self._canary_request
-        rows = self._fleet.sample_on(server, request, SamplingParams(HOT, ()), name)
-        if rows is None:
-            return None
-        found = compare(self._policy, request.prompt_T, rows)
+        found = compare(self._policy, self._canary_request.prompt_T, rows)
         if found.distance > _OTHER_MODEL:
             raise RunError(
-                f"{server.url}: its log-probs are {found.distance:.2g} nats a token from the"
+                f"{place}: its log-probs are {found.distance:.2g} nats a token from the"
                 " trainer's: it serves another model than model.model, or its log-probs belong to"
                 " other tokens"
             )
         if found.version in _SAMPLES_FROM:
             raise RunError(
-                f"{server.url} samples from {_SAMPLES_FROM[found.version]}, although it has"
+                f"{place} samples from {_SAMPLES_FROM[found.version]}, although it has"
                 f" accepted `{name}`; see whether it was started with LoRA for this model, and"
                 " restart it"
             )
@@ -182,10 +175,10 @@ class EngineSampler:
             "raw": self._excess(asked, cold, HOT),
         }
         kind = classify(excess)[0]
-        return self._declared if kind == "undecided" else kind
+        return self._engine.logprobs if kind == "undecided" else kind
 
     def _sampled(self, request: Request, temperature: float, name: str) -> list[Completion]:
-        groups = self._fleet.sample([request], SamplingParams(temperature, ()), name)
+        groups = self._engine.sample([request], SamplingParams(temperature, ()), name)
         return [row for _, group in groups for row in group]
 
     def _excess(self, request: Request, rows: Sequence[Completion], temperature: float) -> Floats:

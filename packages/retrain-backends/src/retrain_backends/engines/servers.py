@@ -181,15 +181,20 @@ class Servers:
             )
         return group
 
-    async def sample_if_it_answers(
-        self, server: Server, request: Request, params: SamplingParams, adapter: str
-    ) -> list[Completion] | None:
-        """As `sample_on`; None if the server does not answer, and is left out from now on."""
-        try:
-            return await self.sample_on(server, request, params, adapter)
-        except UnreachableError as error:
-            self._leave_out(server, error)
-            return None
+    async def sample_everywhere(
+        self, request: Request, params: SamplingParams, adapter: str
+    ) -> dict[str, list[Completion]]:
+        """All completions of a request from each server that answers, by its address."""
+
+        async def sampled(server: Server) -> None:
+            try:
+                groups[server.url] = await self.sample_on(server, request, params, adapter)
+            except UnreachableError as error:
+                self._leave_out(server, error)
+
+        groups: dict[str, list[Completion]] = {}
+        await asyncio.gather(*map(sampled, self.in_use))
+        return groups
 
     async def close(self) -> None:
         """Close the connections."""
