@@ -12,6 +12,7 @@ from retrain_cli import __version__
 from retrain_cli.command import HELP_NAMES
 from retrain_cli.commands.campaign import campaign
 from retrain_cli.commands.completion import completion
+from retrain_cli.commands.doctor import doctor
 from retrain_cli.commands.explain import explain
 from retrain_cli.commands.export import export
 from retrain_cli.commands.flags import flags
@@ -33,9 +34,9 @@ def retrain() -> None:
     """Train a language model by reinforcement learning, from one TOML file."""
 
 
-for command in (run, campaign, explain, serve, status, squeeze, export, resume_check, rewards):
+for command in (run, campaign, explain, doctor, serve, status, squeeze, export, resume_check):
     retrain.add_command(command)
-for command in (init, flags, schema, completion):
+for command in (rewards, init, flags, schema, completion):
     retrain.add_command(command)
 
 

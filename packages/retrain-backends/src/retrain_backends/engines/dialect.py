@@ -32,6 +32,7 @@ class Dialect(Protocol):
         measures it, cannot tell.
       groups: whether one call returns all completions of a prompt.
       lora: how to start a server of this kind with LoRA, for messages.
+      version_path: where a server says its version; empty if it does not.
 
     With an attribute `in_process`, the dotted name of an `Engine` that is built from
     `PolicySettings`, no server is needed: `inference.url` may be empty.
@@ -40,6 +41,7 @@ class Dialect(Protocol):
     logprobs: ClassVar[Literal["tempered", "raw", "truncated"]]
     groups: ClassVar[bool]
     lora: ClassVar[str]
+    version_path: ClassVar[str]
 
     def completion(
         self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int

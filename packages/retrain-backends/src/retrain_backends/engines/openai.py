@@ -19,6 +19,7 @@ class OpenaiDialect:
     logprobs: ClassVar[Literal["tempered", "raw", "truncated"]] = "tempered"
     groups: ClassVar[bool] = True
     lora: ClassVar[str] = "with LoRA and with adapters that can be loaded at run time"
+    version_path: ClassVar[str] = "/version"
 
     def completion(
         self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int

@@ -1,6 +1,7 @@
 """One inference server: its address, its state, and calls to it."""
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,8 @@ import httpx
 from retrain_backends.engines.dialect import Call
 from retrain_backends.errors import RetrainError, describe, one_line
 
+API_KEY = "RETRAIN_INFERENCE_API_KEY"
+_CONNECT_S = 10.0
 _LONGEST_REASON = 300
 _BUSY = {
     httpx.codes.TOO_MANY_REQUESTS,
@@ -34,11 +37,27 @@ class FailedError(ServerError):
     """A server has failed with a request, or answers what is no answer; it may succeed again."""
 
 
+def base_address(url: str) -> str:
+    """The address without the path that other clients need."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def new_client(timeout_s: float) -> httpx.AsyncClient:
+    """A client for servers, with the key of the environment."""
+    key = os.environ.get(API_KEY)
+    return httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=60.0),
+    )
+
+
 @dataclass
 class Server:
     """One address.
 
     Attributes:
+      model: its name for the model without an adapter.
       context: the largest number of tokens that it accepts, None if unknown.
       loaded: the adapters that it has.
       outstanding: requests in flight.
@@ -47,6 +66,7 @@ class Server:
 
     url: str
     client: httpx.AsyncClient
+    model: str = ""
     context: int | None = None
     loaded: set[str] = field(default_factory=set)
     outstanding: int = 0
@@ -63,12 +83,20 @@ class Server:
         # A border: what answers may be anything.
         try:
             models = [row for row in answer["data"] if not row.get("parent")]
+            self.model = models[0]["id"]
             self.context = models[0].get("max_model_len")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise FailedError(
                 f"{self.url}/v1/models names no model ({describe(error)}); is it an inference"
                 " server? inference.url is its address without a path"
             ) from error
+
+    async def find_version(self, path: str) -> str:
+        """The version of its software; empty if it does not say."""
+        try:
+            return str((await self._request("GET", path, None))["version"])
+        except (ServerError, KeyError, TypeError):  # not worth an error
+            return ""
 
     async def post(self, call: Call) -> Any:
         """The JSON of the answer.

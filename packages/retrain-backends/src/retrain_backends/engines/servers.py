@@ -2,13 +2,10 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
-
-import httpx
 
 from retrain_backends.engines.dialect import Call, Dialect
 from retrain_backends.engines.server import (
@@ -17,6 +14,8 @@ from retrain_backends.engines.server import (
     Server,
     ServerError,
     UnreachableError,
+    base_address,
+    new_client,
 )
 from retrain_backends.errors import RunError, describe
 from retrain_backends.randomness import service_seed
@@ -25,8 +24,6 @@ from retrain_backends.waiting import RESUME_HINT
 
 log = logging.getLogger(__name__)
 
-API_KEY = "RETRAIN_INFERENCE_API_KEY"
-_CONNECT_S = 10.0
 _RETRY_S = 2.0
 _TRIES = 3  # of a request with which servers fail
 _SPREAD = 4  # requests that the server of a prompt may have more than the least busy one
@@ -63,13 +60,8 @@ class Servers:
         self._dialect = dialect
         self._retry_s = settings.retry_s
         self._vocabulary = settings.vocabulary
-        key = os.environ.get(API_KEY)
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(settings.timeout_s, connect=_CONNECT_S),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=60.0),
-        )
-        self._all = [Server(_base(url), self._client) for url in settings.urls]
+        self._client = new_client(settings.timeout_s)
+        self._all = [Server(base_address(url), self._client) for url in settings.urls]
         self._room = asyncio.Semaphore(settings.at_once * len(self._all))
         self._newest: Call | None = None
         self.names = ", ".join(server.url for server in self._all)
@@ -275,8 +267,3 @@ class Servers:
         if server.silent_since is None and len(self._all) > 1:
             log.warning("%s; it is left out, and tried again", error)
         server.silent_since = asyncio.get_running_loop().time()
-
-
-def _base(url: str) -> str:
-    """The address without the path that other clients need."""
-    return url.rstrip("/").removesuffix("/v1")

@@ -12,6 +12,7 @@ class SglangDialect:
     logprobs: ClassVar[Literal["tempered", "raw", "truncated"]] = "tempered"
     groups: ClassVar[bool] = True
     lora: ClassVar[str] = "with --enable-lora, --max-lora-rank and --lora-target-modules all"
+    version_path: ClassVar[str] = "/server_info"
 
     def completion(
         self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int

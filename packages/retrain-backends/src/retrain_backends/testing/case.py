@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.protocols import Backend
 from retrain_backends.randomness import Purpose
+from retrain_backends.train.step.batches import BatchOrigin, batch_of
 from retrain_backends.types import (
     Completion,
     Floats,
@@ -80,21 +80,8 @@ class BackendCase:
 
     def batch(self, groups: Groups, *, advantages: Sequence[float] = (1.0, -0.5)) -> TrainBatch:
         """A training batch of all completions, with the advantages repeated in turn."""
-        rows = list(chain.from_iterable(groups))
-        lengths = [len(row.tokens_T) for row in rows]
-        per_row = np.resize(np.asarray(advantages, dtype=np.float64), len(rows))
-        return TrainBatch(
-            prompts=self.prompts[: len(groups)],
-            group_offsets_g=_offsets([len(group) for group in groups]),
-            token_offsets_n=_offsets(lengths),
-            tokens_t=np.concatenate([row.tokens_T for row in rows]),
-            logprobs_t=np.concatenate([row.logprobs_T for row in rows]),
-            advantages_t=np.repeat(per_row, lengths),
-            trained_t=np.ones(sum(lengths), dtype=np.bool_),
-            temperature=self.sampling.params.temperature,
-            step=0,
-            seed=self.sampling.seed,
-        )
+        origin = BatchOrigin(self.sampling.params.temperature, 0, self.sampling.seed)
+        return batch_of(self.prompts[: len(groups)], groups, advantages, origin)
 
     def run(self, backend: Backend, start: int, stop: int) -> list[tuple[list[list[int]], float]]:
         """Sample and train for some steps; returns the tokens and the loss of each."""
@@ -120,7 +107,3 @@ def flat_tokens(groups: Groups) -> list[list[int]]:
 def flat_logprobs(groups: Groups) -> Floats:
     """The log-probs of all completions, concatenated."""
     return np.concatenate([row.logprobs_T for group in groups for row in group])
-
-
-def _offsets(lengths: Sequence[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

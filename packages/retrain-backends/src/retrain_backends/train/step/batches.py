@@ -1,5 +1,6 @@
 """The batch that the learning rule sees, and the batch that is trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 
 from retrain_backends.errors import RunError
 from retrain_backends.train.step.samples import Judged
-from retrain_backends.types import Floats, TrainBatch
+from retrain_backends.types import Completion, Floats, Tokens, TrainBatch
 from retrain_core import CompletionBatch, offsets_from_lengths
 
 
@@ -76,6 +77,37 @@ def train_batch(
         logprobs_t=samples.logprobs_t[kept_t],
         advantages_t=advantages_t[kept_t],
         trained_t=samples.trainable_t[kept_t],
+        temperature=origin.temperature,
+        step=origin.step,
+        seed=origin.seed,
+    )
+
+
+def batch_of(
+    prompts: Sequence[Tokens],
+    groups: Sequence[Sequence[Completion]],
+    advantages: Sequence[float],
+    origin: BatchOrigin,
+) -> TrainBatch:
+    """A batch of all completions, for trying out a trainer.
+
+    Args:
+      prompts: of the groups.
+      groups: completions of each prompt.
+      advantages: of the completions, repeated in turn.
+      origin: temperature, step and seed.
+    """
+    rows = [row for group in groups for row in group]
+    lengths_n = np.array([len(row.tokens_T) for row in rows])
+    advantages_n = np.resize(np.asarray(advantages, np.float64), len(rows))
+    return TrainBatch(
+        prompts=prompts,
+        group_offsets_g=offsets_from_lengths(np.array([len(group) for group in groups])),
+        token_offsets_n=offsets_from_lengths(lengths_n),
+        tokens_t=np.concatenate([row.tokens_T for row in rows]),
+        logprobs_t=np.concatenate([row.logprobs_T for row in rows]),
+        advantages_t=np.repeat(advantages_n, lengths_n),
+        trained_t=np.ones(int(lengths_n.sum()), np.bool_),
         temperature=origin.temperature,
         step=origin.step,
         seed=origin.seed,
