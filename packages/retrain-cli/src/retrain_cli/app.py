@@ -10,6 +10,7 @@ import click
 from retrain_backends.errors import RetrainError, error_of_file, one_line
 from retrain_cli import __version__
 from retrain_cli.command import HELP_NAMES
+from retrain_cli.commands.backends import backends
 from retrain_cli.commands.campaign import campaign
 from retrain_cli.commands.completion import completion
 from retrain_cli.commands.doctor import doctor
@@ -36,7 +37,7 @@ def retrain() -> None:
 
 for command in (run, campaign, explain, doctor, serve, status, squeeze, export, resume_check):
     retrain.add_command(command)
-for command in (rewards, init, flags, schema, completion):
+for command in (backends, rewards, init, flags, schema, completion):
     retrain.add_command(command)
 
 

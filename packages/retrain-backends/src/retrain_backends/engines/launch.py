@@ -94,3 +94,5 @@ _COMMANDS: Mapping[str, Callable[[str, int, InferenceConfig, int, bool], ServerC
     "vllm": _vllm,
     "sglang": _sglang,
 }
+
+STARTED = tuple(_COMMANDS)  # the engines whose command is known
