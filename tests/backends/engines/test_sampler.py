@@ -114,7 +114,11 @@ def test_log_probs_as_the_engine_gives_them(backend, case, server):
     [
         ({"lora": False}, r"/v1/load_lora_adapter answers 404: Not Found: .* started with VLLM_AL"),
         ({"largest_rank": 2}, r"answers 400: LoRA rank 4 is greater than max_lora_rank 2\.: "),
-        ({"takes_ids": False}, r"/v1/completions answers 400: Token id prompts are not supported"),
+        (
+            {"takes_ids": False},
+            r"/v1/completions answers 400: Token id prompts are not supported\.; if it takes no"
+            r' token ids as a prompt, set inference\.prompts = "text"$',
+        ),
         ({"halves": 9}, r"sent 2 completions instead of 4"),
         ({"id_offset": 10**6}, r"sent the token id \d+, .* beyond the vocabulary of model\.model"),
         ({"nan": True}, r"sent what is no completion \(.*a log-prob that is not a number\)"),

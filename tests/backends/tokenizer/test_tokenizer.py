@@ -124,6 +124,41 @@ def test_token_texts_of_odd_ids(plain):
     assert plain.decode([]) == ""
 
 
+@given(text=st.text(alphabet="let me verify.'\n 1é∑"))
+def test_the_exact_text_of_a_prompt(plain, text):
+    assert plain.exact_text(plain.encode(text)) == text
+
+
+def test_the_exact_text_of_a_conversation_lacks_what_encoding_adds(chat):
+    ids = chat.encode(chat.render("let me", "{question}"))
+    assert chat.exact_text(ids) == "<|user|>let me<|end|><|assistant|>"
+
+
+def test_tokens_that_their_text_does_not_have(plain):
+    spelled = [plain.encode(letter)[-1] for letter in " let"]
+    assert plain.exact_text([*plain.encode(""), *spelled]) is None
+    assert plain.exact_text(plain.encode(" let")[1:]) is None  # encoding would add the first
+
+
+def test_tokens_by_their_texts(plain):
+    ids = plain.encode(" let me")[-2:].tolist()
+    assert plain.exact_ids(plain.token_texts(ids)) == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "known"), [("�", "several tokens"), ("let me", "no single token")]
+)
+def test_texts_that_are_not_those_of_one_token(plain, text, known):
+    with pytest.raises(ValueError, match=f"the text '{text}' is that of {known} of `"):
+        plain.exact_ids([text])
+
+
+def test_a_text_that_one_token_has_alone_and_another_inside_a_longer_text(tmp_path):
+    tokenizer = load_tokenizer(save_tokenizer(sentencepiece(), tmp_path))
+    with pytest.raises(ValueError, match="the text 't' is that of several tokens"):
+        tokenizer.exact_ids(["t"])
+
+
 def test_special_tokens_are_not_decoded(chat):
     assert chat.decode(chat.encode(chat.render("1 + 1?", "{question}"))) == "1 + 1?"
 

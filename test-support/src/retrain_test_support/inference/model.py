@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 BASE = ""
 
@@ -25,6 +25,7 @@ class ReferenceModel:
     def __init__(self, directory: str) -> None:
         model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
         self._model = model.eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(directory)
         self.context: int = self._model.config.max_position_embeddings
 
     @torch.inference_mode()
@@ -59,6 +60,14 @@ class ReferenceModel:
         tokens = self._tokens(steps)
         columns = [torch.stack([step[part] for step in steps], 1).tolist() for part in (1, 2)]
         return [_cut(*row, stop) for row in zip(tokens, columns[0], columns[1], strict=True)]
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, with the special ones that the tokenizer adds."""
+        return self._tokenizer.encode(text)
+
+    def text(self, token: int) -> str:
+        """The text of a token alone."""
+        return self._tokenizer.decode([token])
 
     def load(self, name: str, directory: str) -> None:
         """Load an adapter; raises what peft raises."""

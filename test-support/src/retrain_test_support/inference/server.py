@@ -34,7 +34,9 @@ class Behaviour:
       shift: added to every log-prob.
       without: keys that an answer lacks, such as `logprobs` and `token_ids`.
       ids_as_text: token ids as texts `token_id:7`, for servers without `token_ids`.
-      takes_ids: False answers 400 to prompts of token ids.
+      takes_ids: False answers 400 to prompts of token ids; texts are always taken.
+      token_texts: tokens come back as texts alone.
+      extra_token: put before prompts that come as texts.
       halves: answers that have half of the completions.
       broken: answers with success and damaged JSON.
       nan: log-probs are no numbers.
@@ -54,6 +56,8 @@ class Behaviour:
     without: frozenset[str] = frozenset()
     ids_as_text: bool = False
     takes_ids: bool = True
+    token_texts: bool = False
+    extra_token: int | None = None
     halves: int = 0
     broken: int = 0
     nan: bool = False
@@ -189,13 +193,19 @@ class InferenceServer:
         return f"Success: LoRA adapter '{name}' added successfully."
 
     def _sample(self, adapter: str, prompt: Any, count: int, **settings: Any) -> list[Sampled]:
-        if not self.behaviour.takes_ids:
+        if not isinstance(prompt, str) and not self.behaviour.takes_ids:
             raise RefusedError(400, "Token id prompts are not supported.")
         used = self.log.loaded[0] if self.behaviour.stale and adapter else adapter
         self.log.calls["completions"] += 1
         return self._model.sample(
-            prompt, count, adapter=used if self.behaviour.bound else BASE, **settings
+            self._encoded(prompt), count, adapter=used if self.behaviour.bound else BASE, **settings
         )
+
+    def _encoded(self, prompt: Any) -> list[int]:
+        if not isinstance(prompt, str):
+            return prompt
+        extra = self.behaviour.extra_token
+        return [*([] if extra is None else [extra]), *self._model.encode(prompt)]
 
     def _openai(self, body: dict[str, Any]) -> Any:
         name = body["model"]
@@ -211,7 +221,8 @@ class InferenceServer:
             seed=body["seed"],
         )
         choices = [self._choice(index, row) for index, row in enumerate(rows)]
-        return {"object": "text_completion", "choices": self._some(choices)}
+        usage = {"prompt_tokens": len(self._encoded(body["prompt"]))}
+        return {"object": "text_completion", "choices": self._some(choices), "usage": usage}
 
     def _choice(self, index: int, row: Sampled) -> dict[str, Any]:
         ids = self._ids(row)
@@ -225,7 +236,9 @@ class InferenceServer:
                 "tokens": [f"token_id:{token}" for token in ids],
             },
         }
-        if self.behaviour.ids_as_text:
+        if self.behaviour.token_texts:
+            choice["logprobs"]["tokens"] = [self._model.text(token) for token in ids]
+        if self.behaviour.ids_as_text or self.behaviour.token_texts:
             del choice["token_ids"]
         return {key: value for key, value in choice.items() if key not in self.behaviour.without}
 
@@ -233,7 +246,7 @@ class InferenceServer:
         settings = body["sampling_params"]
         rows = self._sample(
             body.get("lora_path", ""),
-            body["input_ids"],
+            body.get("text") or body["input_ids"],
             settings["n"],
             max_tokens=settings["max_new_tokens"],
             temperature=settings["temperature"],
@@ -244,6 +257,7 @@ class InferenceServer:
             {
                 "output_ids": self._ids(row),
                 "meta_info": {
+                    "prompt_tokens": len(self._encoded(body.get("text") or body["input_ids"])),
                     "finish_reason": {"type": row.finished},
                     "output_token_logprobs": [
                         [logprob, token, None]

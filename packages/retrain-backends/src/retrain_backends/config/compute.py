@@ -90,6 +90,16 @@ class InferenceConfig(Section):
         description="Whose log-probs of sampled tokens are used. `auto`: the engine's, unless a "
         "comparison shows that they are not those of the sampling temperature.",
     )
+    prompts: Literal["ids", "text"] = Field(
+        default="ids",
+        description="What servers get: `ids` of tokens, or their `text`, for servers that take "
+        "nothing else. A text is sent only if it encodes to exactly the tokens of the prompt.",
+    )
+    inexact_prompts: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description='With `prompts = "text"`, what becomes of a prompt whose text encodes to other '
+        "tokens: `refuse` ends the run, `drop` leaves the prompt out and counts it.",
+    )
     attention_kernel: Literal["default", "flash", "triton", "tk", "cutlass"] = Field(
         default="default", description="Attention kernel of the engine."
     )

@@ -1,14 +1,20 @@
 """Connects a policy to the engine that samples from it."""
 
+from collections.abc import Callable
+from functools import cache
+
 from retrain_backends.config import PolicySettings
 from retrain_backends.dotted_names import load_object
 from retrain_backends.engines.adapter_files import AdapterFiles
 from retrain_backends.engines.canary import Policy
 from retrain_backends.engines.engine import Engine
+from retrain_backends.engines.exact_prompts import ExactPrompts
 from retrain_backends.engines.fleet import Fleet
 from retrain_backends.engines.sampler import EngineSampler
+from retrain_backends.engines.sampling_server import Exchange
 from retrain_backends.engines.server import Server
 from retrain_backends.engines.servers import ServerSettings
+from retrain_backends.engines.token_texts import TokenTexts
 from retrain_backends.errors import ConfigError
 from retrain_backends.plugins import build as build_part
 from retrain_backends.protocols import Trainer
@@ -18,8 +24,12 @@ _RECOMPUTE = {"auto": None, "engine": False, "trainer": True}
 
 
 def engine_sampler(
-    settings: PolicySettings, trainer: Trainer, policy: Policy, vocabulary: int
-) -> EngineSampler:
+    settings: PolicySettings,
+    trainer: Trainer,
+    policy: Policy,
+    vocabulary: int,
+    load_texts: Callable[[], TokenTexts],
+) -> EngineSampler | ExactPrompts:
     """The sampler of a policy: the servers or the library of `[inference]`.
 
     Args:
@@ -27,15 +37,22 @@ def engine_sampler(
       trainer: its trainer.
       policy: the adapter that is trained.
       vocabulary: number of token ids of the model.
+      load_texts: loads its tokenizer; called if texts are exchanged.
 
     Raises:
       ConfigError: a setting is missing, or does not fit the servers.
       RunError: no server answers.
     """
     inference = settings.inference
+    texts = cache(load_texts)
+    as_text = bool(inference.url) and inference.prompts == "text"
     files = AdapterFiles(inference.adapter_dir)
     try:
-        engine = _fleet(settings, vocabulary) if inference.url else _in_process(settings)
+        if inference.url:
+            dialect = build_part("engine", inference.engine)
+            engine = _fleet(settings, Exchange(dialect, vocabulary, as_text, texts))
+        else:
+            engine = _in_process(settings)
     except BaseException:
         files.close()
         raise
@@ -46,16 +63,17 @@ def engine_sampler(
         "completions come from an inference engine, which may sum in another order each time",
         steps_off_policy=inference.max_steps_off_policy,
     )
-    return EngineSampler(
+    sampler = EngineSampler(
         engine, trainer, policy, files, facts, recompute=_RECOMPUTE[inference.logprobs]
     )
+    return ExactPrompts(sampler, texts(), inference.inexact_prompts) if as_text else sampler
 
 
-def _fleet(settings: PolicySettings, vocabulary: int) -> Engine:
+def _fleet(settings: PolicySettings, exchange: Exchange) -> Engine:
     """The servers, connected."""
     inference = settings.inference
-    asked = ServerSettings(inference.url, inference.max_requests, inference.timeout_s, vocabulary)
-    fleet = Fleet(build_part("engine", inference.engine), asked)
+    asked = ServerSettings(inference.url, inference.max_requests, inference.timeout_s)
+    fleet = Fleet(exchange, asked)
     try:
         for server in fleet.connect():
             _check_context(settings, server)

@@ -1,19 +1,14 @@
 """What differs between inference servers: requests, answers, and how adapters are loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from retrain_backends.types import (
-    Completion,
-    Floats,
-    Request,
-    SamplingParams,
-    StopReason,
-    Tokens,
-)
+from retrain_backends.types import Completion, Floats, SamplingParams, StopReason, Tokens
+
+IdsOf: TypeAlias = Callable[[Sequence[str]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -22,6 +17,27 @@ class Call:
 
     path: str
     body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Completions that a server is asked for.
+
+    Args:
+      prompt: its tokens, or its text.
+      count: completions of it.
+      max_tokens: of a completion.
+      params: temperature and stop tokens.
+      adapter: to sample from.
+      seed: of the first completion.
+    """
+
+    prompt: list[int] | str
+    count: int
+    max_tokens: int
+    params: SamplingParams
+    adapter: str
+    seed: int
 
 
 class Dialect(Protocol):
@@ -43,18 +59,24 @@ class Dialect(Protocol):
     lora: ClassVar[str]
     version_path: ClassVar[str]
 
-    def completion(
-        self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int
-    ) -> Call:
-        """Asks for `count` completions of a prompt from an adapter."""
+    def completion(self, asked: Asked) -> Call:
+        """Asks for completions of a prompt."""
         ...
 
-    def completions(self, answer: Any) -> list[Completion]:
+    def completions(self, answer: Any, ids_of: IdsOf) -> list[Completion]:
         """The completions of an answer.
+
+        Args:
+          answer: of the server.
+          ids_of: the ids of token texts, for an answer without ids; raises what is not exact.
 
         Raises:
           KeyError, TypeError, ValueError: it is not one.
         """
+        ...
+
+    def prompt_length(self, answer: Any) -> int | None:
+        """The tokens of the prompt by the server's own count; None if it does not say."""
         ...
 
     def loading(self, name: str, directory: str) -> Call:

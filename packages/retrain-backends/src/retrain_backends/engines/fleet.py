@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
-from retrain_backends.engines.dialect import Dialect
 from retrain_backends.engines.logprob_kind import LogprobKind
+from retrain_backends.engines.sampling_server import Exchange
 from retrain_backends.engines.server import Server, ServerError
 from retrain_backends.engines.servers import Servers, ServerSettings
 from retrain_backends.errors import RunError
@@ -22,9 +22,9 @@ _CLOSE_S = 5.0  # for unloading adapters at the end
 class Fleet:
     """Servers of one kind, which all sample from the same adapter."""
 
-    def __init__(self, dialect: Dialect, settings: ServerSettings) -> None:
-        self.logprobs: LogprobKind = dialect.logprobs
-        self._servers = Servers(dialect, settings)
+    def __init__(self, exchange: Exchange, settings: ServerSettings) -> None:
+        self.logprobs: LogprobKind = exchange.dialect.logprobs
+        self._servers = Servers(exchange, settings)
         self._limit_s = settings.timeout_s
         self._loop = LoopThread(self._servers.close, "engine")
         self._waiting = Waiting(

@@ -3,17 +3,17 @@
 import re
 from typing import Any, ClassVar, Literal
 
-from retrain_backends.engines.dialect import Call, completion_of
-from retrain_backends.types import Completion, Request, SamplingParams
+from retrain_backends.engines.dialect import Asked, Call, IdsOf, completion_of
+from retrain_backends.types import Completion, SamplingParams
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
 
 
 class OpenaiDialect:
-    """Any server with `/v1/completions` that takes token ids and returns them.
+    """Any server with `/v1/completions` that returns tokens with their log-probs.
 
-    Ids are read from `token_ids`, or from token texts of the form `token_id:123`. Adapters are
-    loaded as by vLLM.
+    Ids are read from `token_ids`, or from token texts of the form `token_id:123`; other texts are
+    replaced by their ids where that is exact. Adapters are loaded as by vLLM.
     """
 
     logprobs: ClassVar[Literal["tempered", "raw", "truncated"]] = "tempered"
@@ -21,22 +21,20 @@ class OpenaiDialect:
     lora: ClassVar[str] = "with LoRA and with adapters that can be loaded at run time"
     version_path: ClassVar[str] = "/version"
 
-    def completion(
-        self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int
-    ) -> Call:
+    def completion(self, asked: Asked) -> Call:
         """`POST /v1/completions`."""
         return Call(
             "/v1/completions",
             {
-                "model": adapter,
-                "prompt": request.prompt_T.tolist(),
-                "n": count,
-                "max_tokens": request.max_tokens,
-                "temperature": params.temperature,
+                "model": asked.adapter,
+                "prompt": asked.prompt,
+                "n": asked.count,
+                "max_tokens": asked.max_tokens,
+                "temperature": asked.params.temperature,
                 "top_p": 1.0,
-                "seed": seed,
+                "seed": asked.seed,
                 "logprobs": 1,
-                **self._extras(params),
+                **self._extras(asked.params),
             },
         )
 
@@ -48,17 +46,23 @@ class OpenaiDialect:
             "return_tokens_as_token_ids": True,
         }
 
-    def completions(self, answer: Any) -> list[Completion]:
+    def completions(self, answer: Any, ids_of: IdsOf) -> list[Completion]:
         """The `choices`, in the order of their indices."""
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        return [self._completion(choice) for choice in choices]
+        return [self._completion(choice, ids_of) for choice in choices]
 
-    def _completion(self, choice: Any) -> Completion:
+    def _completion(self, choice: Any, ids_of: IdsOf) -> Completion:
         logprobs = choice.get("logprobs") or {}
         tokens = choice.get("token_ids")
         if tokens is None:
-            tokens = _ids_in(logprobs.get("tokens") or ())
+            texts = logprobs.get("tokens") or ()
+            found = [_TOKEN_ID.fullmatch(text) for text in texts]
+            tokens = [int(match[1]) for match in found if match] if all(found) else ids_of(texts)
         return completion_of(tokens, logprobs.get("token_logprobs"), choice["finish_reason"])
+
+    def prompt_length(self, answer: Any) -> int | None:
+        """`usage.prompt_tokens`."""
+        return (answer.get("usage") or {}).get("prompt_tokens")
 
     def loading(self, name: str, directory: str) -> Call:
         """`POST /v1/load_lora_adapter`."""
@@ -67,10 +71,3 @@ class OpenaiDialect:
     def unloading(self, name: str) -> Call:
         """`POST /v1/unload_lora_adapter`."""
         return Call("/v1/unload_lora_adapter", {"lora_name": name})
-
-
-def _ids_in(texts: Any) -> list[int]:
-    found = [_TOKEN_ID.fullmatch(text) for text in texts]
-    if not all(found):
-        raise ValueError("texts instead of token ids")
-    return [int(match[1]) for match in found if match]

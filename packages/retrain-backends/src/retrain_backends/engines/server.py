@@ -1,8 +1,7 @@
-"""One inference server: its address, its state, and calls to it."""
+"""One inference server: its address, its model, and calls to it."""
 
-import asyncio
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ _BUSY = {
     httpx.codes.SERVICE_UNAVAILABLE,
     httpx.codes.GATEWAY_TIMEOUT,
 }
+_INVALID = {httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY}
 
 
 class ServerError(RetrainError):
@@ -31,6 +31,10 @@ class UnreachableError(ServerError):
 
 class RefusedError(ServerError):
     """A server refuses a request, and would refuse it again."""
+
+
+class InvalidRequestError(RefusedError):
+    """A server does not understand a request (400, 422)."""
 
 
 class FailedError(ServerError):
@@ -59,19 +63,12 @@ class Server:
     Attributes:
       model: its name for the model without an adapter.
       context: the largest number of tokens that it accepts, None if unknown.
-      loaded: the adapters that it has.
-      outstanding: requests in flight.
-      silent_since: when it was left out, on the clock of the event loop; None while it is used.
     """
 
     url: str
     client: httpx.AsyncClient
     model: str = ""
     context: int | None = None
-    loaded: set[str] = field(default_factory=set)
-    outstanding: int = 0
-    silent_since: float | None = None
-    reviving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def find_model(self) -> None:
         """Ask about the model that the server has.
@@ -120,6 +117,8 @@ class Server:
             raise UnreachableError(line)
         if response.is_server_error:
             raise FailedError(line)
+        if response.status_code in _INVALID:
+            raise InvalidRequestError(line)
         raise RefusedError(line)
 
 

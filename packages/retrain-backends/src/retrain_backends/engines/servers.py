@@ -4,10 +4,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from zlib import crc32
 
-from retrain_backends.engines.dialect import Call, Dialect
+from retrain_backends.engines.sampling_server import Exchange, SamplingServer
 from retrain_backends.engines.server import (
     FailedError,
     RefusedError,
@@ -17,8 +16,7 @@ from retrain_backends.engines.server import (
     base_address,
     new_client,
 )
-from retrain_backends.errors import RunError, describe
-from retrain_backends.randomness import service_seed
+from retrain_backends.errors import RunError
 from retrain_backends.types import Completion, Request, SamplingParams
 from retrain_backends.waiting import RESUME_HINT
 
@@ -37,14 +35,12 @@ class ServerSettings:
       urls: their addresses.
       at_once: requests in flight at a server.
       timeout_s: longest wait for a result.
-      vocabulary: number of token ids of the model.
       retry_s: how long a server that does not answer is left out.
     """
 
     urls: Sequence[str]
     at_once: int
     timeout_s: float
-    vocabulary: int
     retry_s: float = _RETRY_S
 
 
@@ -56,18 +52,19 @@ class Servers:
     it gets the newest adapter before any request.
     """
 
-    def __init__(self, dialect: Dialect, settings: ServerSettings) -> None:
-        self._dialect = dialect
+    def __init__(self, exchange: Exchange, settings: ServerSettings) -> None:
         self._retry_s = settings.retry_s
-        self._vocabulary = settings.vocabulary
         self._client = new_client(settings.timeout_s)
-        self._all = [Server(base_address(url), self._client) for url in settings.urls]
+        self._all = [
+            SamplingServer(Server(base_address(url), self._client), exchange)
+            for url in settings.urls
+        ]
         self._room = asyncio.Semaphore(settings.at_once * len(self._all))
-        self._newest: Call | None = None
+        self._newest: tuple[str, str] | None = None
         self.names = ", ".join(server.url for server in self._all)
 
     @property
-    def in_use(self) -> list[Server]:
+    def in_use(self) -> list[SamplingServer]:
         """The servers that are not left out."""
         return [server for server in self._all if server.silent_since is None]
 
@@ -86,7 +83,7 @@ class Servers:
                 raise outcome
         if not self.in_use:
             raise RunError(f"{outcomes[0]}; start the server, or correct inference.url")
-        return self.in_use
+        return [member.server for member in self.in_use]
 
     async def check(self) -> None:
         """Raise what a server says if none of them answers."""
@@ -100,10 +97,10 @@ class Servers:
         Raises:
           RunError: a server refuses it.
         """
-        self._newest = call = self._dialect.loading(name, directory)
+        self._newest = name, directory
         while not any(name in server.loaded for server in self.in_use):
             servers = self.in_use or [await self._next_server(0)]
-            loads = (self._load_if_it_answers(server, call) for server in servers)
+            loads = (self._load_if_it_answers(server, name, directory) for server in servers)
             outcomes = await asyncio.gather(*loads, return_exceptions=True)
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
@@ -115,9 +112,8 @@ class Servers:
         for server in self._all:
             if name not in server.loaded:
                 continue
-            server.loaded.discard(name)
             try:
-                await server.post(self._dialect.unloading(name))
+                await server.unload(name)
             except UnreachableError as error:
                 self._leave_out(server, error)
             except (RefusedError, FailedError) as error:
@@ -136,7 +132,7 @@ class Servers:
             while True:
                 server = await self._next_server(crc32(request.prompt_T.tobytes()))
                 try:
-                    return await self.sample_on(server, request, params, adapter)
+                    return await server.sample(request, params, adapter)
                 except UnreachableError as error:
                     self._leave_out(server, error)
                 except FailedError as error:
@@ -147,40 +143,14 @@ class Servers:
                 except RefusedError as error:
                     raise RunError(f"{error}; {RESUME_HINT}") from error
 
-    async def sample_on(
-        self, server: Server, request: Request, params: SamplingParams, adapter: str
-    ) -> list[Completion]:
-        """All completions of a request from one server."""
-        seed, count = service_seed(request.key.stream(request.samples[0])), len(request.samples)
-        together = [count] if self._dialect.groups else [1] * count
-        calls = [
-            self._dialect.completion(request, size, params, adapter, seed + first)
-            for first, size in enumerate(together)
-        ]
-        server.outstanding += 1
-        try:
-            answers = await asyncio.gather(*map(server.post, calls))
-        finally:
-            server.outstanding -= 1
-        group = [row for answer in answers for row in self._read(server, answer)]
-        if len(group) != count:
-            raise FailedError(f"{server.url} sent {len(group)} completions instead of {count}")
-        largest = max(int(row.tokens_T.max()) for row in group)
-        if largest >= self._vocabulary:
-            raise RefusedError(
-                f"{server.url} sent the token id {largest}, which is beyond the vocabulary of"
-                f" model.model ({self._vocabulary}): it serves another model"
-            )
-        return group
-
     async def sample_everywhere(
         self, request: Request, params: SamplingParams, adapter: str
     ) -> dict[str, list[Completion]]:
         """All completions of a request from each server that answers, by its address."""
 
-        async def sampled(server: Server) -> None:
+        async def sampled(server: SamplingServer) -> None:
             try:
-                groups[server.url] = await self.sample_on(server, request, params, adapter)
+                groups[server.url] = await server.sample(request, params, adapter)
             except UnreachableError as error:
                 self._leave_out(server, error)
 
@@ -194,41 +164,16 @@ class Servers:
 
     async def _found(self) -> list[BaseException | None]:
         """Ask every server for its model; None for one that says it."""
-        asked = (server.find_model() for server in self._all)
+        asked = (server.server.find_model() for server in self._all)
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    def _read(self, server: Server, answer: Any) -> list[Completion]:
-        # A border: what a server sends may be anything.
+    async def _load_if_it_answers(self, server: SamplingServer, name: str, directory: str) -> None:
         try:
-            return self._dialect.completions(answer)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise FailedError(
-                f"{server.url} sent what is no completion ({describe(error)})"
-            ) from error
-
-    async def _load_if_it_answers(self, server: Server, call: Call) -> None:
-        try:
-            await self._load_on(server, call)
+            await server.load(name, directory)
         except UnreachableError as error:
             self._leave_out(server, error)
 
-    async def _load_on(self, server: Server, call: Call) -> None:
-        name = call.body["lora_name"]
-        try:
-            answer = await server.post(call)
-        except (FailedError, RefusedError) as error:
-            if "already" in str(error):  # a server that was left out has it still
-                server.loaded.add(name)
-                return
-            raise RunError(
-                f"{error}: the server must be started {self._dialect.lora}, and be able to read the"
-                f" adapter in {call.body['lora_path']} (inference.adapter_dir)"
-            ) from error
-        if isinstance(answer, dict) and answer.get("success") is False:
-            raise RunError(f"{server.url}: {answer.get('error_message') or answer}")
-        server.loaded.add(name)
-
-    async def _next_server(self, affinity: int) -> Server:
+    async def _next_server(self, affinity: int) -> SamplingServer:
         """The server for a prompt; waits until one answers."""
         while True:
             await asyncio.gather(*map(self._revive, self._to_be_tried()))
@@ -238,7 +183,7 @@ class Servers:
                 return own if own.outstanding <= least.outstanding + _SPREAD else least
             await asyncio.sleep(self._retry_s / 4)
 
-    def _to_be_tried(self) -> list[Server]:
+    def _to_be_tried(self) -> list[SamplingServer]:
         now = asyncio.get_running_loop().time()
         return [
             server
@@ -246,16 +191,16 @@ class Servers:
             if server.silent_since is not None and now - server.silent_since >= self._retry_s
         ]
 
-    async def _revive(self, server: Server) -> None:
+    async def _revive(self, server: SamplingServer) -> None:
         """Use a server again if it answers; it may have been started anew, without adapters."""
         async with server.reviving:
             if server.silent_since is None:
                 return
             try:
-                await server.find_model()
+                await server.server.find_model()
                 server.loaded.clear()
                 if self._newest:
-                    await self._load_on(server, self._newest)
+                    await server.load(*self._newest)
             except ServerError as error:  # one that is starting may answer anything
                 self._leave_out(server, error)
                 return
@@ -263,7 +208,7 @@ class Servers:
             if len(self._all) > 1:
                 log.warning("%s answers again", server.url)
 
-    def _leave_out(self, server: Server, error: ServerError) -> None:
+    def _leave_out(self, server: SamplingServer, error: ServerError) -> None:
         if server.silent_since is None and len(self._all) > 1:
             log.warning("%s; it is left out, and tried again", error)
         server.silent_since = asyncio.get_running_loop().time()

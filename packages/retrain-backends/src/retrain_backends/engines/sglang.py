@@ -2,8 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
-from retrain_backends.engines.dialect import Call, completion_of
-from retrain_backends.types import Completion, Request, SamplingParams
+from retrain_backends.engines.dialect import Asked, Call, IdsOf, completion_of
+from retrain_backends.types import Completion
 
 
 class SglangDialect:
@@ -14,34 +14,35 @@ class SglangDialect:
     lora: ClassVar[str] = "with --enable-lora, --max-lora-rank and --lora-target-modules all"
     version_path: ClassVar[str] = "/server_info"
 
-    def completion(
-        self, request: Request, count: int, params: SamplingParams, adapter: str, seed: int
-    ) -> Call:
+    def completion(self, asked: Asked) -> Call:
         """`POST /generate`."""
         body = {
-            "lora_path": adapter,
-            "input_ids": request.prompt_T.tolist(),
+            "lora_path": asked.adapter,
+            "text" if isinstance(asked.prompt, str) else "input_ids": asked.prompt,
             "sampling_params": {
-                "n": count,
-                "max_new_tokens": request.max_tokens,
-                "temperature": params.temperature,
+                "n": asked.count,
+                "max_new_tokens": asked.max_tokens,
+                "temperature": asked.params.temperature,
                 "top_p": 1.0,
                 "top_k": -1,
                 "min_p": 0.0,
-                "stop_token_ids": list(params.stop_token_ids),
+                "stop_token_ids": list(asked.params.stop_token_ids),
                 "ignore_eos": True,
                 "skip_special_tokens": False,
-                "sampling_seed": seed,
+                "sampling_seed": asked.seed,
             },
             "return_logprob": True,
         }
         return Call("/generate", body)
 
-    def completions(self, answer: Any) -> list[Completion]:
+    def completions(self, answer: Any, ids_of: IdsOf) -> list[Completion]:
         """A list of answers, or a single one."""
-        return [
-            self._completion(part) for part in (answer if isinstance(answer, list) else [answer])
-        ]
+        del ids_of  # ids are always there
+        return [self._completion(part) for part in _parts(answer)]
+
+    def prompt_length(self, answer: Any) -> int | None:
+        """`prompt_tokens` of the first completion."""
+        return _parts(answer)[0]["meta_info"].get("prompt_tokens")
 
     def _completion(self, answer: Any) -> Completion:
         facts = answer["meta_info"]
@@ -56,3 +57,7 @@ class SglangDialect:
     def unloading(self, name: str) -> Call:
         """`POST /unload_lora_adapter`."""
         return Call("/unload_lora_adapter", {"lora_name": name})
+
+
+def _parts(answer: Any) -> list[Any]:
+    return answer if isinstance(answer, list) else [answer]

@@ -1,12 +1,14 @@
 """The local backend: samples and trains with PyTorch on this machine."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 import torch
 
 from retrain_backends.config import PolicySettings, read_backend_options
 from retrain_backends.engines.build import engine_sampler
+from retrain_backends.engines.exact_prompts import ExactPrompts
 from retrain_backends.engines.sampler import EngineSampler
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
@@ -18,7 +20,7 @@ from retrain_backends.local.self_test import self_test
 from retrain_backends.local.served_policy import ServedPolicy
 from retrain_backends.local.sizes import model_sizes, refuse_sizes
 from retrain_backends.local.trainer import LocalTrainer, OptimizerSettings
-from retrain_backends.tokenizer import resolve_model
+from retrain_backends.tokenizer import load_tokenizer, resolve_model
 from retrain_backends.types import Usage
 
 
@@ -31,7 +33,9 @@ class LocalBackend:
 
     capabilities = BACKEND.capabilities
 
-    def __init__(self, trainer: LocalTrainer, sampler: PytorchSampler | EngineSampler) -> None:
+    def __init__(
+        self, trainer: LocalTrainer, sampler: PytorchSampler | EngineSampler | ExactPrompts
+    ) -> None:
         self.trainer = trainer
         self.sampler = sampler
 
@@ -62,9 +66,9 @@ class LocalBackend:
         self_test(trained, (base, adapter), options.microbatch_tokens)
         if served:
             vocabulary = base.model.get_input_embeddings().weight.shape[0]
-            return cls(
-                trainer, engine_sampler(settings, trainer, ServedPolicy(trainer), vocabulary)
-            )
+            load_texts = partial(load_tokenizer, settings.model.model)
+            policy = ServedPolicy(trainer)
+            return cls(trainer, engine_sampler(settings, trainer, policy, vocabulary, load_texts))
         sampler = PytorchSampler(
             base,
             adapter,

@@ -67,8 +67,9 @@ class Tokenizer:
         self._codec = codec
         self._name = name
         self._chat_variables = chat_variables
+        self._leading = _leading_special_tokens(codec)
         # A chat template writes the beginning-of-text token itself.
-        self._prefix = () if codec.chat_template else _leading_special_tokens(codec)
+        self._prefix = () if codec.chat_template else self._leading
         self.stop_token_ids = stop_token_ids
         # Tokens that a model may sample: those of the tokenizer, and padding of the embedding.
         self.vocabulary_size = max(len(codec), model_vocabulary)
@@ -122,6 +123,45 @@ class Tokenizer:
         """
         known = np.minimum(np.asarray(ids, dtype=np.int64), len(self._vocabulary_texts) - 1)
         return self._vocabulary_texts[known].tolist()
+
+    def exact_text(self, ids: Sequence[int] | Tokens) -> str | None:
+        """The text that encodes to exactly these tokens; None if there is none.
+
+        Encoding adds the tokenizer's special tokens, as inference servers do, so the text lacks
+        those at its start.
+        """
+        listed = np.asarray(ids, dtype=np.int64).tolist()
+        added = len(self._leading)
+        rest = listed[added:] if tuple(listed[:added]) == self._leading else listed
+        text = self._codec.decode(rest, skip_special_tokens=False)
+        return text if self._codec.encode(text, add_special_tokens=True) == listed else None
+
+    def exact_ids(self, texts: Sequence[str]) -> list[int]:
+        """The ids of the texts of single tokens.
+
+        A token may have one text alone and another inside a longer text (without and with a space
+        before it), and which of them a service means is unknown; both must belong to no other.
+
+        Raises:
+          ValueError: a text is that of no token, or of several.
+        """
+        for text in texts:
+            if text not in self._ids_by_text:
+                known = (
+                    "several tokens" if text in self._vocabulary_texts[:-1] else "no single token"
+                )
+                raise ValueError(f"the text {text!r} is that of {known} of `{self._name}`")
+        return [self._ids_by_text[text] for text in texts]
+
+    @cached_property
+    def _ids_by_text(self) -> dict[str, int]:
+        """The token of every text that only one token has."""
+        ids: dict[str, set[int]] = {}
+        for token, text in enumerate(self._vocabulary_texts[:-1]):
+            alone = self._codec.decode([token], skip_special_tokens=False)
+            for known in {text, alone}:
+                ids.setdefault(known, set()).add(token)
+        return {text: found.pop() for text, found in ids.items() if len(found) == 1}
 
     @cached_property
     def _vocabulary_texts(self) -> npt.NDArray[np.object_]:
