@@ -60,7 +60,7 @@ class InferenceConfig(Section):
     ] = Field(
         default="pytorch",
         description="The sampler. `pytorch` runs inside the training process; the others are "
-        "servers, `openai` any server with token ids in and out.",
+        "servers, `openai` any server with `/v1/completions` and log-probs.",
     )
     url: Urls = Field(
         default=(),

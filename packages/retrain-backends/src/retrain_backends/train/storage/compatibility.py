@@ -40,6 +40,8 @@ _FREE = (
     "inference.timeout_s",
     "inference.max_requests",
     "inference.adapter_dir",
+    "inference.prompts",
+    "inference.inexact_prompts",
     "environment.auto_install",
     "eval.every",
     "health.*",
