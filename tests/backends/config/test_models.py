@@ -88,6 +88,8 @@ DEFAULTS = {
         "max_steps_off_policy": 0,
         "adapter_dir": "",
         "logprobs": "auto",
+        "prompts": "ids",
+        "inexact_prompts": "refuse",
         "attention_kernel": "default",
         "dtype": "auto",
         "kv_cache_dtype": "auto",

@@ -1,7 +1,11 @@
+import shutil
+
 import pytest
+from safetensors.torch import load_file, save_file
 
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.testing.case import flat_tokens
+from retrain_test_support.inference.behaviour import Behaviour
 from retrain_test_support.inference.server import InferenceServer
 
 from .conftest import MODEL
@@ -109,6 +113,45 @@ def test_what_is_no_inference_server(backend, server):
 def test_settings_that_cannot_work(backend, overrides, line):
     with pytest.raises(ConfigError, match=line):
         backend(**overrides)
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory):
+    """The model of `MODEL` with one tensor changed."""
+    directory = tmp_path_factory.mktemp("model") / "other"
+    shutil.copytree(MODEL, directory)
+    weights = load_file(directory / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] * 1.01
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})
+    return str(directory)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_servers_with_different_base_weights_are_refused(backend, server, other_model, engine):
+    settings = {"inference.engine": engine}
+    with InferenceServer(other_model) as other:
+        server.behaviour.checksums = other.behaviour.checksums = True
+        line = (
+            rf"^{other.url} has other base weights than {server.url} has: 1 of \d+ tensors differ,"
+            r" such as `(0/)?model\.norm\.weight`; serve the same model in the same precision$"
+        )
+        with pytest.raises(RunError, match=line):
+            backend(**settings, **{"inference.url": [server.url, other.url]})
+        other.behaviour.checksums = False  # 404
+        backend(**settings, **{"inference.url": [server.url, other.url]})
+
+
+def test_a_server_that_was_started_anew_with_other_weights(backend, case, other_model):
+    with InferenceServer(MODEL, Behaviour(checksums=True)) as first:
+        policy = backend(**{"inference.url": first.url})
+        policy.trainer.train(case.batch(case.sample(policy)))
+        port = first.port
+    line = r"^http://127\.0\.0\.1:\d+ has other base weights than it had before: 1 of \d+ tensors"
+    with (
+        InferenceServer(other_model, Behaviour(checksums=True), port=port),
+        pytest.raises(RunError, match=line),
+    ):
+        case.sample(policy)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A model with LoRA adapters, through transformers and peft: an implementation that is not ours."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from peft import PeftModel
@@ -68,6 +69,18 @@ class ReferenceModel:
     def text(self, token: int) -> str:
         """The text of a token alone."""
         return self._tokenizer.decode([token])
+
+    def checksums(self) -> dict[str, str]:
+        """The digest of each tensor of the model without adapters."""
+        state = {
+            name.removeprefix("base_model.model.").replace(".base_layer", ""): tensor
+            for name, tensor in self._model.state_dict().items()
+            if "lora_" not in name
+        }
+        return {
+            name: sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+            for name, tensor in state.items()
+        }
 
     def load(self, name: str, directory: str) -> None:
         """Load an adapter; raises what peft raises."""

@@ -49,6 +49,7 @@ class Dialect(Protocol):
       groups: whether one call returns all completions of a prompt.
       lora: how to start a server of this kind with LoRA, for messages.
       version_path: where a server says its version; empty if it does not.
+      checksums: asks for the checksums of the base weights; None if no such server has them.
 
     With an attribute `in_process`, the dotted name of an `Engine` that is built from
     `PolicySettings`, no server is needed: `inference.url` may be empty.
@@ -58,6 +59,7 @@ class Dialect(Protocol):
     groups: ClassVar[bool]
     lora: ClassVar[str]
     version_path: ClassVar[str]
+    checksums: ClassVar[Call | None]
 
     def completion(self, asked: Asked) -> Call:
         """Asks for completions of a prompt."""
@@ -77,6 +79,10 @@ class Dialect(Protocol):
 
     def prompt_length(self, answer: Any) -> int | None:
         """The tokens of the prompt by the server's own count; None if it does not say."""
+        ...
+
+    def checksums_in(self, answer: Any) -> Mapping[str, str]:
+        """The checksum of each tensor, by a name that has the device too if there are several."""
         ...
 
     def loading(self, name: str, directory: str) -> Call:

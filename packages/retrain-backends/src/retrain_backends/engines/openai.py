@@ -1,6 +1,7 @@
 """The completions endpoint that most servers have, with token ids in and out."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from retrain_backends.engines.dialect import Asked, Call, IdsOf, completion_of
@@ -20,6 +21,7 @@ class OpenaiDialect:
     groups: ClassVar[bool] = True
     lora: ClassVar[str] = "with LoRA and with adapters that can be loaded at run time"
     version_path: ClassVar[str] = "/version"
+    checksums: ClassVar[Call | None] = Call("/weight_checker", {"action": "checksum"})
 
     def completion(self, asked: Asked) -> Call:
         """`POST /v1/completions`."""
@@ -63,6 +65,10 @@ class OpenaiDialect:
     def prompt_length(self, answer: Any) -> int | None:
         """`usage.prompt_tokens`."""
         return (answer.get("usage") or {}).get("prompt_tokens")
+
+    def checksums_in(self, answer: Any) -> Mapping[str, str]:
+        """Those of all workers."""
+        return answer["checksums"]
 
     def loading(self, name: str, directory: str) -> Call:
         """`POST /v1/load_lora_adapter`."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from retrain_backends.engines.base_weights import BaseWeights
 from retrain_backends.engines.dialect import Asked, Call, Dialect
 from retrain_backends.engines.server import (
     FailedError,
@@ -56,6 +57,22 @@ class SamplingServer:
     def url(self) -> str:
         """Its address."""
         return self.server.url
+
+    async def base_weights(self) -> BaseWeights | None:
+        """The checksums of its base weights; None if it does not compute them.
+
+        Raises:
+          UnreachableError: it does not answer.
+        """
+        call = self.exchange.dialect.checksums
+        if call is None:
+            return None
+        # A border: few servers have this, and what others answer may be anything.
+        try:
+            checksums = self.exchange.dialect.checksums_in(await self.server.post(call))
+            return BaseWeights(self.url, dict(checksums))
+        except (RefusedError, FailedError, KeyError, TypeError, ValueError, AttributeError):
+            return None
 
     async def load(self, name: str, directory: str) -> None:
         """Load an adapter.

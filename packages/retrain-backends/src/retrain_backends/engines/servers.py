@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from retrain_backends.engines.base_weights import BaseWeights
 from retrain_backends.engines.sampling_server import Exchange, SamplingServer
 from retrain_backends.engines.server import (
     FailedError,
@@ -49,7 +50,7 @@ class Servers:
 
     The requests of a prompt go to the same server, whose cache has its prefix, unless that is much
     busier than another. A server that does not answer is left out, and tried again; when it is back
-    it gets the newest adapter before any request.
+    its base weights are compared, and it gets the newest adapter before any request.
     """
 
     def __init__(self, exchange: Exchange, settings: ServerSettings) -> None:
@@ -61,6 +62,7 @@ class Servers:
         ]
         self._room = asyncio.Semaphore(settings.at_once * len(self._all))
         self._newest: tuple[str, str] | None = None
+        self._weights: BaseWeights | None = None
         self.names = ", ".join(server.url for server in self._all)
 
     @property
@@ -72,7 +74,7 @@ class Servers:
         """Ask every server for its model; returns those that answer.
 
         Raises:
-          RunError: none answers.
+          RunError: none answers, or they have different base weights.
           RefusedError, FailedError: one is no inference server.
         """
         outcomes = await self._found()
@@ -83,6 +85,11 @@ class Servers:
                 raise outcome
         if not self.in_use:
             raise RunError(f"{outcomes[0]}; start the server, or correct inference.url")
+        for server in self.in_use:
+            try:
+                await self._compare_weights(server)
+            except UnreachableError as error:
+                self._leave_out(server, error)
         return [member.server for member in self.in_use]
 
     async def check(self) -> None:
@@ -167,6 +174,13 @@ class Servers:
         asked = (server.server.find_model() for server in self._all)
         return await asyncio.gather(*asked, return_exceptions=True)
 
+    async def _compare_weights(self, server: SamplingServer) -> None:
+        """Refuse a server whose base weights are not those of the first that computes checksums."""
+        found = await server.base_weights()
+        if found and self._weights:
+            self._weights.refuse_other(found)
+        self._weights = self._weights or found
+
     async def _load_if_it_answers(self, server: SamplingServer, name: str, directory: str) -> None:
         try:
             await server.load(name, directory)
@@ -198,6 +212,7 @@ class Servers:
                 return
             try:
                 await server.server.find_model()
+                await self._compare_weights(server)
                 server.loaded.clear()
                 if self._newest:
                     await server.load(*self._newest)

@@ -1,5 +1,6 @@
 """SGLang's own endpoint, `/generate`."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from retrain_backends.engines.dialect import Asked, Call, IdsOf, completion_of
@@ -13,6 +14,7 @@ class SglangDialect:
     groups: ClassVar[bool] = True
     lora: ClassVar[str] = "with --enable-lora, --max-lora-rank and --lora-target-modules all"
     version_path: ClassVar[str] = "/server_info"
+    checksums: ClassVar[Call | None] = Call("/weights_checker", {"action": "checksum"})
 
     def completion(self, asked: Asked) -> Call:
         """`POST /generate`."""
@@ -49,6 +51,14 @@ class SglangDialect:
         rows = facts["output_token_logprobs"]
         tokens = answer.get("output_ids") or [row[1] for row in rows]
         return completion_of(tokens, [row[0] for row in rows], facts["finish_reason"]["type"])
+
+    def checksums_in(self, answer: Any) -> Mapping[str, str]:
+        """Those of all ranks."""
+        return {
+            f"{rank}/{name}": checksum
+            for rank, part in enumerate(answer["ranks"])
+            for name, checksum in part["checksums"].items()
+        }
 
     def loading(self, name: str, directory: str) -> Call:
         """`POST /load_lora_adapter`."""
