@@ -35,6 +35,12 @@ def test_the_transforms_that_use_sepa():
     }
 
 
+def test_every_transform_needs_a_group_alone():
+    """See `test_concatenating_groups_changes_nothing`; a plain function may need the step."""
+    assert all(row.by_group for row in TRANSFORM_MODES.values())
+    assert not TransformSpec.from_function(lambda tokens: tokens).by_group
+
+
 def test_the_rows_are_read_without_numpy():
     code = "import sys; from retrain_core import TRANSFORM_MODES; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -132,7 +132,9 @@ def make_batch(prompts, groups):
 
 
 def packed(batch, budget):
-    return [pack(batch, rows, LossOptions(), torch.device("cpu")) for rows in plan(batch, budget)]
+    return [
+        pack(batch, rows, LossOptions(), 1, torch.device("cpu")) for rows in plan(batch, budget)
+    ]
 
 
 @pytest.mark.parametrize(

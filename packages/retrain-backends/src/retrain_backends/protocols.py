@@ -95,6 +95,33 @@ class Trainer(Protocol):
         ...
 
 
+class GradientParts(Protocol):
+    """The gradient of one optimiser step whose groups come in parts.
+
+    The policy changes in `finish` only; an object that is dropped has no effect.
+    """
+
+    def add(self, part: TrainBatch) -> None:
+        """Add the gradient of some groups of the step."""
+        ...
+
+    def finish(self) -> StepResult:
+        """Take the optimiser step; as `Trainer.train` does with a batch of all parts."""
+        ...
+
+
+class PartsTrainer(Trainer, Protocol):
+    """A trainer that can begin a step before all its completions are sampled.
+
+    It declares `TrainerCapabilities.parts`. While a step is in parts, `score` may be called in
+    another thread.
+    """
+
+    def accumulate(self) -> GradientParts:
+        """Begin a step; at least one part with a trained token is added before it is finished."""
+        ...
+
+
 class Backend(Protocol):
     """A trainer and a sampler of one policy.
 

@@ -23,7 +23,6 @@ Determinism: TypeAlias = Literal["bitwise", "seeded", "not controlled"]
 DETERMINISM: tuple[Determinism, ...] = get_args(Determinism)  # strongest first
 Fidelity: TypeAlias = Literal["exact", "approximate", "cold"]
 
-
 Message: TypeAlias = Mapping[str, str]
 """One message of a conversation: `role` and `content`."""
 
@@ -102,8 +101,7 @@ class Completion:
 
     `logprobs_T` are under the distribution that the tokens were drawn from (at the sampling
     temperature), `entropy_T` is the Shannon entropy of that distribution, if requested. The stop
-    token is included. `trainable_T` is None if the policy sampled every token; False marks tokens
-    that an environment wrote.
+    token is included. `trainable_T` is False for tokens of an environment; None: there are none.
     """
 
     tokens_T: Tokens
@@ -208,13 +206,14 @@ class TrainerCapabilities:
     `lora_alpha`, `lora_dropout`: whether these settings are supported.
     `resume`: "exact" continues bit for bit, "approximate" with the same weights and optimiser only.
     `temperature`: whether `train` and `score` divide logits by the sampling temperature; if not,
-    both always use temperature 1.
+    both always use temperature 1. `parts`: whether it is a `PartsTrainer`.
     """
 
     lora_alpha: bool
     lora_dropout: bool
     resume: Literal["exact", "approximate"]
     temperature: bool = True
+    parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,10 +244,10 @@ class Facts:
     Args:
       engine: its name, such as `pytorch`.
       devices: its devices, such as `NVIDIA H200, 139.8 GiB`; the CPU is not listed.
-      determinism: what a second run with the same seed reproduces.
-      reason: the reason for that level.
+      determinism, reason: what a second run with the same seed reproduces, and why.
       steps_off_policy: of a sampler, how many optimiser steps a sample may lag behind the policy;
         with 1 the next step is sampled in a second thread while the current one trains.
+      separate: of a sampler, whether it runs beside the trainer, as a server does.
     """
 
     engine: str
@@ -256,6 +255,7 @@ class Facts:
     determinism: Determinism
     reason: str
     steps_off_policy: int = 0
+    separate: bool = False
 
     def together_with(self, other: "Facts") -> "Facts":
         """The facts of both: all devices, and the weaker determinism."""

@@ -61,6 +61,8 @@ class TransformSpec:
         any (`inspect.Parameter.empty`); None: the function takes whatever is set.
       uses_sepa: whether it reads `TransformInput.sepa_lambda`; None: not known. The strength of
         SEPA is 0 in every step where it is False.
+      by_group: whether the advantages of a group's tokens depend on that group alone, so that it
+        can be trained on before the other groups of the step are known.
       summary: what a token gets of its completion's advantage, in a few words.
     """
 
@@ -68,6 +70,7 @@ class TransformSpec:
     parameters: Mapping[str, object] | None = field(default_factory=dict[str, object])
     uses_sepa: bool | None = None
     summary: str = ""
+    by_group: bool = False
 
     @classmethod
     def from_function(cls, function: "TransformFunction") -> "TransformSpec":
@@ -109,18 +112,21 @@ TRANSFORM_MODES: Final[Mapping[str, TransformSpec]] = {
     "none": TransformSpec(
         "retrain_core.chains:none",
         uses_sepa=False,
+        by_group=True,
         summary="every token gets the advantage of its completion",
     ),
     "gtpo": TransformSpec(
         "retrain_core.chains:gtpo",
         _GTPO,
         uses_sepa=False,
+        by_group=True,
         summary="uncertain tokens get more of the advantage",
     ),
     "entropy_mask": TransformSpec(
         "retrain_core.chains:entropy_mask",
         {**_GTPO, "entropy_mask_rho": 0.2},
         uses_sepa=False,
+        by_group=True,
         summary="uncertain tokens get more of the advantage, and only the most uncertain of a "
         "group get any",
     ),
@@ -128,12 +134,14 @@ TRANSFORM_MODES: Final[Mapping[str, TransformSpec]] = {
         "retrain_core.chains:gtpo_hicra",
         {**_GTPO, "hicra_alpha": 0.2},
         uses_sepa=False,
+        by_group=True,
         summary="uncertain tokens get more of the advantage, and planning tokens more still",
     ),
     "gtpo_sepa": TransformSpec(
         "retrain_core.chains:gtpo_sepa",
         _GTPO,
         uses_sepa=True,
+        by_group=True,
         summary="uncertain tokens get more of the advantage, after the uncertainties of execution "
         "tokens are pooled",
     ),
@@ -141,6 +149,7 @@ TRANSFORM_MODES: Final[Mapping[str, TransformSpec]] = {
         "retrain_core.chains:gtpo_sepa_amp",
         _GTPO,
         uses_sepa=True,
+        by_group=True,
         summary="uncertain tokens get more of the advantage, after the uncertainties of execution "
         "tokens are driven apart",
     ),
@@ -148,6 +157,7 @@ TRANSFORM_MODES: Final[Mapping[str, TransformSpec]] = {
         "retrain_core.chains:gtpo_sepa_amp_c",
         _GTPO,
         uses_sepa=True,
+        by_group=True,
         summary="as `gtpo_sepa_amp`, with uncertainties floored at 0",
     ),
 }

@@ -80,6 +80,12 @@ class InferenceConfig(Section):
         "completions come from the policy of one step before; the metrics say so. 0: one after "
         "the other.",
     )
+    overlap: Literal["off", "exact"] = Field(
+        default="off",
+        description="`exact`: groups are trained on as soon as they are judged, while servers "
+        "sample the others of the same step; the optimiser step still follows the last one, with "
+        "the same gradient up to rounding. `off`: training starts when all are judged.",
+    )
     adapter_dir: str = Field(
         default="",
         description="Directory through which servers get the adapters; a server on another machine "

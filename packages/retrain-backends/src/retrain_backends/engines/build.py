@@ -62,6 +62,7 @@ def engine_sampler(
         "not controlled",
         "completions come from an inference engine, which may sum in another order each time",
         steps_off_policy=inference.max_steps_off_policy,
+        separate=bool(inference.url),
     )
     sampler = EngineSampler(
         engine, trainer, policy, files, facts, recompute=_RECOMPUTE[inference.logprobs]

@@ -22,8 +22,9 @@ CHUNK_LOGITS = 1 << 24  # logits of one chunk, 64 MiB in float32
 class TrainedTokens:
     """The `m` trained tokens of a micro-batch; arrays have shape (m,).
 
-    `logprobs` are those of the sampler, in nats. `num_tokens` is N, the number of trained tokens of
-    the whole batch; `options` are the sampler's temperature and the bounds on the ratio.
+    `logprobs` are those of the sampler, in nats. The loss is divided by `num_tokens`: N, the number
+    of trained tokens of the whole step, or 1 as long as that is not known. `options` are the
+    sampler's temperature and the bounds on the ratio.
     """
 
     targets: Tensor

@@ -86,8 +86,13 @@ def plan(batch: TrainBatch, budget: int) -> Iterator[Ints]:
         yield np.array(rows)
 
 
-def pack(batch: TrainBatch, rows: Ints, options: LossOptions, device: torch.device) -> MicroBatch:
-    """The completions `rows` of the batch and their prompts as one row on `device`."""
+def pack(
+    batch: TrainBatch, rows: Ints, options: LossOptions, num_tokens: int, device: torch.device
+) -> MicroBatch:
+    """The completions `rows` of the batch and their prompts as one row on `device`.
+
+    `num_tokens` is the N by which their loss is divided.
+    """
     group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))[rows]
     groups, prompt_of = np.unique(group_of, return_inverse=True)
     prompts = [batch.prompts[group] for group in groups]
@@ -137,7 +142,7 @@ def pack(batch: TrainBatch, rows: Ints, options: LossOptions, device: torch.devi
             targets=on_device(batch.tokens_t[source]),
             logprobs=on_device(batch.logprobs_t[source], torch.float32),
             advantages=on_device(batch.weighted_advantages_t[source], torch.float32),
-            num_tokens=max(1, int(batch.trained_t.sum())),
+            num_tokens=num_tokens,
             options=options,
         ),
         source=source,

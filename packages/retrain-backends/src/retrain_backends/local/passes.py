@@ -11,7 +11,7 @@ from retrain_core import LossOptions
 
 
 def add_gradient(
-    base: BaseModel, batch: TrainBatch, options: LossOptions, budget: int
+    base: BaseModel, batch: TrainBatch, options: LossOptions, budget: int, num_tokens: int
 ) -> tuple[float, Floats]:
     """Add the gradient of a batch to the adapter's.
 
@@ -20,13 +20,14 @@ def add_gradient(
       batch: to train on.
       options: of the loss.
       budget: input tokens of a micro-batch.
+      num_tokens: by which the loss is divided.
 
     Returns:
       The loss, and the log-probs of all tokens; 0 for those that are not trained.
     """
     loss, new = 0.0, np.zeros(len(batch.tokens_t))
     for rows in plan(batch, budget):
-        micro = pack(batch, rows, options, base.device)
+        micro = pack(batch, rows, options, num_tokens, base.device)
         part, logprobs = head_loss(_hidden(base, micro), base.head, micro.trained)
         part.backward()
         loss += float(part.detach())
@@ -39,7 +40,7 @@ def score(base: BaseModel, batch: TrainBatch, options: LossOptions, budget: int)
     logprobs_t = np.zeros(len(batch.tokens_t))
     with torch.no_grad():
         for rows in plan(batch, budget):
-            micro = pack(batch, rows, options, base.device)
+            micro = pack(batch, rows, options, 1, base.device)
             hidden, targets = _hidden(base, micro), micro.trained.targets
             logprobs = head_logprobs(hidden, base.head, targets, options.temperature)
             logprobs_t[micro.source] = logprobs.double().cpu().numpy()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -63,6 +64,7 @@ class LocalTrainer:
         self.base, self.adapter, self.settings = base, adapter, settings
         self.version = 0  # of the adapter, counted in this process
         self.budget = settings.microbatch_tokens
+        self._lock = Lock()  # of model and gradient
         self.parameter = torch.nn.Parameter(adapter.weights)
         self.parameter.grad = adapter.gradient
         self.optimizer = torch.optim.AdamW(
@@ -83,41 +85,20 @@ class LocalTrainer:
 
     def train(self, batch: TrainBatch) -> StepResult:
         """Forward, backward and update; no update if loss or gradient are not finite."""
-        started = time.perf_counter()
-        loss, new = self._within_memory(batch, self._passes)
-        norm = float(self.adapter.gradient.norm())
-        accumulated = time.perf_counter()
-        if np.isfinite(loss) and np.isfinite(norm):
-            self.optimizer.step()
-            self.version += 1
-        figures = policy_loss(
-            new,
-            batch.logprobs_t,
-            batch.weighted_advantages_t,
-            batch.trained_t,
-            self._options(batch),
-        )
-        return StepResult(
-            loss=loss,
-            num_tokens=figures.num_tokens,
-            grad_norm=norm,
-            mean_abs_logprob_diff=figures.mean_abs_logprob_diff,
-            kl_k3=figures.kl_k3,
-            ratio_p99=figures.ratio_p99,
-            ratio_max=figures.ratio_max,
-            clip_fraction=figures.clip_fraction,
-            times_s={
-                "forward_backward": accumulated - started,
-                "optimizer": time.perf_counter() - accumulated,
-            },
-        )
+        step = GradientSum(self, num_tokens=max(1, int(batch.trained_t.sum())))
+        step.add(batch)
+        return step.finish()
+
+    def accumulate(self) -> "GradientSum":
+        """Start the gradient of a step whose completions come in parts."""
+        return GradientSum(self)
 
     def score(
         self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float
     ) -> list[Floats]:
         """Log-probs of completions; adjacent ones with the same prompt share its forward pass."""
         batch = batch_to_score(prompts, completions, temperature)
-        logprobs_t = self._within_memory(batch, self._score)
+        logprobs_t = self.within_memory(batch, self._score)
         return np.split(logprobs_t, batch.token_offsets_n[1:-1])
 
     def save(self, directory: Path) -> CheckpointRef:
@@ -153,8 +134,15 @@ class LocalTrainer:
         self.adapter.export(directory, loadable_name(self.base.name))
         return str(directory)
 
+    def within_memory(self, batch: TrainBatch, work: Callable[[TrainBatch], _T]) -> _T:
+        """Call `work` with the batch; out of memory, halve the token budget and retry.
+
+        One call at a time: completions may be scored in another thread than the one that trains.
+        """
+        with self._lock:
+            return self._within_memory(batch, work)
+
     def _within_memory(self, batch: TrainBatch, work: Callable[[TrainBatch], _T]) -> _T:
-        """Call `work` with the batch; out of memory, halve the token budget and retry."""
         while True:
             try:
                 return work(batch)
@@ -174,17 +162,84 @@ class LocalTrainer:
             log.warning("out of memory: micro-batches of %d tokens from now on", self.budget)
 
     def _score(self, batch: TrainBatch) -> Floats:
-        return score(self.base, batch, self._options(batch), self.budget)
+        return score(self.base, batch, self.options(batch), self.budget)
 
-    def _passes(self, batch: TrainBatch) -> tuple[float, Floats]:
-        """Compute the gradient; returns the loss and the log-probs."""
-        self.adapter.gradient.zero_()
-        torch.manual_seed(int(stream(batch.seed, Purpose.DROPOUT, batch.step).integers(2**63)))
-        return add_gradient(self.base, batch, self._options(batch), self.budget)
-
-    def _options(self, batch: TrainBatch) -> LossOptions:
-        """The bounds, with the sampler's temperature (1 for greedy decoding)."""
+    def options(self, batch: TrainBatch) -> LossOptions:
+        """The bounds of the loss, with the sampler's temperature (1 for greedy decoding)."""
         return replace(self.settings.bounds, temperature=batch.temperature or 1.0)
+
+
+class GradientSum:
+    """The gradient of one step: of a whole batch, or of parts as they come.
+
+    Args:
+      trainer: of the policy.
+      num_tokens: N of the loss. None: not known yet, so that the gradient is divided by it last.
+    """
+
+    def __init__(self, trainer: LocalTrainer, num_tokens: int | None = None) -> None:
+        self._trainer = trainer
+        self._num_tokens = num_tokens
+        self._parts: list[TrainBatch] = []
+        self._added: list[tuple[float, Floats]] = []  # loss and log-probs of parts in the gradient
+        self._consistent = False  # whether the gradient is the sum of `_added`
+        self._passes_s = 0.0
+
+    def add(self, part: TrainBatch) -> None:
+        """Add the gradient of a part; out of memory, all are added again."""
+        started = time.perf_counter()
+        self._parts.append(part)
+        self._trainer.within_memory(part, self._passes)
+        self._passes_s += time.perf_counter() - started
+
+    def _passes(self, _part: TrainBatch) -> None:
+        trainer, first = self._trainer, self._parts[0]
+        if not self._consistent:
+            self._added.clear()
+            trainer.adapter.gradient.zero_()
+            torch.manual_seed(int(stream(first.seed, Purpose.DROPOUT, first.step).integers(2**63)))
+        self._consistent = False
+        for part in self._parts[len(self._added) :]:
+            options, num_tokens = trainer.options(part), self._num_tokens or 1
+            self._added.append(
+                add_gradient(trainer.base, part, options, trainer.budget, num_tokens)
+            )
+        self._consistent = True
+
+    def finish(self) -> StepResult:
+        """Take the optimiser step, unless loss or gradient are not finite."""
+        started = time.perf_counter()
+        trainer = self._trainer
+        loss, gradient = sum(loss for loss, _ in self._added), trainer.adapter.gradient
+        figures = policy_loss(
+            np.concatenate([new_t for _, new_t in self._added]),
+            np.concatenate([part.logprobs_t for part in self._parts]),
+            np.concatenate([part.weighted_advantages_t for part in self._parts]),
+            np.concatenate([part.trained_t for part in self._parts]),
+            trainer.options(self._parts[0]),
+        )
+        if self._num_tokens is None:
+            loss /= figures.num_tokens
+            gradient /= figures.num_tokens
+        norm = float(gradient.norm())
+        accumulated = time.perf_counter()
+        if np.isfinite(loss) and np.isfinite(norm):
+            trainer.optimizer.step()
+            trainer.version += 1
+        return StepResult(
+            loss=loss,
+            num_tokens=figures.num_tokens,
+            grad_norm=norm,
+            mean_abs_logprob_diff=figures.mean_abs_logprob_diff,
+            kl_k3=figures.kl_k3,
+            ratio_p99=figures.ratio_p99,
+            ratio_max=figures.ratio_max,
+            clip_fraction=figures.clip_fraction,
+            times_s={
+                "forward_backward": self._passes_s + accumulated - started,
+                "optimizer": time.perf_counter() - accumulated,
+            },
+        )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -8,6 +8,7 @@ from retrain_backends.protocols import Reward
 from retrain_backends.rewards.background import BackgroundReward
 from retrain_backends.rewards.failures import NOT_JUDGED, refuse_failures
 from retrain_backends.rewards.guarded import GuardedReward
+from retrain_backends.rewards.match import MatchReward
 from retrain_backends.types import Rollout, Verdict
 
 
@@ -23,18 +24,19 @@ class RewardService:
     """A reward whose failures are "no verdict"; too many of these end the run.
 
     Args:
-      reward: a `BackgroundReward` starts at once; any other gets all items of a step together.
+      reward: the built-in ones start at once; any other gets all items of a step together.
       max_failure_rate: largest share of items without a verdict, in [0, 1].
     """
 
     def __init__(self, reward: Reward, max_failure_rate: float) -> None:
-        self._background = reward if isinstance(reward, BackgroundReward) else None
+        early = isinstance(reward, BackgroundReward | MatchReward)
+        self._early = reward if early else None
         self._guarded = GuardedReward(reward)
         self._max_failure_rate = max_failure_rate
 
     def submit(self, items: Sequence[Rollout]) -> PendingVerdicts:
         """Submit items; `collect` returns their verdicts."""
-        return PendingVerdicts(items, self._background.submit(items) if self._background else None)
+        return PendingVerdicts(items, self._early.submit(items) if self._early else None)
 
     def collect(self, batches: Sequence[PendingVerdicts]) -> list[Verdict]:
         """Wait for the verdicts on all items of the batches, in order.
@@ -49,7 +51,7 @@ class RewardService:
             return []
         futures = [future for batch in batches for future in batch.futures or ()]
         allowed = self._max_failure_rate * len(items)
-        verdicts = _wait(futures, allowed) if self._background else self._guarded.score(items)
+        verdicts = _wait(futures, allowed) if self._early else self._guarded.score(items)
         refuse_failures(items, verdicts, allowed)
         return verdicts
 
@@ -59,8 +61,8 @@ class RewardService:
 
     def close(self) -> None:
         """End processes and connections of the reward."""
-        if self._background:
-            self._background.close()
+        if self._early:
+            self._early.close()
 
 
 def _wait(futures: Sequence[Future[Verdict]], allowed: float) -> list[Verdict]:

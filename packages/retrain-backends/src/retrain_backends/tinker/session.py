@@ -43,7 +43,8 @@ class Session:
     def facts(self) -> Facts:
         """A service, which promises nothing about its arithmetic."""
         reason = f"{self.service.endpoint} samples and trains, with arithmetic of its own"
-        return Facts("tinker", (), "not controlled", reason, self.options.max_steps_off_policy)
+        lag = self.options.max_steps_off_policy
+        return Facts("tinker", (), "not controlled", reason, lag, separate=True)
 
     def training(self) -> TrainingClient:
         """The client that trains the adapter; makes the adapter if there is none."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 
@@ -13,7 +14,7 @@ from retrain_backends.declared import declared_capabilities
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
-from retrain_backends.protocols import Backend, Sampler, Trainer, facts_of
+from retrain_backends.protocols import Backend, PartsTrainer, Sampler, Trainer, facts_of
 from retrain_backends.rewards import build_reward
 from retrain_backends.tokenizer import Tokenizer, tokenizer_directory
 from retrain_backends.tracking.console import StepView, print_lines, step_view
@@ -31,6 +32,7 @@ from retrain_backends.train.startup_checks import StartupChecks
 from retrain_backends.train.step.background import Background
 from retrain_backends.train.step.credit import CreditAssignment
 from retrain_backends.train.step.learning_rule import build_rule
+from retrain_backends.train.step.overlap import Overlap
 from retrain_backends.train.step.progress import Progress
 from retrain_backends.train.step.scoring import Judge
 from retrain_backends.train.step.sepa import idle_sepa, sepa_schedule
@@ -98,7 +100,16 @@ def _build(
     directory = storage.run_directory.directory
     saved = storage.run_directory.saved.resumed(storage.restored)
     sampling = _training_samples(config, task.tokenizer)
-    schedule = Schedule(training.batch_size, training.max_steps)
+    overlaps = config.inference.overlap == "exact"
+    schedule = Schedule(training.batch_size, training.max_steps, overlaps)
+    credit = CreditAssignment(
+        rule=rule,
+        sepa=sepa,
+        uncertainty_kind=config.algorithm.uncertainty_kind,
+        max_tokens=training.max_tokens,
+        temperature=training.temperature,
+        seed=training.seed,
+    )
     return Run(
         identity=_identity(config, directory),
         run_directory=storage.run_directory,
@@ -112,14 +123,8 @@ def _build(
         prefetcher=Prefetcher(
             task.prompts, backend.sampler, judge, detector, sampling, schedule, background
         ),
-        credit=CreditAssignment(
-            rule=rule,
-            sepa=sepa,
-            uncertainty_kind=config.algorithm.uncertainty_kind,
-            max_tokens=training.max_tokens,
-            temperature=training.temperature,
-            seed=training.seed,
-        ),
+        overlap=Overlap(cast(PartsTrainer, backend.trainer), credit) if overlaps else None,
+        credit=credit,
         progress=progress,
         startup_checks=_startup_checks(config, task, backend, storage, console),
         evaluator=_evaluator(config, task, backend.sampler, judge, storage),

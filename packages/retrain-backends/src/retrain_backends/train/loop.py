@@ -89,8 +89,9 @@ def run_steps(run: Run) -> Ending:
     """Train until the last step, or until something ends the run.
 
     That may be Ctrl-C or SIGTERM, the backend, or another program that changes the run's directory.
-    Ctrl-C during sampling or scoring discards the step; once the optimiser has started, the step
-    is completed and logged first. The time of saving a checkpoint is counted in the next step.
+    Ctrl-C during sampling or scoring discards the step, with the gradient of groups that were
+    trained meanwhile; once the optimiser has started, the step is completed and logged first. The
+    time of saving a checkpoint is counted in the next step.
     """
     now = _Position(run.start)
     # A border: what another program does to the directory makes any operation on it fail.
@@ -107,23 +108,25 @@ def run_steps(run: Run) -> Ending:
 
 
 def _steps(run: Run, now: _Position) -> Ending:
-    with run.prefetcher as rollouts:
+    with run.prefetcher as prefetcher:
         # The budget of a resumed run may be spent already.
         if run.resumed and (reason := run.reason_to_stop(now.state, run.backend.usage())):
             return Ending(now.state, stopped=reason)
         monitor = run.startup_checks.run(now.state)
         now.score = run.evaluator.evaluate_if_due(now.state.steps_done)
         while now.state.steps_done < run.max_steps and not run.lost():
-            clock = StepClock()
+            clock = StepClock(prefetcher.sampling)
             with clock("save"), finish_first():
                 run.checkpoints.save_if_due(now.state, now.score)
-            judged = rollouts.next(now.state, clock)
+            rollouts = prefetcher.start(now.state, clock)
+            trainer = run.step_trainer(rollouts, now.state, clock)
+            judged = rollouts.wait(clock)
             with clock("advantage"):
                 credit = run.credit.assign(judged, now.state)
-            rollouts.prepare(now.state)
+            prefetcher.prepare(now.state)
             with finish_first():
                 with clock("train"):
-                    result = optimise(run.backend.trainer, credit.batch, run.dumps)
+                    result = optimise(trainer, credit.batch, run.dumps)
                 usage = run.backend.usage()
                 now.state = run.progress.advance(now.state, credit, result)
                 now.score = None

@@ -4,10 +4,9 @@ Prompts are always prepared. With a sampler that allows one step off policy, the
 sampled too, from the policy before the current step's update.
 """
 
-from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -18,8 +17,8 @@ from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.protocols import PlanningDetector, Sampler
 from retrain_backends.randomness import Purpose
 from retrain_backends.train.step.background import Background
-from retrain_backends.train.step.clock import StepClock
-from retrain_backends.train.step.samples import Judged, describe_samples
+from retrain_backends.train.step.clock import StepClock, Stopwatch
+from retrain_backends.train.step.rollouts import Rollouts
 from retrain_backends.train.step.scoring import Judge, Scoring
 from retrain_backends.train.storage.train_state import TrainState
 from retrain_backends.types import Prompt, SampledGroups
@@ -29,10 +28,14 @@ _PROMPTS_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """The number of prompts per step, and of steps."""
+    """The number of prompts per step, and of steps.
+
+    `overlaps`: whether the groups of a step are trained on while others are sampled.
+    """
 
     batch_size: int
     max_steps: int
+    overlaps: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class _Prepared:
     """Work in progress for the next step. `updates` counts those of the policy that samples it."""
 
     prompts: Future[list[Prompt]]
-    scoring: Future[Scoring] | None
+    rollouts: Rollouts | None
     updates: int
 
 
@@ -56,7 +59,7 @@ class Prefetcher:
       judge: scores the completions.
       detector: marks their planning tokens.
       sampling: how groups are sampled.
-      schedule: prompts per step, and the number of steps.
+      schedule: prompts per step, the number of steps, and whether they overlap.
       background: runs the threads.
     """
 
@@ -78,6 +81,7 @@ class Prefetcher:
         self._schedule = schedule
         self._background = background
         self._samples_off_policy = sampler.facts.steps_off_policy > 0
+        self.sampling = Stopwatch() if sampler.facts.separate else None
         self._prepared: _Prepared | None = None
         self._closed = False
 
@@ -102,16 +106,13 @@ class Prefetcher:
         if step >= self._schedule.max_steps:
             return
         prompts = self._background.start(lambda: self._draw(cursor))
-        scoring = None
+        rollouts = None
         if self._samples_off_policy:
-            scoring = self._background.start(self._request(step, self._wait_for(prompts, step)))
-        self._prepared = _Prepared(prompts, scoring, state.updates)
+            rollouts = self._request(step, self._wait_for(prompts, step), beside=True)
+        self._prepared = _Prepared(prompts, rollouts, state.updates)
 
-    def next(self, state: TrainState, clock: StepClock) -> Judged:
-        """The completions of the step that follows `state`, with their verdicts.
-
-        Errors from background sampling are raised here.
-        """
+    def start(self, state: TrainState, clock: StepClock) -> Rollouts:
+        """Request the completions of the step that follows `state`, unless that was prepared."""
         prepared, self._prepared = self._prepared, None
         with clock("prompts"):
             prompts = (
@@ -119,16 +120,11 @@ class Prefetcher:
                 if prepared
                 else self._draw(state.prompts_drawn)
             )
-        lag = 0
+        if prepared and prepared.rollouts:
+            lag = state.updates - prepared.updates
+            return replace(prepared.rollouts, steps_off_policy=lag)
         with clock("sample"):
-            if prepared and prepared.scoring:
-                scoring, lag = prepared.scoring.result(), state.updates - prepared.updates
-            else:
-                scoring = self._request(state.steps_done, prompts)()
-        with clock("decode"):
-            samples = describe_samples(scoring, self._judge.tokenizer, self._detector)
-        with clock("reward"):
-            return Judged(samples, scoring.verdicts(), lag)
+            return self._request(state.steps_done, prompts, beside=self._schedule.overlaps)
 
     def _draw(self, cursor: int) -> list[Prompt]:
         return self._stream.batch(cursor, self._schedule.batch_size)
@@ -143,18 +139,28 @@ class Prefetcher:
                 f"step {step}: data.source returned no prompts within {_PROMPTS_TIMEOUT_S:g} s"
             ) from None
 
-    def _request(self, step: int, prompts: list[Prompt]) -> Callable[[], Scoring]:
-        """Request the completions of a step; calling the result collects them."""
+    def _request(self, step: int, prompts: list[Prompt], *, beside: bool) -> Rollouts:
+        """Request the completions of a step.
+
+        They are collected in a thread of their own (`beside`), or as soon as somebody waits.
+        """
         tokens = [prompt.tokens for prompt in prompts]
         requests = self._sampling.requests(tokens, Purpose.SAMPLE, step)
-        groups = self._sampler.sample(requests, self._sampling.params)
-        return partial(self._collect, groups, self._judge.scoring(prompts))
+        with self.sampling() if self.sampling else nullcontext():
+            groups = self._sampler.sample(requests, self._sampling.params)
+        scoring = self._judge.scoring(prompts)
+        collect = partial(self._collect, groups, scoring)
+        if beside:
+            collect = self._background.start(collect).result
+        return Rollouts(scoring, collect, self._detector)
 
-    def _collect(self, groups: SampledGroups, scoring: Scoring) -> Scoring:
+    def _collect(self, groups: SampledGroups, scoring: Scoring) -> None:
         """Start scoring each group as it finishes; stops once the prefetcher is closed."""
-        with closing(groups):
-            for index, group in groups:
-                if self._closed:
-                    break
-                scoring.begin(index, group)
-        return scoring
+        with closing(groups), self.sampling() if self.sampling else nullcontext():
+            try:
+                for index, group in groups:
+                    if self._closed:
+                        break
+                    scoring.begin(index, group)
+            finally:
+                scoring.end()

@@ -155,6 +155,7 @@ def _time_figures(record: StepRecord, clock: StepClock) -> Row:
     return {
         "step_time_s": step_time_s,
         "tokens_per_second": tokens / step_time_s,
+        **clock.waits_s(),
         **{f"{part}_s": seconds for part, seconds in clock.parts_s.items()},
         **{f"train_{part}_s": seconds for part, seconds in train_parts.items()},
     }

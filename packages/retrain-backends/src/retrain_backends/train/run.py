@@ -14,8 +14,11 @@ from retrain_backends.train.evaluate import Evaluator
 from retrain_backends.train.finish import RunIdentity
 from retrain_backends.train.prefetch import Prefetcher
 from retrain_backends.train.startup_checks import StartupChecks
+from retrain_backends.train.step.clock import StepClock
 from retrain_backends.train.step.credit import CreditAssignment
+from retrain_backends.train.step.overlap import Overlap, StepTrainer
 from retrain_backends.train.step.progress import Progress
+from retrain_backends.train.step.rollouts import Rollouts
 from retrain_backends.train.storage.checkpoint import Checkpoints
 from retrain_backends.train.storage.run_directory import RunDirectory
 from retrain_backends.train.storage.train_state import TrainState
@@ -28,7 +31,8 @@ class Run:
 
     `start` is the state before the first step of this process, `run_directory` the directory as it
     was opened; `dumps` is the directory for
-    batches whose loss or gradient was not finite; `draws` is whether to draw the learning curve.
+    batches whose loss or gradient was not finite; `overlap` trains groups while others are sampled;
+    `draws` is whether to draw the learning curve.
     """
 
     identity: RunIdentity
@@ -41,6 +45,7 @@ class Run:
     dumps: Path
     backend: Backend
     prefetcher: Prefetcher
+    overlap: Overlap | None
     credit: CreditAssignment
     progress: Progress
     startup_checks: StartupChecks
@@ -60,6 +65,12 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         self.closing.close()
+
+    def step_trainer(self, rollouts: Rollouts, state: TrainState, clock: StepClock) -> StepTrainer:
+        """The trainer of the step that follows `state`; with `overlap`, when all is judged."""
+        if self.overlap:
+            return self.overlap.train(rollouts, state, clock)
+        return self.backend.trainer
 
     def lost(self) -> str:
         """What another program has done to the directories or logs; empty if nothing."""

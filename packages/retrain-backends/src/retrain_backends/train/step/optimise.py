@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from retrain_backends.protocols import Trainer
+from retrain_backends.train.step.overlap import StepTrainer
 from retrain_backends.types import StepResult, TrainBatch
 
 
-def optimise(trainer: Trainer, batch: TrainBatch, dumps: Path) -> StepResult | None:
+def optimise(trainer: StepTrainer, batch: TrainBatch, dumps: Path) -> StepResult | None:
     """Take one optimiser step on the batch; returns None if no token is to be trained.
 
     If the loss or the gradient is not finite, the trainer takes no step and the batch is saved.
 
     Args:
-      trainer: of the policy.
+      trainer: of the policy, or the step that it has begun.
       batch: the informative completions of the step.
       dumps: directory for batches with a non-finite loss or gradient.
     """

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from retrain_backends.protocols import PlanningDetector
-from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.train.step.scoring import Scoring
 from retrain_backends.types import (
     Completion,
@@ -82,17 +81,15 @@ class Samples:
         return _joined(masks, np.bool_)
 
 
-def describe_samples(scoring: Scoring, tokenizer: Tokenizer, detector: PlanningDetector) -> Samples:
+def describe_samples(scoring: Scoring, detector: PlanningDetector) -> Samples:
     """Concatenate the sampled groups and mark their planning tokens."""
     groups = scoring.groups()
-    completions_n = [completion for group in groups for completion in group]
-    masks = [detector.mask(tokenizer.token_texts(c.tokens_T)) for c in completions_n]
     return Samples(
         prompts=scoring.prompts,
-        completions_n=completions_n,
+        completions_n=[completion for group in groups for completion in group],
         texts_n=scoring.texts(),
         group_sizes_g=np.array([len(group) for group in groups], dtype=np.int64),
-        planning_t=_joined(masks, np.bool_),
+        planning_t=_joined(scoring.planning(detector), np.bool_),
     )
 
 

@@ -1,12 +1,17 @@
 """Scores completions while others are still being sampled."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
 
+from retrain_backends.protocols import PlanningDetector
 from retrain_backends.rewards import RewardService
 from retrain_backends.rewards.service import PendingVerdicts
 from retrain_backends.tokenizer import Tokenizer
-from retrain_backends.types import Completion, Prompt, Rollout, Verdict
+from retrain_backends.train.step.clock import StepClock
+from retrain_backends.types import Completion, Mask, Prompt, Rollout, Tokens, Verdict
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,29 @@ class Judge:
         return Scoring(self, prompts)
 
 
+@dataclass
+class _Group:
+    """The completions of a prompt; `planning` as soon as it was asked for."""
+
+    completions: Sequence[Completion]
+    pending: PendingVerdicts
+    planning: Sequence[Mask] | None = None
+
+    @property
+    def futures(self) -> Sequence[Future[Verdict]]:
+        """The verdicts; none if a whole step is judged together."""
+        return self.pending.futures or ()
+
+    @property
+    def tokens(self) -> list[Tokens]:
+        """Token ids of each completion."""
+        return [completion.tokens_T for completion in self.completions]
+
+
 class Scoring:
     """Passes each group to the reward as soon as it is sampled, and collects the verdicts.
+
+    Groups may be added in another thread than the one that reads results.
 
     Args:
       judge: reward and tokenizer.
@@ -32,8 +58,9 @@ class Scoring:
     def __init__(self, judge: Judge, prompts: Sequence[Prompt]) -> None:
         self.prompts = prompts
         self._judge = judge
-        self._groups: dict[int, Sequence[Completion]] = {}
-        self._pending: dict[int, PendingVerdicts] = {}
+        self._groups: dict[int, _Group] = {}
+        # The prompt of each verdict that is there; None when nothing more is sampled.
+        self._news: SimpleQueue[int | None] = SimpleQueue()
 
     def begin(self, index: int, completions: Sequence[Completion]) -> None:
         """Start scoring the completions of prompt `index`."""
@@ -42,16 +69,52 @@ class Scoring:
             _rollout(prompt, self._judge.tokenizer.decode(completion.tokens_T))
             for completion in completions
         ]
-        self._groups[index] = completions
-        self._pending[index] = self._judge.reward.submit(rollouts)
+        group = _Group(completions, self._judge.reward.submit(rollouts))
+        self._groups[index] = group
+        for verdict in group.futures:
+            verdict.add_done_callback(lambda _: self._news.put(index))
+
+    def end(self) -> None:
+        """Note that all groups have begun."""
+        self._news.put(None)
+
+    def judged(self, clock: StepClock) -> Iterator["Scoring"]:
+        """The groups that were judged since the last time, whenever there are any, until `end`.
+
+        Groups whose reward judges a whole step together are left out. Waiting is `sample` on the
+        clock while groups are sampled, then `reward`.
+        """
+        seen: Counter[int] = Counter()
+        ended = False
+        while not ended or seen.total() < sum(len(g.futures) for g in self._groups.values()):
+            with clock("reward" if ended else "sample"):
+                news = [self._news.get()]
+            while not self._news.empty():
+                news.append(self._news.get())
+            ended = ended or None in news
+            new = Counter(index for index in news if index is not None)
+            seen += new
+            if whole := [index for index in new if seen[index] == len(self._groups[index].futures)]:
+                yield self._part(sorted(whole))
 
     def groups(self) -> list[Sequence[Completion]]:
         """The completions of each prompt; empty if a service failed to answer it."""
-        return [self._groups.get(index, ()) for index in range(len(self.prompts))]
+        return [
+            self._groups[index].completions if index in self._groups else ()
+            for index in range(len(self.prompts))
+        ]
 
     def texts(self) -> list[str]:
         """The text of every completion, in the order of the prompts."""
-        return [item.completion for batch in self._in_order() for item in batch.items]
+        return [item.completion for group in self._in_order() for item in group.pending.items]
+
+    def planning(self, detector: PlanningDetector) -> list[Mask]:
+        """The planning tokens of every completion, in the order of the prompts."""
+        for group in self._in_order():
+            if group.planning is None:
+                texts = map(self._judge.tokenizer.token_texts, group.tokens)
+                group.planning = [detector.mask(tokens) for tokens in texts]
+        return [mask for group in self._in_order() for mask in group.planning or ()]
 
     def verdicts(self) -> list[Verdict]:
         """Wait for the verdicts on all completions, in the order of the prompts.
@@ -59,10 +122,19 @@ class Scoring:
         Raises:
           RunError: too many completions have no verdict.
         """
-        return self._judge.reward.collect(self._in_order())
+        return self._judge.reward.collect([group.pending for group in self._in_order()])
 
-    def _in_order(self) -> list[PendingVerdicts]:
-        return [self._pending[index] for index in sorted(self._pending)]
+    def known_verdicts(self) -> list[Verdict]:
+        """The verdicts of groups that are judged, whatever share of them is missing."""
+        return [verdict.result() for group in self._in_order() for verdict in group.futures]
+
+    def _in_order(self) -> list[_Group]:
+        return [self._groups[index] for index in sorted(self._groups)]
+
+    def _part(self, indices: Sequence[int]) -> "Scoring":
+        part = Scoring(self._judge, [self.prompts[index] for index in indices])
+        part._groups = {place: self._groups[index] for place, index in enumerate(indices)}
+        return part
 
 
 def _rollout(prompt: Prompt, text: str) -> Rollout:

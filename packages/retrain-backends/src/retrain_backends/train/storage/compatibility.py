@@ -62,6 +62,7 @@ _ROUNDING = (
     "backend.options.step_tokens",
     "inference.engine",
     "inference.logprobs",
+    "inference.overlap",
     "inference.attention_kernel",
     "inference.prefix_caching",
 )
