@@ -6,6 +6,7 @@ from retrain_backends.config import RunConfig
 from retrain_backends.errors import ConfigError, NotAvailableError
 from retrain_backends.memory import machine_memory, size_text
 from retrain_backends.plugins import KINDS, names
+from retrain_backends.train.step.learning_rule import needs_whole_step
 from retrain_backends.types import Capabilities
 from retrain_core import ADVANTAGE_MODES, TRANSFORM_MODES
 
@@ -50,11 +51,44 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
             f"squeeze.adapter_path: `{config.squeeze.adapter_path}` asks for an analysis without "
             "training; leave it out to analyse the adapter that the run trains"
         )
+    problems += _cannot_overlap(config, capabilities)
     problems += ranks_beyond(config)
     problems += _cannot_teach(config)
     problems += _beyond_memory(config, machine_memory())
     if problems:
         raise ConfigError(*problems)
+
+
+def _cannot_overlap(config: RunConfig, capabilities: Capabilities) -> Iterator[str]:
+    """A line for every reason why groups cannot be trained on while others are sampled."""
+    inference, backend = config.inference, config.backend.backend
+    if inference.overlap == "off":
+        return
+    key, fix = "inference.overlap: `exact`", 'leave it at "off"'
+    if not capabilities.trainer.parts:
+        yield f"{key}, but the backend `{backend}` trains a step as a whole; {fix}"
+    elif backend == "local" and (inference.engine == "pytorch" or not inference.url):
+        yield (
+            f"{key}, but the engine `{inference.engine}` samples in the process that trains, one"
+            f" after the other; {fix}, or sample on servers (inference.url)"
+        )
+    if inference.max_steps_off_policy:
+        yield (
+            f"{key}, but with inference.max_steps_off_policy = 1 servers sample all the time"
+            " already; set one of the two"
+        )
+    if config.lora.dropout:
+        yield (
+            f"{key}, but lora.dropout = {config.lora.dropout:g} drops other weights when groups"
+            f" are trained in another order; {fix}, or set lora.dropout = 0"
+        )
+    if reason := needs_whole_step(config.algorithm):
+        yield f"{key}, but {reason}; {fix}"
+    if config.reward.type not in KINDS["reward"].builtins:
+        yield (
+            f"{key}, but reward.type: `{config.reward.type}` judges a step as a whole; {fix}, or"
+            " use a function (reward.type = `custom`)"
+        )
 
 
 def ranks_beyond(config: RunConfig) -> Iterator[str]:

@@ -121,6 +121,30 @@ def build_rule(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig)
     return NonNegativeRule(rule, algorithm.advantage_mode) if advantage.non_negative else rule
 
 
+def needs_whole_step(algorithm: AlgorithmConfig) -> str:
+    """Why the advantages of a group depend on the other groups of its step; empty if they do not.
+
+    Raises:
+      PluginError: a plugin cannot be found.
+    """
+    if algorithm.algorithm_mode:
+        return f"algorithm.algorithm_mode: `{algorithm.algorithm_mode}` gets the whole step"
+    advantage = advantage_row(algorithm.advantage_mode)
+    transform = transform_row(algorithm.transform_mode)
+    params = {**algorithm.advantage_params, **algorithm.transform_params, **algorithm.params}
+    if params.get("batch_advantage_norm", advantage.batch_advantage_norm):
+        return (
+            f"algorithm.advantage_mode: `{algorithm.advantage_mode}` with batch_advantage_norm"
+            " normalises over the whole step"
+        )
+    if not transform.by_group:
+        return (
+            f"algorithm.transform_mode: `{algorithm.transform_mode}` gets the whole step (unless"
+            " its TransformSpec says by_group = True)"
+        )
+    return ""
+
+
 def mode_params(algorithm: AlgorithmConfig, gtpo: GtpoConfig, hicra: HicraConfig) -> dict[str, Any]:
     """The parameters of all modes; each mode takes those that its row lists."""
     return {
