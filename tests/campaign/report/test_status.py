@@ -164,7 +164,7 @@ def test_as_plain_values(campaign):
     assert found["runs"][0] == {
         "name": "grpo+none_s1", "path": str(campaign / "runs/grpo+none_s1"), "state": "done",
         "steps": 10, "max_steps": 10, "correct": pytest.approx(0.2), "held_out": 0.4,
-        "condition": "grpo+none", "seed": 1, "reason": "",
+        "condition": "grpo+none", "seed": 1, "reason": "", "waits": "",
     }  # fmt: skip
 
 

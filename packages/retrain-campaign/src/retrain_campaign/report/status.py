@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
@@ -19,6 +19,7 @@ import retrain_campaign
 from retrain_backends.errors import ConfigError
 from retrain_backends.tracking.journal import EVALUATIONS_FILE, METRICS_FILE
 from retrain_backends.tracking.tail import last_rows
+from retrain_campaign.report.waits import longer_wait
 from retrain_campaign.storage.campaign_directory import is_campaign
 from retrain_campaign.storage.run_state import is_locked, missing_results
 
@@ -49,6 +50,8 @@ class RunStatus:
       condition: label of its condition; empty if it is not part of a campaign.
       seed: its seed; None if it is not part of a campaign.
       reason: why it failed or stopped, if that is known.
+      waits: which side waits for the other for most of the time, and what changes it; see
+        `longer_wait`.
     """
 
     name: str
@@ -61,6 +64,7 @@ class RunStatus:
     condition: str = ""
     seed: int | None = None
     reason: str = ""
+    waits: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,14 @@ def campaign_status(directory: Path) -> CampaignStatus:
 
 def run_status(directory: Path) -> RunStatus:
     """The status of a run that is not part of a campaign."""
-    steps, correct, held_out = _progress(directory)
+    progress = _progress(directory)
     max_steps = _max_steps(directory)
     state = "stopped"
     if is_locked(directory):
         state = "running"
-    elif max_steps is not None and steps >= max_steps:
+    elif max_steps is not None and progress.steps >= max_steps:
         state = "done"
-    return RunStatus(directory.name, directory, state, steps, max_steps, correct, held_out)
+    return RunStatus(directory.name, directory, state, max_steps=max_steps, **progress._asdict())
 
 
 def _subdirectories(directory: Path, problems: list[str]) -> Iterator[Path]:
@@ -181,21 +185,17 @@ def _subdirectories(directory: Path, problems: list[str]) -> Iterator[Path]:
 
 def _entry_status(directory: Path, entry: "RunEntry") -> RunStatus:
     run_dir = directory / entry.run_dir
-    steps, correct, held_out = (0, None, None)
-    if entry.status != "planned":
-        steps, correct, held_out = _progress(run_dir)
+    progress = _Progress() if entry.status == "planned" else _progress(run_dir)
     reason = _reason_lost(entry, run_dir)
     return RunStatus(
         name=entry.name,
         path=run_dir,
         state="lost" if reason else entry.status,
-        steps=steps,
         max_steps=entry.max_steps,
-        correct=correct,
-        held_out=held_out,
         condition=entry.condition,
         seed=entry.seed,
         reason=reason or entry.reason,
+        **progress._asdict(),
     )
 
 
@@ -208,15 +208,24 @@ def _reason_lost(entry: "RunEntry", run_dir: Path) -> str:
     return "its process is gone" if gone else ""
 
 
-def _progress(run_dir: Path) -> tuple[int, float | None, float | None]:
-    """Steps done, mean correct rate of the last ones, accuracy of the last evaluation."""
+class _Progress(NamedTuple):
+    """What the logs of a run say; as in `RunStatus`."""
+
+    steps: int = 0
+    correct: float | None = None
+    held_out: float | None = None
+    waits: str = ""
+
+
+def _progress(run_dir: Path) -> _Progress:
     rows = last_rows(run_dir / METRICS_FILE, WINDOW)
     rates = [rate for row in rows if (rate := _number(row, "correct_rate")) is not None]
     evaluations = last_rows(run_dir / EVALUATIONS_FILE, 1)
-    return (
+    return _Progress(
         rows[-1]["step"] + 1 if rows else 0,
         fmean(rates) if rates else None,
         _number(evaluations[0], "accuracy") if evaluations else None,
+        longer_wait(rows, run_dir / _RUN_FILE),
     )
 
 

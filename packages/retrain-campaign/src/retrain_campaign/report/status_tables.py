@@ -33,7 +33,7 @@ def render(report: StatusReport, every_run: bool = False) -> RenderableType:
     parts = [_campaign(campaign, every_run) for campaign in report.campaigns]
     if report.runs:
         title = [Text("single runs", style="bold")] if report.campaigns else []
-        parts.append(Group(*title, _runs_table(report.runs)))
+        parts.append(Group(*title, _runs_table(report.runs), *_waits(report.runs)))
     if report.problems:
         parts.append(Text("\n".join(report.problems), style="red"))
     if not parts:
@@ -49,6 +49,7 @@ def _campaign(campaign: CampaignStatus, every_run: bool) -> RenderableType:
     parts: list[RenderableType] = [_heading(campaign), _conditions(campaign)]
     if listed:
         parts.append(Padding(_runs_table(listed), (1, 0, 0, 0)))
+        parts += _waits([run for run in listed if run.state == "running"])
     if len(shown) > len(listed):
         parts.append(Text(f"and {len(shown) - len(listed)} more; --all lists them", style="dim"))
     return Group(*parts)
@@ -84,13 +85,24 @@ def _runs_table(runs: Sequence[RunStatus]) -> Table:
     for run in runs:
         most = "?" if run.max_steps is None else f"{run.max_steps:,}"
         table.add_row(
-            run.name if run.condition else str(run.path),
+            _shown_name(run),
             f"{run.steps:,}/{most}",
             _percent(run.correct),
             _percent(run.held_out),
             Text.assemble((run.state, _STYLES[run.state]), *_reason(run)),
         )
     return table
+
+
+def _waits(runs: Iterable[RunStatus]) -> Iterator[Text]:
+    """A line for each run in which one side waits for the other for most of the time."""
+    for run in runs:
+        if run.waits:
+            yield Text(f"{_shown_name(run)}: {run.waits}", style="dim")
+
+
+def _shown_name(run: RunStatus) -> str:
+    return run.name if run.condition else str(run.path)
 
 
 def _urgency(run: RunStatus) -> int:
