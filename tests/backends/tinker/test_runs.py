@@ -109,6 +109,9 @@ def test_a_run_learns(server, run_config):
     assert summary.adapter.startswith("tinker://")
     for name in ("queue_s", "sample_s", "train_s", "save_s", "train_publish_s"):
         assert next(row for row in rows if row["loss"] is not None)[name] >= 0.0
+    for row in rows:
+        assert row["rollout_wait_s"] == row["sample_s"]
+        assert row["engine_wait_s"] >= row["step_time_s"] - row["sample_s"] - 1e-6
 
 
 @pytest.mark.slow

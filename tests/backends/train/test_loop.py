@@ -23,7 +23,7 @@ ISSUE_KEYS = {
     "ratio_p99", "ratio_max", "clip_fraction", "grad_norm", "groups_all_correct",
     "groups_all_wrong", "groups_tied", "no_verdict_count", "engine", "token_entropy",
     "truncated_rate", "repeated_rate", "health_warnings", "health_s", "failed_prompts",
-    "steps_off_policy",
+    "steps_off_policy", "rollout_wait_s", "engine_wait_s",
 }  # fmt: skip
 
 
@@ -160,6 +160,7 @@ def test_metrics_hold_every_figure(make_config):
     rows = read_metrics(summary.run_dir)
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
     assert all(row.keys() >= ISSUE_KEYS for row in rows)
+    assert all(row["rollout_wait_s"] is row["engine_wait_s"] is None for row in rows)
     first = rows[0]
     assert first["condition"] == "maxrl+gtpo_sepa"
     assert (first["batch_size"], first["group_size"], first["num_datums"]) == (2, 8, 16)

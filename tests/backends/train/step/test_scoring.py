@@ -1,4 +1,6 @@
 import json
+import threading
+from concurrent.futures import Future
 from contextlib import chdir, closing
 from dataclasses import replace
 
@@ -8,9 +10,11 @@ import pytest
 from retrain_backends.errors import RunError
 from retrain_backends.fake import FakeBackend
 from retrain_backends.rewards import RewardService
+from retrain_backends.rewards.service import PendingVerdicts
 from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.tracking.journal import read_metrics
 from retrain_backends.train import train
+from retrain_backends.train.step.clock import StepClock
 from retrain_backends.train.step.scoring import Judge
 from retrain_backends.types import Completion, Example, Prompt, Verdict
 
@@ -91,6 +95,81 @@ def test_a_prompt_without_an_answer_has_no_completions(scoring):
     scoring.begin(1, [completion(4)])
     assert [len(group) for group in scoring.groups()] == [0, 1]
     assert [verdict.text for verdict in scoring.verdicts()] == ["2"]
+
+
+class WhenAsked:
+    """A reward whose verdicts are there when the test says so."""
+
+    def __init__(self):
+        self.futures = {}
+
+    def submit(self, items):
+        futures = [Future() for _ in items]
+        self.futures[items[0].example.reference] = futures
+        return PendingVerdicts(items, futures)
+
+
+@pytest.fixture
+def asked(model_dir):
+    """A reward, the scoring of three prompts by it, and its judged groups."""
+    reward = WhenAsked()
+    scoring = Judge(reward, load_tokenizer(str(model_dir))).scoring(prompts("a", "b", "c"))
+    return reward, scoring, scoring.judged(StepClock())
+
+
+def judge(reward, name, value):
+    for future in reward.futures[name]:
+        future.set_result(Verdict(value))
+
+
+def test_groups_are_there_as_soon_as_they_are_judged(asked):
+    reward, scoring, judged = asked
+    scoring.begin(2, [completion(2), completion(3)])
+    scoring.begin(0, [completion(4)])
+    reward.futures["c"][0].set_result(Verdict(1.0))
+    judge(reward, "a", 0.0)
+    first = next(judged)
+    assert [prompt.example.reference for prompt in first.prompts] == ["a"]
+    assert [verdict.value for verdict in first.known_verdicts()] == [0.0]
+    scoring.begin(1, [completion(5)])
+    reward.futures["c"][1].set_result(Verdict(None, "unknown"))
+    judge(reward, "b", 0.5)
+    second = next(judged)  # all that are judged by now, in the order of the prompts
+    assert [prompt.example.reference for prompt in second.prompts] == ["b", "c"]
+    assert [len(group) for group in second.groups()] == [1, 2]
+    assert [verdict.value for verdict in second.known_verdicts()] == [0.5, 1.0, None]
+    assert second.texts() == ["3", "0", "1"]
+    scoring.end()
+    assert list(judged) == []
+
+
+def test_groups_that_are_judged_when_all_are_sampled(asked):
+    reward, scoring, judged = asked
+    scoring.begin(1, [completion(2)])
+    scoring.end()
+    threading.Timer(0.05, judge, (reward, "b", 1.0)).start()
+    assert [len(part.prompts) for part in judged] == [1]
+
+
+def test_a_reward_that_judges_a_step_together_has_no_groups_before(scoring):
+    scoring.begin(0, [completion(2)])
+    scoring.end()
+    assert list(scoring.judged(StepClock())) == []
+
+
+def test_planning_tokens_are_looked_for_once(scoring):
+    class Counting:
+        calls = 0
+
+        def mask(self, tokens):
+            self.calls += 1
+            return np.ones(len(tokens), np.bool_)
+
+    scoring.begin(0, [completion(2), completion(3, 4)])
+    detector = Counting()
+    for _ in range(2):
+        assert [mask.tolist() for mask in scoring.planning(detector)] == [[True], [True, True]]
+    assert detector.calls == 2
 
 
 def test_a_reward_sees_the_conversation(model_dir):
