@@ -25,6 +25,7 @@ WITH_EXTRA = (
     "torch_linear_algebra.py",
     "tinker_download.py",
     "rewards/equivalence.py",
+    "engines/mlx/",
     "executors/ray_cluster.py",
     "executors/slurm.py",
     "rewards/judge.py",

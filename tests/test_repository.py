@@ -45,6 +45,8 @@ TESTED = {
 NOT_MIRRORS = {
     "backends/config/test_models.py",
     "backends/config/test_round_trip.py",
+    "backends/engines/mlx/test_runs.py",
+    "backends/engines/real/test_mlx.py",
     "backends/engines/real/test_vllm.py",
     "backends/local/test_evaluate.py",
     "backends/local/test_run.py",

@@ -27,7 +27,6 @@ class WithoutEntropy(FakeBackend):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("inference.engine", "mlx"),
         ("inference.attention_kernel", "flash"),
         ("inference.dtype", "fp8"),
         ("inference.dtype", "fp4"),
@@ -79,7 +78,7 @@ def test_all_refusals_come_at_once(make_config, tmp_path):
     config = make_config(
         {
             "environment.provider": "verifiers",
-            "inference.engine": "mlx",
+            "inference.dtype": "fp8",
             "backpressure.enabled": True,
         }
     )

@@ -25,7 +25,7 @@ def test_run_from_a_file_and_flags(run_file, tmp_path, capsys):
 
 
 def test_wrong_configuration_is_exit_2_with_a_line_each(run_file, capsys):
-    assert main([str(run_file), "--environment-provider", "verifiers", "--engine", "mlx"]) == 2
+    assert main([str(run_file), "--environment-provider", "verifiers", "--dtype", "fp8"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("error: ") for line in lines)

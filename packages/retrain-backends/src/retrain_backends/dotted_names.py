@@ -13,6 +13,8 @@ from retrain_backends.errors import PluginError, describe
 _EXTRAS = {
     "datasets": "retrain-backends[local]",
     "math_verify": "retrain-backends[math]",
+    "mlx": "retrain-backends[mlx]",
+    "mlx_lm": "retrain-backends[mlx]",
     "openai": "retrain-backends[judge]",
     "peft": "retrain-backends[local]",
     "ray": "retrain-campaign[ray]",

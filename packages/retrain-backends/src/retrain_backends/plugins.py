@@ -58,12 +58,12 @@ KINDS: Mapping[str, Kind] = {
         "inference.engine",
         {
             "max": "retrain_backends.engines.max:MaxDialect",
+            "mlx": "retrain_backends.engines.mlx.dialect:MlxDialect",
             "openai": "retrain_backends.engines.openai:OpenaiDialect",
             "pytorch": "retrain_backends.local.sampler:PytorchSampler",
             "sglang": "retrain_backends.engines.sglang:SglangDialect",
             "vllm": "retrain_backends.engines.vllm:VllmDialect",
         },
-        frozenset({"mlx"}),
     ),
     "reward": Kind(
         "reward.type",

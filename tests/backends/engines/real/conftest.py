@@ -1,7 +1,8 @@
-"""vLLM on the CPU, in an environment of its own."""
+"""vLLM and MLX on the CPU, each in an environment of its own."""
 
 import os
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,15 @@ def vllm_url(vllm_python, tmp_path_factory):
     path = f"{vllm_python.parent}:{os.environ['PATH']}"
     with running(command, f"{url}/health", directory, {**COMPUTING, "PATH": path}, HEALTHY_S):
         yield url
+
+
+@pytest.fixture(scope="session")
+def mlx_python():
+    """An installation of this checkout with MLX, and what its tests need."""
+    parts = {"packages/retrain-core": "", "packages/retrain-backends": "[local,mlx]"}
+    parts |= {"test-support": ""}
+    settings = [(ROOT / path / "pyproject.toml").read_text("utf-8") for path in parts]
+    editable = [text for path, extra in parts.items() for text in ("-e", f"{ROOT / path}{extra}")]
+    torch = version("torch").partition("+")[0]
+    tools = ["pytest", "pytest-xdist", "hypothesis", f"torch=={torch}"]
+    return environment("mlx", [*editable, *tools], *settings, date=DATE)

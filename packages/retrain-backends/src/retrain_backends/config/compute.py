@@ -59,8 +59,8 @@ class InferenceConfig(Section):
         Text, NameOrPlugin("engine", ("pytorch", "vllm", "sglang", "max", "mlx", "openai"))
     ] = Field(
         default="pytorch",
-        description="The sampler. `pytorch` runs inside the training process; the others are "
-        "servers, `openai` any server with `/v1/completions` and log-probs.",
+        description="The sampler. `pytorch` and `mlx` run inside the training process; the others "
+        "are servers, `openai` any server with `/v1/completions` and log-probs.",
     )
     url: Urls = Field(
         default=(),

@@ -73,6 +73,10 @@ def engine_sampler(
 def _fleet(settings: PolicySettings, exchange: Exchange) -> Engine:
     """The servers, connected."""
     inference = settings.inference
+    if not hasattr(exchange.dialect, "completion"):
+        raise ConfigError(
+            f"inference.url: `{inference.engine}` samples in this process only; leave it empty"
+        )
     asked = ServerSettings(inference.url, inference.max_requests, inference.timeout_s)
     fleet = Fleet(exchange, asked)
     try:

@@ -138,8 +138,8 @@ class EngineSampler:
         if found.distance > _OTHER_MODEL:
             raise RunError(
                 f"{place}: its log-probs are {found.distance:.2g} nats a token from the"
-                " trainer's: it serves another model than model.model, or its log-probs belong to"
-                " other tokens"
+                " trainer's: it has another model than model.model, computes it in another way, or"
+                " its log-probs belong to other tokens"
             )
         if found.version in _SAMPLES_FROM:
             raise RunError(

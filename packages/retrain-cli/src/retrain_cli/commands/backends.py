@@ -34,7 +34,7 @@ def _print_table(title: str, parts: "Sequence[Mapping[str, str]]") -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for part in parts:
-        table.add_column(part[name], overflow="fold")
+        table.add_column(part[name], overflow="fold", min_width=len(part[name]))
     for label in properties:
         table.add_row(label, *(part[label] for part in parts))
     Console(highlight=False, markup=False).print(table)

@@ -64,13 +64,14 @@ def _engines() -> Iterator[Mapping[str, str]]:
             continue
         dialect = resolve("engine", name)
         in_process = bool(getattr(dialect, "in_process", ""))
+        has_servers = hasattr(dialect, "completion")
         yield {
             "engine": name,
             "in this process": _installed(name) if in_process else "no",
-            "servers": "yes",
+            "servers": _yes(has_servers),
             "log-probs": dialect.logprobs,
             "entropy of tokens": "no",
-            "max_steps_off_policy": "0 or 1",
+            "max_steps_off_policy": "0 or 1" if has_servers else "0",
             "retrain serve": _yes(name in STARTED),
         }
 
