@@ -130,7 +130,8 @@ def test_every_rule_trains_as_if_it_had_waited(configure, advantage, transform, 
     assert_same_runs(*both(configure, **rule, **others, **{"training.max_steps": 2}))
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 def test_the_order_of_arrival_does_not_matter(configure, seed):
     overlapping, waiting = both(configure, seed)
     assert_same_runs(overlapping, waiting)
@@ -190,6 +191,7 @@ def test_a_group_is_trained_while_another_is_sampled(configure):
     assert ending.finished
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_step_leaves_the_policy_as_it_was(configure, tmp_path):
     saved = []
 

@@ -157,6 +157,23 @@ class Impatient(FakeBackend):
         return super().sample([replace(r, max_tokens=longest) for r in requests], params)
 
 
+class Piecemeal(FakeBackend):
+    """Takes an optimiser step on the last part of a step."""
+
+    capabilities = replace(
+        FakeBackend.capabilities, trainer=replace(FakeBackend.capabilities.trainer, parts=True)
+    )
+
+    def accumulate(self):
+        return self
+
+    def add(self, part):
+        self.last = part
+
+    def finish(self):
+        return self.train(self.last)
+
+
 @pytest.mark.parametrize(
     ("broken", "caught_by"),
     [
@@ -172,6 +189,7 @@ class Impatient(FakeBackend):
         (Racing, "check_sampling_beside_training"),
         (Racing, "check_policy_is_that_of_the_call"),
         (Impatient, "check_each_request_has_its_own_limit"),
+        (Piecemeal, "check_parts_are_trained_as_a_whole"),
     ],
 )
 def test_suite_catches_a_broken_backend(broken, caught_by, tmp_path):

@@ -100,6 +100,8 @@ def test_a_prompt_without_an_answer_has_no_completions(scoring):
 class WhenAsked:
     """A reward whose verdicts are there when the test says so."""
 
+    max_failure_rate = 0.5
+
     def __init__(self):
         self.futures = {}
 
@@ -149,6 +151,17 @@ def test_groups_that_are_judged_when_all_are_sampled(asked):
     scoring.end()
     threading.Timer(0.05, judge, (reward, "b", 1.0)).start()
     assert [len(part.prompts) for part in judged] == [1]
+
+
+def test_with_too_many_failures_nobody_waits_for_the_others(asked):
+    reward, scoring, judged = asked
+    for index in range(3):
+        scoring.begin(index, [completion(2)])
+    judge(reward, "a", None)
+    judge(reward, "c", None)
+    assert [len(part.prompts) for part in [next(judged)]] == [2]  # more may be sampled
+    scoring.end()
+    assert list(judged) == []
 
 
 def test_a_reward_that_judges_a_step_together_has_no_groups_before(scoring):

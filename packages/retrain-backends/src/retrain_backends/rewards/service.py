@@ -32,7 +32,7 @@ class RewardService:
         early = isinstance(reward, BackgroundReward | MatchReward)
         self._early = reward if early else None
         self._guarded = GuardedReward(reward)
-        self._max_failure_rate = max_failure_rate
+        self.max_failure_rate = max_failure_rate
 
     def submit(self, items: Sequence[Rollout]) -> PendingVerdicts:
         """Submit items; `collect` returns their verdicts."""
@@ -50,7 +50,7 @@ class RewardService:
         if not items:  # no prompt was answered; a user's reward need not handle that
             return []
         futures = [future for batch in batches for future in batch.futures or ()]
-        allowed = self._max_failure_rate * len(items)
+        allowed = self.max_failure_rate * len(items)
         verdicts = _wait(futures, allowed) if self._early else self._guarded.score(items)
         refuse_failures(items, verdicts, allowed)
         return verdicts

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from retrain_backends.group_sampling import GroupSampling
+from retrain_backends.protocols import PartsTrainer
 from retrain_backends.testing.case import BackendCase, flat_logprobs, flat_tokens, reported
 from retrain_backends.testing.lifecycle import (
     check_adapter_is_exported,
@@ -211,6 +213,28 @@ def check_training_is_repeatable(case: BackendCase) -> None:
         assert case.run(one, 0, 2) == case.run(other, 0, 2)
 
 
+def check_parts_are_trained_as_a_whole(case: BackendCase) -> None:
+    """A trainer that declares `parts` takes the same step on parts as on all of them together."""
+    with case.backend() as whole, case.backend() as other:
+        if not whole.capabilities.trainer.parts:
+            return
+        groups = case.sample(whole)
+        expected = whole.trainer.train(case.batch(groups))
+        step = cast(PartsTrainer, other.trainer).accumulate()
+        for start, stop in ((1, len(groups)), (0, 1)):
+            part = replace(case, prompts=case.prompts[start:stop])
+            step.add(part.batch(groups[start:stop]))
+        result = step.finish()
+    assert result.num_tokens == expected.num_tokens, "a part is not counted"
+    assert abs(reported(result.loss) - reported(expected.loss)) <= case.tolerance, (
+        "parts have another loss than the whole"
+    )
+    norms = reported(result.grad_norm), reported(expected.grad_norm)
+    assert abs(norms[0] - norms[1]) <= 10 * case.tolerance * norms[1], (
+        "parts have another gradient than the whole"
+    )
+
+
 CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_completions_are_well_formed,
     check_sampling_is_repeatable,
@@ -230,6 +254,7 @@ CHECKS: tuple[Callable[[BackendCase], None], ...] = (
     check_mask_leaves_tokens_out,
     check_non_finite_loss_changes_nothing,
     check_training_is_repeatable,
+    check_parts_are_trained_as_a_whole,
     check_load_continues_what_save_wrote,
     check_adapter_is_exported,
 )

@@ -59,8 +59,8 @@ class Scoring:
         self.prompts = prompts
         self._judge = judge
         self._groups: dict[int, _Group] = {}
-        # The prompt of each verdict that is there; None when nothing more is sampled.
-        self._news: SimpleQueue[int | None] = SimpleQueue()
+        # Prompt and value of each verdict that is there; None when nothing more is sampled.
+        self._news: SimpleQueue[tuple[int, Verdict] | None] = SimpleQueue()
 
     def begin(self, index: int, completions: Sequence[Completion]) -> None:
         """Start scoring the completions of prompt `index`."""
@@ -72,7 +72,7 @@ class Scoring:
         group = _Group(completions, self._judge.reward.submit(rollouts))
         self._groups[index] = group
         for verdict in group.futures:
-            verdict.add_done_callback(lambda _: self._news.put(index))
+            verdict.add_done_callback(lambda done: self._news.put((index, done.result())))
 
     def end(self) -> None:
         """Note that all groups have begun."""
@@ -81,21 +81,26 @@ class Scoring:
     def judged(self, clock: StepClock) -> Iterator["Scoring"]:
         """The groups that were judged since the last time, whenever there are any, until `end`.
 
-        Groups whose reward judges a whole step together are left out. Waiting is `sample` on the
-        clock while groups are sampled, then `reward`.
+        Groups whose reward judges a whole step together are left out. Ends early if `verdicts`
+        would raise. Waiting is `sample` on the clock while groups are sampled, then `reward`.
         """
         seen: Counter[int] = Counter()
-        ended = False
-        while not ended or seen.total() < sum(len(g.futures) for g in self._groups.values()):
+        ended, submitted, missing = False, 0, 0
+        while not ended or seen.total() < submitted:
             with clock("reward" if ended else "sample"):
                 news = [self._news.get()]
             while not self._news.empty():
                 news.append(self._news.get())
-            ended = ended or None in news
-            new = Counter(index for index in news if index is not None)
-            seen += new
-            if whole := [index for index in new if seen[index] == len(self._groups[index].futures)]:
-                yield self._part(sorted(whole))
+            if None in news:
+                ended, submitted = True, sum(len(g.futures) for g in self._groups.values())
+            new = [verdict for verdict in news if verdict is not None]
+            missing += sum(verdict.value is None for _, verdict in new)
+            if ended and missing > self._judge.reward.max_failure_rate * submitted:
+                return
+            seen.update(index for index, _ in new)
+            indices = sorted({index for index, _ in new})
+            if whole := [i for i in indices if seen[i] == len(self._groups[i].futures)]:
+                yield self._part(whole)
 
     def groups(self) -> list[Sequence[Completion]]:
         """The completions of each prompt; empty if a service failed to answer it."""
