@@ -114,6 +114,12 @@ def test_all_reasons_for_a_refusal_are_reported(explain):
     assert "data.path" in refused
 
 
+def test_an_engine_that_is_not_installed(explain):
+    code, page = explain('backend = "local"', "--engine", "vllm")
+    assert code == 2
+    assert "`vllm` needs the package `vllm`, which is not installed: pip install 'retrain-" in page
+
+
 def test_mistakes_in_the_file_are_those_of_a_run(here, retrain):
     code, output, errors = retrain("explain", "b.toml", "--lrr", "1")
     assert (code, output, len(errors.splitlines())) == (2, "", 2)

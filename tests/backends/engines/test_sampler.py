@@ -6,7 +6,7 @@ import pytest
 from retrain_backends.config import load_config
 from retrain_backends.engines.adapter_files import AdapterFiles
 from retrain_backends.engines.sampler import EngineSampler
-from retrain_backends.errors import ConfigError, RunError
+from retrain_backends.errors import ConfigError, PluginError, RunError
 from retrain_backends.testing.case import flat_logprobs, flat_tokens
 from retrain_backends.testing.suite import check_policy_is_that_of_the_call
 from retrain_backends.tracking.journal import read_metrics
@@ -233,3 +233,9 @@ def test_the_documented_kind_where_measuring_decides_nothing(case, tmp_path, dec
     assert set(flat_logprobs(groups)) == {logprob}
     sampler.close()
     assert not list(tmp_path.glob("retrain-adapters-*"))
+
+
+def test_vllm_in_this_process_is_not_installed(backend):
+    line = r"^inference\.engine: `vllm` needs the package `vllm`, which is not installed: pip"
+    with pytest.raises(PluginError, match=line):
+        backend(**{"inference.url": ""})

@@ -99,7 +99,10 @@ def test_what_is_no_inference_server(backend, server):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ({"inference.url": ""}, r"^inference\.url: `vllm` needs the address of its server"),
+        (
+            {"inference.engine": "sglang", "inference.url": ""},
+            r"^inference\.url: `sglang` needs the address of its server",
+        ),
         (
             {"training.max_tokens": 4090},
             r"^training\.max_tokens: `4090` after a prompt of \d+ tokens is beyond",

@@ -2,12 +2,14 @@ import shutil
 
 import numpy as np
 import pytest
-from transformers import Qwen3Config
+import torch
+from transformers import AutoModelForCausalLM, Qwen3Config
 
 from retrain_backends.errors import ConfigError, RunError
 from retrain_backends.local.backend import LocalBackend
 from retrain_backends.local.sampler import PytorchSampler
 from retrain_backends.local.sizes import Context, context_of, model_sizes
+from retrain_backends.tokenizer import resolve_model
 
 
 def test_sizes_are_those_of_the_loaded_model(model_path, policy):
@@ -16,6 +18,14 @@ def test_sizes_are_those_of_the_loaded_model(model_path, policy):
     assert sizes.parameters == sum(p.numel() for p in parts.base.model.parameters())
     assert sizes.adapter * parts.adapter.rank == parts.adapter.weights.numel()
     assert (sizes.width, sizes.context, sizes.vocabulary) == (32, Context(128), 61)
+
+
+def test_the_cache_of_a_token_is_that_of_the_loaded_model():
+    path = resolve_model("builtin:tiny-arithmetic")
+    sizes, model = model_sizes(path, "m"), AutoModelForCausalLM.from_pretrained(path)
+    cache = model(torch.ones(1, 7, dtype=torch.long), use_cache=True).past_key_values
+    numbers = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
+    assert sizes.cached * 7 == numbers
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,9 @@ class Library:
         [(_, group)] = self.sample([request], params, adapter)
         return {"this process": group}
 
+    def rest(self) -> None:
+        """Nothing: both models fit."""
+
     def close(self, adapters: Iterable[str] = ()) -> None:
         """Forget the adapters."""
         for name in adapters:

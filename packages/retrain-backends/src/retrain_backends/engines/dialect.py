@@ -52,7 +52,8 @@ class Dialect(Protocol):
       checksums: asks for the checksums of the base weights; None if no such server has them.
 
     With an attribute `in_process`, the dotted name of an `Engine` that is built from
-    `PolicySettings`, no server is needed: `inference.url` may be empty.
+    `PolicySettings`, no server is needed: `inference.url` may be empty. An attribute `plan`, the
+    dotted name of a function of `PolicySettings`, says in one line what that engine would take.
     """
 
     logprobs: ClassVar[Literal["tempered", "raw", "truncated"]]

@@ -49,6 +49,10 @@ class Engine(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Free memory that the trainer needs; called before each training step."""
+        ...
+
     def close(self, adapters: Iterable[str] = ()) -> None:
         """Unload adapters, and free models and connections."""
         ...

@@ -85,6 +85,10 @@ class ExactPrompts:
         dropped, self._dropped = self._dropped, 0
         return Usage({**self._sampler.usage().figures, _FIGURE: dropped})
 
+    def rest(self) -> None:
+        """Free memory that the trainer needs for a step."""
+        self._sampler.rest()
+
     def close(self) -> None:
         """Close the sampler."""
         self._sampler.close()

@@ -75,6 +75,9 @@ class Fleet:
         work = self._servers.sample_everywhere(request, params, adapter)
         return self._result(self._loop.run(work), "checking the adapter")
 
+    def rest(self) -> None:
+        """Nothing: servers have memory of their own."""
+
     def close(self, adapters: Iterable[str] = ()) -> None:
         """Unload adapters, as far as servers answer within seconds; close the connections."""
         unloaded = [self._loop.run(self._servers.unload(name)) for name in adapters]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from retrain_backends.config import InferenceConfig
+from retrain_backends.engines.vllm import engine_arguments
 from retrain_backends.errors import ConfigError
 
-_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 _PORT = 8000
 
 
@@ -52,27 +52,19 @@ def server_commands(
 def _vllm(
     model: str, rank: int, inference: InferenceConfig, port: int, on_cpu: bool
 ) -> ServerCommand:
-    accepted = next((known for known in _VLLM_RANKS if known >= rank), None)
-    if accepted is None:
-        raise ConfigError(f"model.lora_rank: `{rank}` is above what vLLM takes, {_VLLM_RANKS[-1]}")
-    options = {
-        "--port": str(port),
-        "--max-lora-rank": str(accepted),
-        "--max-loras": "2",
-        "--logprobs-mode": "processed_logprobs",
-        **({"--dtype": "float32"} if on_cpu else {}),
-    }
-    switches = ["--enable-lora"]
-    if on_cpu:
-        # Its sampler for the CPU fails with seeds when a prompt is prefilled in chunks.
-        switches += ["--enforce-eager", "--no-enable-chunked-prefill"]
-    if not inference.prefix_caching:
-        switches += ["--no-enable-prefix-caching"]
-    words = [word for option in options.items() for word in option]
+    arguments = {"port": port, **engine_arguments(rank, inference, on_cpu=on_cpu)}
+    words = [word for name, value in arguments.items() for word in _flag(name, value)]
     return ServerCommand(
-        ("vllm", "serve", model, *words, *switches),
-        {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
+        ("vllm", "serve", model, *words), {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
     )
+
+
+def _flag(name: str, value: str | int | bool) -> list[str]:
+    """An argument as vLLM's command line takes it."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", str(value)]
 
 
 def _sglang(

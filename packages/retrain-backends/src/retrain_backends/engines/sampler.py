@@ -98,6 +98,10 @@ class EngineSampler:
         figures, self._figures = self._figures, dict.fromkeys(_FIGURES, 0.0)
         return Usage(figures)
 
+    def rest(self) -> None:
+        """Free memory that the trainer needs for a step."""
+        self._engine.rest()
+
     def close(self) -> None:
         """Unload the adapters, close the connections."""
         self._engine.close(self._loaded.values())

@@ -68,7 +68,9 @@ class LocalBackend:
             vocabulary = base.model.get_input_embeddings().weight.shape[0]
             load_texts = partial(load_tokenizer, settings.model.model)
             policy = ServedPolicy(trainer)
-            return cls(trainer, engine_sampler(settings, trainer, policy, vocabulary, load_texts))
+            served_by = engine_sampler(settings, trainer, policy, vocabulary, load_texts)
+            trainer.before_step = served_by.rest
+            return cls(trainer, served_by)
         sampler = PytorchSampler(
             base,
             adapter,

@@ -16,9 +16,10 @@ from retrain_backends.local.weights import read_config, reading
 from retrain_backends.memory import size_text
 
 # Bytes for each parameter of the adapter: weight, gradient and two moments, all in float32.
-_TRAINED, _COPIED = 16, 8
+TRAINED, _COPIED = 16, 8
 # Bytes that the sampler reserves for each token of a completion, and uses for each logit.
 _TOKEN, _LOGIT = 20, 16
+_KEPT = 5  # numbers for each input of a linear layer, with what is kept between them
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class ModelSizes:
       vocabulary: rows of its embedding.
       parameters: their number.
       adapter: parameters of an adapter of rank 1.
+      cached: numbers that a key-value cache holds for each token.
+      kept: numbers that a forward pass keeps for each token until the backward pass, about.
     """
 
     width: int
@@ -54,6 +57,8 @@ class ModelSizes:
     vocabulary: int
     parameters: int
     adapter: int
+    cached: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,17 @@ def model_sizes(source: str, name: str) -> ModelSizes:
             vocabulary=embedding.shape[0],
             parameters=sum(part.numel() for part in model.parameters()),
             adapter=sum(p.in_features * len(p.widths) + sum(p.widths) for p in projections),
+            cached=_cached(config.get_text_config()),
+            kept=_KEPT * sum(p.in_features for p in projections),
         )
+
+
+def _cached(text: Any) -> int:
+    """Keys and values of all layers for one token, as of a model without sliding windows."""
+    heads = text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    kept = getattr(text, "num_key_value_heads", None) or heads
+    return 2 * text.num_hidden_layers * kept * width
 
 
 def context_of(config: Any) -> Context | None:
@@ -162,7 +177,7 @@ def _beyond_memory(
         "training.group_size, training.max_tokens",
         settings.group_size * per_completion,
     )
-    trained = _Need("adapter and optimiser", "model.lora_rank", _TRAINED * adapter)
+    trained = _Need("adapter and optimiser", "model.lora_rank", TRAINED * adapter)
     sampled = _Need("adapter", "model.lora_rank", _COPIED * adapter)
     if len(devices) == 1:
         needs = [(devices[0], [weights, trained, group])]

@@ -56,12 +56,17 @@ class OptimizerSettings:
 
 
 class LocalTrainer:
-    """Trains one adapter on one base model."""
+    """Trains one adapter on one base model.
+
+    Attributes:
+      before_step: called before a training step with all completions.
+    """
 
     capabilities = TRAINER
 
     def __init__(self, base: BaseModel, adapter: Adapter, settings: OptimizerSettings) -> None:
         self.base, self.adapter, self.settings = base, adapter, settings
+        self.before_step: Callable[[], object] = lambda: None
         self.version = 0  # of the adapter, counted in this process
         self.budget = settings.microbatch_tokens
         self._lock = Lock()  # of model and gradient
@@ -85,6 +90,7 @@ class LocalTrainer:
 
     def train(self, batch: TrainBatch) -> StepResult:
         """Forward, backward and update; no update if loss or gradient are not finite."""
+        self.before_step()
         step = GradientSum(self, num_tokens=max(1, int(batch.trained_t.sum())))
         step.add(batch)
         return step.finish()

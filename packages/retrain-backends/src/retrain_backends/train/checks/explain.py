@@ -8,6 +8,7 @@ from typing import TypeAlias, TypeVar
 from retrain_backends.config import RunConfig
 from retrain_backends.config.describe import toml_value
 from retrain_backends.declared import declared_capabilities
+from retrain_backends.engines.build import plan_in_process
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.plugins import resolve
 from retrain_backends.tinker.options import TinkerOptions, parse_options
@@ -71,6 +72,9 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     idle = _try(problems, lambda: idle_sepa(config.algorithm, config.sepa, steps)) or ""
     if capabilities:
         _try(problems, lambda: refuse_clashes(config, capabilities))
+    local = config.backend.backend == "local"
+    settings = config.policy(lengths[0].longest if lengths else 0)
+    plan = _try(problems, lambda: plan_in_process(settings), bool(lengths) and local) or ""
     log_dir = Path(config.logging.log_dir)
     free = _try(
         problems,
@@ -82,7 +86,7 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
         Chapter("The run", tuple(_run(config, capabilities))),
         Chapter(
             f"The backend `{config.backend.backend}`",
-            tuple(_backend(config, capabilities, options)),
+            tuple(_backend(config, capabilities, options, plan)),
         ),
         Chapter("A step", tuple(_step(config, lengths[0] if lengths else None))),
         Chapter("During the run", tuple(_during_the_run(config, lengths[1] if lengths else None))),
@@ -161,7 +165,10 @@ def _sepa(config: RunConfig) -> str:
 
 
 def _backend(
-    config: RunConfig, capabilities: Capabilities | None, options: TinkerOptions | None
+    config: RunConfig,
+    capabilities: Capabilities | None,
+    options: TinkerOptions | None,
+    plan: str,
 ) -> Rows:
     if capabilities is None:
         yield "can do", "not known here; see the problems below"
@@ -170,6 +177,8 @@ def _backend(
     backend = config.backend
     if backend.backend == "local":
         yield "devices", backend.devices
+    if plan:
+        yield "engine", plan
     if not options:
         return
     yield "service", config.model.base_url or "the public one"
