@@ -212,6 +212,30 @@ def test_what_an_installation_brings(package, brings, lacks, constraints, tmp_pa
 
 
 @pytest.mark.slow
+def test_the_extra_vllm_resolves_to_its_floor_or_newer(constraints, tmp_path):
+    """Without a floor, the newest PyTorch beside it would leave a release of years ago."""
+    text = (ROOT / "packages" / "retrain-backends" / "pyproject.toml").read_text("utf-8")
+    [line] = tomllib.loads(text)["project"]["optional-dependencies"]["vllm"]
+    floor = line.removeprefix("vllm>=")
+    uv("venv", str(tmp_path / "environment"), "--quiet")
+    python = str(tmp_path / "environment" / "bin" / "python")
+    dry = ["--python", python, "--no-config", "--dry-run"]
+    plan = uv("pip", "install", *dry, "-c", constraints, "retrain-backends[local,vllm]")
+    [found] = re.findall(r"^ \+ vllm==([\d.]+)$", plan, re.M)
+    assert release(found) >= release(floor) >= (0, 32)
+
+
+def release(version):
+    return tuple(map(int, version.split(".")))
+
+
+def test_the_extra_vllm_does_not_hold_the_workspace_back():
+    extra = {"package": "retrain-backends", "extra": "vllm"}
+    assert [extra, {"group": "dev"}] in SETTINGS["conflicts"]
+    assert [extra, {"group": "bench"}] in SETTINGS["conflicts"]
+
+
+@pytest.mark.slow
 def test_the_wheels_together_train(wheels, tmp_path):
     """With the dependencies of this environment, but our packages from their wheels alone."""
     site = tmp_path / "site"

@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Any, Self, TypeVar
 
@@ -23,12 +25,13 @@ from retrain_backends.errors import RunError, describe
 from retrain_backends.local.vllm_plan import VllmPlan, plan_of
 from retrain_backends.randomness import service_seed
 from retrain_backends.types import Completion, Request, SampledGroups, SamplingParams
-from retrain_backends.waiting import RESUME_HINT
+from retrain_backends.waiting import RESUME_HINT, in_thread
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_CHECK_S = 1.0  # between two looks at whether the engine lives
 _NAME = "vLLM in this process"
 
 
@@ -47,7 +50,8 @@ class VllmEngine:
 
     def __init__(self, plan: VllmPlan) -> None:
         check_release(vllm.__version_tuple__)
-        _quiet()
+        _prepare_environment()
+        _release_cached_memory()
         log.info("%s", plan.text)
         self._sleeps = plan.sleeps
         self._asleep = False
@@ -74,9 +78,9 @@ class VllmEngine:
         self._awake()
         # A border: what it raises depends on the adapter.
         try:
-            self._engine.add_lora(request)
-        except EngineDeadError as error:
-            raise _dead() from error
+            self._ask(lambda: self._engine.add_lora(request))
+        except RunError:
+            raise
         except Exception as error:
             raise RunError(f"{_NAME} cannot load `{name}`: {describe(error)}") from error
         self._adapters[name] = request
@@ -97,14 +101,12 @@ class VllmEngine:
         self._awake()
         waiting: dict[str, int] = {}
         for index, request in enumerate(requests):
-            prompt = {"prompt_token_ids": request.prompt_T.tolist()}
-            chosen = _sampling(request, params)
             name = str(next(self._numbers))
             # A border: vLLM checks the prompt, and each release has errors of its own for that.
             try:
-                self._engine.add_request(name, prompt, chosen, lora_request=self._adapters[adapter])
-            except EngineDeadError as error:
-                raise _dead() from error
+                self._ask(partial(self._add, name, request, params, self._adapters[adapter]))
+            except RunError:
+                raise
             except Exception as error:
                 self._abort(waiting)
                 raise RunError(
@@ -112,6 +114,13 @@ class VllmEngine:
                 ) from error
             waiting[name] = index
         return self._groups(waiting)
+
+    def _add(
+        self, name: str, request: Request, params: SamplingParams, adapter: LoRARequest
+    ) -> None:
+        prompt = {"prompt_token_ids": request.prompt_T.tolist()}
+        chosen = _sampling(request, params)
+        self._engine.add_request(name, prompt, chosen, lora_request=adapter)
 
     def sample_everywhere(
         self, request: Request, params: SamplingParams, adapter: str
@@ -132,8 +141,7 @@ class VllmEngine:
 
     def _awake(self) -> None:
         if self._asleep:
-            gc.collect()
-            torch.cuda.empty_cache()  # what the trainer's allocator holds without using it
+            _release_cached_memory()
             self._ask(self._engine.wake_up)
             self._asleep = False
 
@@ -155,16 +163,30 @@ class VllmEngine:
             self._ask(lambda: self._engine.abort_request(left))
 
     def _ask(self, call: Callable[[], T]) -> T:
+        """The result of a call; vLLM itself would wait for ever for an engine that was killed."""
+        answer = in_thread(call)
         try:
-            return call()
+            while not wait([answer], _CHECK_S).done:
+                self._engine.engine_core.ensure_alive()
+            return answer.result()
         except EngineDeadError as error:
-            raise _dead() from error
+            raise RunError(
+                f"{_NAME}: its engine has died; its own messages above say why, often a lack of"
+                f" memory; {RESUME_HINT}"
+            ) from error
 
 
-def _quiet() -> None:
-    """Only errors of vLLM on the console, unless its own variable says otherwise."""
+def _prepare_environment() -> None:
+    """The engine as a child process, and only errors of vLLM on the console unless asked for."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
     level = os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # for its processes
     logging.getLogger("vllm").setLevel(level)
+
+
+def _release_cached_memory() -> None:
+    """Return to the GPU what the trainer's allocator holds without using it."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _sampling(request: Request, params: SamplingParams) -> Any:
@@ -195,13 +217,6 @@ def _completion(row: Any) -> Completion:
     pairs = zip(tokens, row.logprobs, strict=True)
     logprobs = [position[token].logprob for token, position in pairs]
     return completion_of(tokens, logprobs, row.finish_reason)
-
-
-def _dead() -> RunError:
-    return RunError(
-        f"{_NAME}: its engine has died; its own messages above say why, often a lack of memory;"
-        f" {RESUME_HINT}"
-    )
 
 
 @contextmanager

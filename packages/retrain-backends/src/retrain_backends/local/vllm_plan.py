@@ -55,6 +55,7 @@ def plan_of(settings: PolicySettings) -> VllmPlan:
         "max_model_len": _longest(settings, sizes),
         "seed": settings.seed % 2**32,
         "skip_tokenizer_init": True,
+        "use_tqdm_on_load": False,
     }
     if not is_gpu(device):
         cache = int(_BLOCKS * needs.completions * needs.completion)
