@@ -83,6 +83,9 @@ class MlxLibrary:
         [(_, group)] = self.sample([request], params, adapter)
         return {"mlx-lm": group}
 
+    def rest(self) -> None:
+        """Nothing: the memory is that of the machine."""
+
     def close(self, adapters: Iterable[str] = ()) -> None:
         """Forget the adapters; memory is freed with the objects."""
         for name in adapters:
