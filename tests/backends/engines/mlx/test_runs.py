@@ -1,5 +1,7 @@
 """Whole runs that sample with mlx-lm in the training process."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -38,10 +40,12 @@ def rewards(tmp_path):
     return run
 
 
-def test_a_run_learns_as_with_pytorch(rewards):
+def test_a_run_learns_as_with_pytorch(rewards, tmp_path):
     """The same tokens are drawn until rounding moves one across a border of the distribution."""
     found = {
         engine: np.array([rewards(engine, seed) for seed in SEEDS]) for engine in ("pytorch", "mlx")
     }
     assert (found["mlx"] == found["pytorch"]).mean() > 0.5
     assert found["mlx"].mean() == pytest.approx(found["pytorch"].mean(), abs=0.05)
+    metadata = json.loads((tmp_path / "mlx_1" / "metadata.json").read_text("utf-8"))
+    assert {"mlx", "mlx-lm"} <= metadata["versions"].keys()

@@ -20,7 +20,10 @@ from retrain_backends.types import CheckpointRef, Determinism, Fidelity, Restore
 STATE_FILE = "trainer_state.json"  # in the run directory: the checkpoint to resume from
 CHECKPOINT_STATE_FILE = "state.json"  # the same, in the directory of the checkpoint
 TRAINER_DIR = "trainer"  # in a checkpoint: the files of `Trainer.save`
-_PACKAGES = ("retrain-backends", "retrain-core", "numpy", "transformers", "torch", "peft")
+_PACKAGES = (
+    *("retrain-backends", "retrain-core", "numpy", "transformers", "torch", "peft"),
+    *("mlx", "mlx-lm"),
+)
 _TRAIN_STATE = TypeAdapter(TrainState)
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
