@@ -88,6 +88,7 @@ DEFAULTS = {
         "max_steps_off_policy": 0,
         "adapter_dir": "",
         "logprobs": "auto",
+        "determinism": "off",
         "prompts": "ids",
         "inexact_prompts": "refuse",
         "attention_kernel": "default",

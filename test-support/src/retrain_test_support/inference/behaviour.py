@@ -17,6 +17,8 @@ class Behaviour:
       stale: whether the first adapter that was loaded answers for all.
       raw_logprobs: log-probs at temperature 1 whatever the temperature is.
       shift: added to every log-prob.
+      drift: added to every log-prob for each request that was answered before.
+      seeds: False draws other tokens each time.
       without: keys that an answer lacks, such as `logprobs` and `token_ids`.
       ids_as_text: token ids as texts `token_id:7`, for servers without `token_ids`.
       checksums: whether it computes checksums of the base weights, as vLLM and SGLang do.
@@ -39,6 +41,8 @@ class Behaviour:
     stale: bool = False
     raw_logprobs: bool = False
     shift: float = 0.0
+    drift: float = 0.0
+    seeds: bool = True
     without: frozenset[str] = frozenset()
     ids_as_text: bool = False
     checksums: bool = False

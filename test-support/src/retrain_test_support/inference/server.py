@@ -144,6 +144,8 @@ class InferenceServer:
             raise RefusedError(400, "Token id prompts are not supported.")
         used = self.log.loaded[0] if self.behaviour.stale and adapter else adapter
         self.log.calls["completions"] += 1
+        if not self.behaviour.seeds:
+            settings["seed"] += self.log.calls["completions"]
         return self._model.sample(
             self._encoded(prompt), count, adapter=used if self.behaviour.bound else BASE, **settings
         )
@@ -227,7 +229,8 @@ class InferenceServer:
 
     def _logprobs(self, row: Sampled) -> list[float]:
         values = row.raw if self.behaviour.raw_logprobs else row.tempered
-        return [float("nan") if self.behaviour.nan else x + self.behaviour.shift for x in values]
+        added = self.behaviour.shift + self.behaviour.drift * self.log.calls["completions"]
+        return [float("nan") if self.behaviour.nan else x + added for x in values]
 
 
 class _Http(ThreadingHTTPServer):

@@ -96,6 +96,12 @@ class InferenceConfig(Section):
         description="Whose log-probs of sampled tokens are used. `auto`: the engine's, unless a "
         "comparison shows that they are not those of the sampling temperature.",
     )
+    determinism: Literal["off", "tokens"] = Field(
+        default="off",
+        description="`tokens`: a request with the same seed gives the same tokens and log-probs "
+        "whatever else is sampled with it; for `vllm`, which is compared at the start, and for "
+        "`pytorch` on the CPU. `off`: as the engine does it.",
+    )
     prompts: Literal["ids", "text"] = Field(
         default="ids",
         description="What servers get: `ids` of tokens, or their `text`, for servers that take "

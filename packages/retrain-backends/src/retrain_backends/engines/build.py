@@ -7,6 +7,7 @@ from retrain_backends.config import PolicySettings
 from retrain_backends.dotted_names import load_object
 from retrain_backends.engines.adapter_files import AdapterFiles
 from retrain_backends.engines.canary import Policy
+from retrain_backends.engines.dialect import Dialect
 from retrain_backends.engines.engine import Engine
 from retrain_backends.engines.exact_prompts import ExactPrompts
 from retrain_backends.engines.fleet import Fleet
@@ -19,8 +20,17 @@ from retrain_backends.errors import ConfigError
 from retrain_backends.plugins import build as build_part
 from retrain_backends.plugins import resolve
 from retrain_backends.protocols import Trainer
-from retrain_backends.types import Facts
+from retrain_backends.types import Determinism, Facts
 
+_NOT_CONTROLLED: tuple[Determinism, str] = (
+    "not controlled",
+    "completions come from an inference engine, which may sum in another order each time",
+)
+_SAME_TOKENS: tuple[Determinism, str] = (
+    "bitwise",
+    "the inference engine gives a request the same tokens and log-probs in any batch, which was"
+    " compared at the start: the same machines and versions give the same bytes",
+)
 _RECOMPUTE = {"auto": None, "engine": False, "trainer": True}
 
 
@@ -45,28 +55,36 @@ def engine_sampler(
       RunError: no server answers.
     """
     inference = settings.inference
+    dialect: Dialect = build_part("engine", inference.engine)
     texts = cache(load_texts)
     as_text = bool(inference.url) and inference.prompts == "text"
+    same_tokens = inference.determinism == "tokens"
+    if same_tokens:
+        _check_determinism(inference.engine, dialect, as_text=as_text)
     files = AdapterFiles(inference.adapter_dir)
     try:
         if inference.url:
-            dialect = build_part("engine", inference.engine)
             engine = _fleet(settings, Exchange(dialect, vocabulary, as_text, texts))
         else:
-            engine = _in_process(settings)
+            engine = _in_process(settings, dialect)
     except BaseException:
         files.close()
         raise
     facts = Facts(
         inference.engine,
         (),
-        "not controlled",
-        "completions come from an inference engine, which may sum in another order each time",
+        *(_SAME_TOKENS if same_tokens else _NOT_CONTROLLED),
         steps_off_policy=inference.max_steps_off_policy,
         separate=bool(inference.url),
     )
     sampler = EngineSampler(
-        engine, trainer, policy, files, facts, recompute=_RECOMPUTE[inference.logprobs]
+        engine,
+        trainer,
+        policy,
+        files,
+        facts,
+        recompute=_RECOMPUTE[inference.logprobs],
+        batch_invariance=dialect.batch_invariance if same_tokens else "",
     )
     return ExactPrompts(sampler, texts(), inference.inexact_prompts) if as_text else sampler
 
@@ -106,10 +124,10 @@ def _fleet(settings: PolicySettings, exchange: Exchange) -> Engine:
     return fleet
 
 
-def _in_process(settings: PolicySettings) -> Engine:
+def _in_process(settings: PolicySettings, dialect: Dialect) -> Engine:
     """The library of the engine, in this process."""
     inference = settings.inference
-    library = getattr(build_part("engine", inference.engine), "in_process", "")
+    library = getattr(dialect, "in_process", "")
     if not library:
         raise ConfigError(
             f"inference.url: `{inference.engine}` needs the address of its server, such as"
@@ -121,6 +139,17 @@ def _in_process(settings: PolicySettings) -> Engine:
             " leave it at 0, or set inference.url"
         )
     return load_object(library, _where(settings))(settings)
+
+
+def _check_determinism(engine: str, dialect: Dialect, *, as_text: bool) -> None:
+    setting = "inference.determinism: `tokens`"
+    if not dialect.batch_invariance:
+        raise ConfigError(
+            f"{setting} cannot be had from `{engine}`, whose completions depend on others in their"
+            " batch; use `vllm`, or `pytorch` on the CPU, or set it to off"
+        )
+    if as_text:
+        raise ConfigError(f'{setting} is compared with token ids; set inference.prompts = "ids"')
 
 
 def _check_context(settings: PolicySettings, server: Server) -> None:

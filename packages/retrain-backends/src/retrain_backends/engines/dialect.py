@@ -49,6 +49,8 @@ class Dialect(Protocol):
       groups: whether one call returns all completions of a prompt.
       lora: how to start a server of this kind with LoRA, for messages.
       version_path: where a server says its version; empty if it does not.
+      batch_invariance: how to start a server of this kind so that a completion does not depend on
+        others in its batch; empty if it cannot.
       checksums: asks for the checksums of the base weights; None if no such server has them.
 
     With an attribute `in_process`, the dotted name of an `Engine` that is built from
@@ -60,6 +62,7 @@ class Dialect(Protocol):
     groups: ClassVar[bool]
     lora: ClassVar[str]
     version_path: ClassVar[str]
+    batch_invariance: ClassVar[str]
     checksums: ClassVar[Call | None]
 
     def completion(self, asked: Asked) -> Call:

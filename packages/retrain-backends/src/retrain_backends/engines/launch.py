@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from retrain_backends.config import InferenceConfig
-from retrain_backends.engines.vllm import engine_arguments
+from retrain_backends.engines.vllm import batch_invariance, engine_arguments
 from retrain_backends.errors import ConfigError
 
 _PORT = 8000
@@ -45,6 +45,11 @@ def server_commands(
             f"inference.engine: `{inference.engine}` has no server that this command can start;"
             f" use {' or '.join(f'`{name}`' for name in _COMMANDS)}"
         )
+    if inference.determinism == "tokens" and inference.engine != "vllm":
+        raise ConfigError(
+            f"inference.determinism: `tokens` cannot be had from `{inference.engine}`; use `vllm`,"
+            " or set it to off"
+        )
     ports = [urlsplit(url).port or _PORT for url in inference.url] or [_PORT]
     return [build(model, rank, inference, port, on_cpu) for port in ports]
 
@@ -54,9 +59,8 @@ def _vllm(
 ) -> ServerCommand:
     arguments = {"port": port, **engine_arguments(rank, inference, on_cpu=on_cpu)}
     words = [word for name, value in arguments.items() for word in _flag(name, value)]
-    return ServerCommand(
-        ("vllm", "serve", model, *words), {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
-    )
+    variables = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", **batch_invariance(inference, on_cpu)}
+    return ServerCommand(("vllm", "serve", model, *words), variables)
 
 
 def _flag(name: str, value: str | int | bool) -> list[str]:

@@ -21,6 +21,7 @@ class OpenaiDialect:
     groups: ClassVar[bool] = True
     lora: ClassVar[str] = "with LoRA and with adapters that can be loaded at run time"
     version_path: ClassVar[str] = "/version"
+    batch_invariance: ClassVar[str] = ""
     checksums: ClassVar[Call | None] = Call("/weight_checker", {"action": "checksum"})
 
     def completion(self, asked: Asked) -> Call:

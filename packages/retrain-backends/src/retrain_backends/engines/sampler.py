@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from retrain_backends.engines.adapter_files import AdapterFiles
+from retrain_backends.engines.batch_invariance import refuse_batch_dependence
 from retrain_backends.engines.canary import Policy, Version, compare
 from retrain_backends.engines.engine import Engine
 from retrain_backends.engines.logprob_kind import COLD, HOT, LogprobKind, classify
@@ -50,6 +51,8 @@ class EngineSampler:
       files: the directories through which adapters are handed over.
       facts: about the engine.
       recompute: whether the trainer computes all log-probs; None if only those that need it.
+      batch_invariance: how to start an engine whose completions must not depend on others in their
+        batch; empty if they may.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class EngineSampler:
         facts: Facts,
         *,
         recompute: bool | None,
+        batch_invariance: str = "",
     ) -> None:
         self.facts = facts
         self._engine = engine
@@ -68,6 +72,7 @@ class EngineSampler:
         self._policy = policy
         self._files = files
         self._recompute = recompute
+        self._batch_invariance = batch_invariance
         self._kind: LogprobKind | None = None
         self._canary_request: Request | None = None
         self._loaded: dict[int, str] = {}
@@ -134,6 +139,10 @@ class EngineSampler:
         found = {self._version_on(place, name, rows) for place, rows in places.items()}
         if found == {"newest"}:
             self._policy.keep()
+        if self._batch_invariance and refuse_batch_dependence(
+            self._engine, self._canary_request, name, self._batch_invariance
+        ):
+            self._batch_invariance = ""  # once is enough
         self._count("canary_s", started)
 
     def _version_on(self, place: str, name: str, rows: Sequence[Completion]) -> Version | None:

@@ -14,6 +14,7 @@ class SglangDialect:
     groups: ClassVar[bool] = True
     lora: ClassVar[str] = "with --enable-lora, --max-lora-rank and --lora-target-modules all"
     version_path: ClassVar[str] = "/server_info"
+    batch_invariance: ClassVar[str] = ""
     checksums: ClassVar[Call | None] = Call("/weights_checker", {"action": "checksum"})
 
     def completion(self, asked: Asked) -> Call:

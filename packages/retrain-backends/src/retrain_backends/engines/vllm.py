@@ -27,6 +27,11 @@ class VllmDialect(OpenaiDialect):
         "with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora --max-lora-rank"
     )
 
+    batch_invariance: ClassVar[str] = (
+        "with VLLM_BATCH_INVARIANT=1 on a GPU of compute capability 8.0 or above, or on the CPU"
+        " without it"
+    )
+
     def _extras(self, params: SamplingParams) -> dict[str, Any]:
         return {
             "logprobs": 0,  # of the sampled token alone
@@ -68,6 +73,15 @@ def engine_arguments(
     if not inference.prefix_caching:
         arguments |= {"enable_prefix_caching": False}
     return arguments
+
+
+def batch_invariance(inference: InferenceConfig, on_cpu: bool) -> dict[str, str]:
+    """The environment variable with which tokens do not depend on the batch, where it is needed.
+
+    Its kernels are for GPUs.
+    """
+    needed = inference.determinism == "tokens" and not on_cpu
+    return {"VLLM_BATCH_INVARIANT": "1"} if needed else {}
 
 
 def check_release(release: Sequence[int | str]) -> None:

@@ -10,10 +10,11 @@ from retrain_backends.config import PolicySettings, read_backend_options
 from retrain_backends.engines.build import engine_sampler
 from retrain_backends.engines.exact_prompts import ExactPrompts
 from retrain_backends.engines.sampler import EngineSampler
+from retrain_backends.errors import ConfigError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.declaration import BACKEND
-from retrain_backends.local.devices import is_split, parse_devices, pick_dtype
+from retrain_backends.local.devices import is_gpu, is_split, parse_devices, pick_dtype
 from retrain_backends.local.options import LocalOptions
 from retrain_backends.local.sampler import PytorchSampler
 from retrain_backends.local.self_test import self_test
@@ -48,6 +49,12 @@ class LocalBackend:
         devices = settings.backend.devices
         sample_on, train_on = parse_devices(devices)
         served = settings.inference.engine != "pytorch"
+        if settings.inference.determinism == "tokens" and not served and is_gpu(sample_on):
+            raise ConfigError(
+                "inference.determinism: `tokens` cannot be had from `pytorch` on a GPU, whose"
+                " kernels sum in another order in another batch; use `vllm`, backend.devices ="
+                ' "cpu", or set it to off'
+            )
         split = is_split(devices) and not served
         _check_sizes(settings, [sample_on, train_on] if split else [train_on])
         trained = _policy(settings, train_on)

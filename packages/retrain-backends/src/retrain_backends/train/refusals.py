@@ -40,6 +40,11 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
             "inference.max_steps_off_policy: `1` needs an engine that samples beside the trainer,"
             " such as `vllm`; leave it at 0"
         )
+    if config.inference.determinism != "off" and config.backend.backend != "local":
+        problems.append(
+            f"inference.determinism: `{config.inference.determinism}`, but {backend} samples"
+            " itself; leave it out"
+        )
     if engine != "pytorch" and not served:
         problems.append(f"inference.engine: `{engine}`, but {backend} samples itself; leave it out")
     if config.lora.alpha and not capabilities.trainer.lora_alpha:
