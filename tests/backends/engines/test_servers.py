@@ -118,15 +118,26 @@ def test_settings_that_cannot_work(backend, overrides, line):
         backend(**overrides)
 
 
-@pytest.fixture(scope="session")
-def other_model(tmp_path_factory):
-    """The model of `MODEL` with one tensor changed."""
-    directory = tmp_path_factory.mktemp("model") / "other"
+def changed_model(directory, factor):
+    """The model of `MODEL` with one tensor multiplied by a factor."""
     shutil.copytree(MODEL, directory)
     weights = load_file(directory / "model.safetensors")
-    weights["model.norm.weight"] = weights["model.norm.weight"] * 1.01
+    weights["model.norm.weight"] = weights["model.norm.weight"] * factor
     save_file(weights, directory / "model.safetensors", {"format": "pt"})
     return str(directory)
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory):
+    return changed_model(tmp_path_factory.mktemp("model") / "other", 1.01)
+
+
+def test_a_server_with_another_model(backend, case, tmp_path):
+    with InferenceServer(changed_model(tmp_path / "flat", 0.1)) as other:
+        policy = backend(**{"inference.url": other.url})
+        line = rf"^{other.url}: its log-probs are \S+ nats a token from .*: it serves another model"
+        with pytest.raises(RunError, match=line):
+            case.sample(policy)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

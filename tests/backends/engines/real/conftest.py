@@ -1,4 +1,4 @@
-"""vLLM and MLX on the CPU, each in an environment of its own."""
+"""vLLM, SGLang and MLX on the CPU, each in an environment of its own."""
 
 import json
 import os
@@ -12,12 +12,12 @@ import pytest
 from retrain_test_support.environments import environment, free_port, running, uv
 
 from ..conftest import MODEL
+from .sglang_environment import sglang_python
 
 ROOT = Path(__file__).parents[4]
 DATE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["exclude-newer"]
 VLLM = "0.32.0"
-HEALTHY_S = 400
-FINISHED_S = 900
+HEALTHY_S = FINISHED_S = 900  # on a machine that is busy with other work
 OWN = ("core", "backends")
 # The registry's wheels of these are built for CUDA, and break the import of vLLM for the CPU.
 UNUSABLE = ("torchvision", "torchaudio", "torchcodec")
@@ -112,3 +112,35 @@ def mlx_python():
     torch = version("torch").partition("+")[0]
     tools = ["pytest", "pytest-xdist", "hypothesis", f"torch=={torch}"]
     return environment("mlx", [*editable, *tools], *settings, date=DATE)
+
+
+@pytest.fixture(scope="module")
+def sglang_url(tmp_path_factory):
+    """The server, with the bundled model in float32 and adapters up to rank 8."""
+    try:
+        python = sglang_python(DATE)
+    except AssertionError as error:
+        pytest.skip(f"SGLang for the CPU cannot be installed here: {error}")
+    port = free_port()
+    options = {
+        "model-path": MODEL,
+        "port": str(port),
+        "device": "cpu",
+        "dtype": "float32",
+        "attention-backend": "torch_native",
+        "sampling-backend": "pytorch",
+        "mem-fraction-static": "0.05",
+        "max-total-tokens": "8192",
+        "max-lora-rank": "8",
+        "lora-target-modules": "all",
+        "lora-backend": "torch_native",
+    }
+    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    switches = ["--disable-overlap-schedule", "--enable-lora"]
+    command = [python, "-m", "sglang.launch_server", *arguments, *switches]
+    url = f"http://127.0.0.1:{port}"
+    directory = tmp_path_factory.mktemp("sglang")
+    computing = {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    path = {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+    with running(command, f"{url}/health", directory, {**computing, **path}, HEALTHY_S):
+        yield url

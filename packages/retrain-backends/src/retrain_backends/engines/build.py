@@ -58,9 +58,10 @@ def engine_sampler(
     dialect: Dialect = build_part("engine", inference.engine)
     texts = cache(load_texts)
     as_text = bool(inference.url) and inference.prompts == "text"
+    invariance = getattr(dialect, "batch_invariance", "")
     same_tokens = inference.determinism == "tokens"
     if same_tokens:
-        _check_determinism(inference.engine, dialect, as_text=as_text)
+        _check_determinism(inference.engine, invariance, as_text=as_text)
     files = AdapterFiles(inference.adapter_dir)
     try:
         if inference.url:
@@ -84,7 +85,7 @@ def engine_sampler(
         files,
         facts,
         recompute=_RECOMPUTE[inference.logprobs],
-        batch_invariance=dialect.batch_invariance if same_tokens else "",
+        batch_invariance=invariance if same_tokens else "",
     )
     return ExactPrompts(sampler, texts(), inference.inexact_prompts) if as_text else sampler
 
@@ -141,9 +142,9 @@ def _in_process(settings: PolicySettings, dialect: Dialect) -> Engine:
     return load_object(library, _where(settings))(settings)
 
 
-def _check_determinism(engine: str, dialect: Dialect, *, as_text: bool) -> None:
+def _check_determinism(engine: str, invariance: str, *, as_text: bool) -> None:
     setting = "inference.determinism: `tokens`"
-    if not dialect.batch_invariance:
+    if not invariance:
         raise ConfigError(
             f"{setting} cannot be had from `{engine}`, whose completions depend on others in their"
             " batch; use `vllm`, or `pytorch` on the CPU, or set it to off"
