@@ -7,7 +7,10 @@ from retrain_backends.types import SamplingParams
 
 
 class MaxDialect(OpenaiDialect):
-    """`max serve`: one completion a call, with raw log-probs."""
+    """`max serve`: one completion a call, with raw log-probs.
+
+    It stops at its model's end of text too, unless `ignore_eos` makes it ignore all stop tokens.
+    """
 
     logprobs: ClassVar[Literal["tempered", "raw", "truncated"]] = "raw"
     groups: ClassVar[bool] = False
@@ -16,6 +19,6 @@ class MaxDialect(OpenaiDialect):
     def _extras(self, params: SamplingParams) -> dict[str, Any]:
         return {
             "stop_token_ids": list(params.stop_token_ids),
-            "ignore_eos": True,
+            "ignore_eos": not params.stop_token_ids,
             "return_token_ids": True,
         }
