@@ -1,7 +1,6 @@
 """Connects a policy to the engine that samples from it."""
 
-from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from retrain_backends.config import PolicySettings
 from retrain_backends.dotted_names import load_object
@@ -15,11 +14,11 @@ from retrain_backends.engines.sampler import EngineSampler
 from retrain_backends.engines.sampling_server import Exchange
 from retrain_backends.engines.server import Server
 from retrain_backends.engines.servers import ServerSettings
-from retrain_backends.engines.token_texts import TokenTexts
 from retrain_backends.errors import ConfigError
 from retrain_backends.plugins import build as build_part
 from retrain_backends.plugins import resolve
 from retrain_backends.protocols import Trainer
+from retrain_backends.tokenizer import load_tokenizer
 from retrain_backends.types import Determinism, Facts
 
 _NOT_CONTROLLED: tuple[Determinism, str] = (
@@ -35,11 +34,7 @@ _RECOMPUTE = {"auto": None, "engine": False, "trainer": True}
 
 
 def engine_sampler(
-    settings: PolicySettings,
-    trainer: Trainer,
-    policy: Policy,
-    vocabulary: int,
-    load_texts: Callable[[], TokenTexts],
+    settings: PolicySettings, trainer: Trainer, policy: Policy, vocabulary: int
 ) -> EngineSampler | ExactPrompts:
     """The sampler of a policy: the servers or the library of `[inference]`.
 
@@ -48,7 +43,6 @@ def engine_sampler(
       trainer: its trainer.
       policy: the adapter that is trained.
       vocabulary: number of token ids of the model.
-      load_texts: loads its tokenizer; called if texts are exchanged.
 
     Raises:
       ConfigError: a setting is missing, or does not fit the servers.
@@ -56,7 +50,7 @@ def engine_sampler(
     """
     inference = settings.inference
     dialect: Dialect = build_part("engine", inference.engine)
-    texts = cache(load_texts)
+    tokenizer = cache(partial(load_tokenizer, settings.model.model))
     as_text = bool(inference.url) and inference.prompts == "text"
     invariance = getattr(dialect, "batch_invariance", "")
     same_tokens = inference.determinism == "tokens"
@@ -65,7 +59,7 @@ def engine_sampler(
     files = AdapterFiles(inference.adapter_dir)
     try:
         if inference.url:
-            engine = _fleet(settings, Exchange(dialect, vocabulary, as_text, texts))
+            engine = _fleet(settings, Exchange(dialect, vocabulary, as_text, tokenizer))
         else:
             engine = _in_process(settings, dialect)
     except BaseException:
@@ -87,7 +81,7 @@ def engine_sampler(
         recompute=_RECOMPUTE[inference.logprobs],
         batch_invariance=invariance if same_tokens else "",
     )
-    return ExactPrompts(sampler, texts(), inference.inexact_prompts) if as_text else sampler
+    return ExactPrompts(sampler, tokenizer(), inference.inexact_prompts) if as_text else sampler
 
 
 def plan_in_process(settings: PolicySettings) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from retrain_backends.engines.sampler import EngineSampler
-from retrain_backends.engines.token_texts import TokenTexts
 from retrain_backends.errors import RunError, one_line
+from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.types import (
     Facts,
     Request,
@@ -26,15 +26,15 @@ class ExactPrompts:
 
     Args:
       sampler: asks the server.
-      texts: the tokenizer of the trained model.
+      tokenizer: of the trained model.
       inexact: what becomes of a prompt whose text has other tokens than the prompt.
     """
 
     def __init__(
-        self, sampler: EngineSampler, texts: TokenTexts, inexact: Literal["refuse", "drop"]
+        self, sampler: EngineSampler, tokenizer: Tokenizer, inexact: Literal["refuse", "drop"]
     ) -> None:
         self._sampler = sampler
-        self._texts = texts
+        self._tokenizer = tokenizer
         self._inexact = inexact
         self._dropped = 0
         self._warned = False
@@ -56,11 +56,11 @@ class ExactPrompts:
         return _numbered(self._sampler.sample([requests[index] for index in kept], params), kept)
 
     def _is_exact(self, request: Request) -> bool:
-        return self._texts.exact_text(request.prompt_T) is not None
+        return self._tokenizer.exact_text(request.prompt_T) is not None
 
     def _drop(self, requests: Sequence[Request], *, everything: bool) -> None:
         first = requests[0]
-        end = one_line(self._texts.decode(first.prompt_T))[-_LONGEST_EXAMPLE:]
+        end = one_line(self._tokenizer.decode(first.prompt_T))[-_LONGEST_EXAMPLE:]
         line = (
             f"step {first.key.step}: prompt {first.key.prompt}, which ends with `{end}`, has other"
             " tokens than its text, which is what the server would get"

@@ -13,9 +13,9 @@ from retrain_backends.engines.server import (
     RefusedError,
     Server,
 )
-from retrain_backends.engines.token_texts import TokenTexts
 from retrain_backends.errors import RunError, describe
 from retrain_backends.randomness import service_seed
+from retrain_backends.tokenizer import Tokenizer
 from retrain_backends.types import Completion, Request, SamplingParams
 
 
@@ -27,13 +27,13 @@ class Exchange:
       dialect: of the server.
       vocabulary: number of token ids of the model.
       as_text: whether prompts are sent as texts.
-      texts: gives the tokenizer, where it is needed.
+      tokenizer: loads that of the model; called where texts are exchanged.
     """
 
     dialect: Dialect
     vocabulary: int
     as_text: bool
-    texts: Callable[[], TokenTexts]
+    tokenizer: Callable[[], Tokenizer]
 
 
 @dataclass
@@ -136,7 +136,7 @@ class SamplingServer:
         dialect = self.exchange.dialect
         prompt: list[int] | str = request.prompt_T.tolist()
         if self.exchange.as_text:
-            prompt = self.exchange.texts().exact_text(request.prompt_T) or ""
+            prompt = self.exchange.tokenizer().exact_text(request.prompt_T) or ""
         together = [count] if dialect.groups else [1] * count
         return [
             dialect.completion(
@@ -175,7 +175,7 @@ class SamplingServer:
 
     def _ids_of(self, texts: Sequence[str]) -> list[int]:
         try:
-            return self.exchange.texts().exact_ids(texts)
+            return self.exchange.tokenizer().exact_ids(texts)
         except ValueError as error:
             raise RefusedError(
                 f"{self.url} sent texts instead of token ids, and {error}: start it so that it"

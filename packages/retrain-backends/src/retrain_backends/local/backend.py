@@ -1,7 +1,6 @@
 """The local backend: samples and trains with PyTorch on this machine."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Self
 
 import torch
@@ -21,7 +20,7 @@ from retrain_backends.local.self_test import self_test
 from retrain_backends.local.served_policy import ServedPolicy
 from retrain_backends.local.sizes import model_sizes, refuse_sizes
 from retrain_backends.local.trainer import LocalTrainer, OptimizerSettings
-from retrain_backends.tokenizer import load_tokenizer, resolve_model
+from retrain_backends.tokenizer import resolve_model
 from retrain_backends.types import Usage
 
 
@@ -73,9 +72,7 @@ class LocalBackend:
         self_test(trained, (base, adapter), options.microbatch_tokens)
         if served:
             vocabulary = base.model.get_input_embeddings().weight.shape[0]
-            load_texts = partial(load_tokenizer, settings.model.model)
-            policy = ServedPolicy(trainer)
-            served_by = engine_sampler(settings, trainer, policy, vocabulary, load_texts)
+            served_by = engine_sampler(settings, trainer, ServedPolicy(trainer), vocabulary)
             trainer.before_step = served_by.rest
             return cls(trainer, served_by)
         sampler = PytorchSampler(
