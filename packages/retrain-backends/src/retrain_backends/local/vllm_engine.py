@@ -20,8 +20,9 @@ from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore[reportM
 from retrain_backends.config import PolicySettings
 from retrain_backends.engines.dialect import completion_of
 from retrain_backends.engines.logprob_kind import LogprobKind
-from retrain_backends.engines.vllm import check_release
+from retrain_backends.engines.vllm import batch_invariance, check_release
 from retrain_backends.errors import RunError, describe
+from retrain_backends.local.devices import is_gpu, parse_devices
 from retrain_backends.local.vllm_plan import VllmPlan, plan_of
 from retrain_backends.randomness import service_seed
 from retrain_backends.types import Completion, Request, SampledGroups, SamplingParams
@@ -70,6 +71,8 @@ class VllmEngine:
     @classmethod
     def from_config(cls, settings: PolicySettings) -> Self:
         """Start vLLM for a policy."""
+        sample_on, _ = parse_devices(settings.backend.devices)
+        os.environ.update(batch_invariance(settings.inference, not is_gpu(sample_on)))
         return cls(plan_of(settings))
 
     def load(self, name: str, directory: str) -> None:
