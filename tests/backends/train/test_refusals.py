@@ -50,7 +50,11 @@ def test_a_rule_of_ones_own_has_no_groups_of_one_either():
         refuse_clashes(load_config(None, settings), CAN_ALL)
 
 
-OVERLAP = {"inference.overlap": "exact", "inference.engine": "vllm", "inference.url": "http://a:1"}
+OVERLAP = {
+    "inference.overlap": "exact",
+    "inference.engine": "vllm",
+    "inference.url": "http://localhost:1",
+}
 PARTS = replace(CAN_ALL, trainer=replace(CAN_ALL.trainer, parts=True))
 
 

@@ -89,10 +89,7 @@ def plan(batch: TrainBatch, budget: int) -> Iterator[Ints]:
 def pack(
     batch: TrainBatch, rows: Ints, options: LossOptions, num_tokens: int, device: torch.device
 ) -> MicroBatch:
-    """The completions `rows` of the batch and their prompts as one row on `device`.
-
-    `num_tokens` is the N by which their loss is divided.
-    """
+    """Completions and their prompts as one row; their loss is divided by `num_tokens`."""
     group_of = np.repeat(np.arange(len(batch.prompts)), np.diff(batch.group_offsets_g))[rows]
     groups, prompt_of = np.unique(group_of, return_inverse=True)
     prompts = [batch.prompts[group] for group in groups]

@@ -4,15 +4,21 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
+import torch
 from safetensors.numpy import load_file
 
 from retrain_backends.config import load_config
 from retrain_backends.errors import RunError
 from retrain_backends.local.trainer import LocalTrainer
 from retrain_backends.protocols import GradientParts
+from retrain_backends.tokenizer import resolve_model
 from retrain_backends.tracking.journal import read_metrics, without_times
 from retrain_backends.train import train
 from retrain_backends.train.build import build
@@ -22,14 +28,19 @@ from retrain_backends.train.step.overlap import Overlap
 from retrain_core import TransformSpec, spread
 from retrain_test_support.inference.server import InferenceServer
 
-from .conftest import MODEL, QUICKSTART
-
+QUICKSTART = Path(__file__).parents[4] / "examples" / "quickstart.toml"
+MODEL = str(resolve_model("builtin:tiny-arithmetic"))
 SOON_S = 60.0
 OVERLAP = "inference.overlap"
 PROMPTS, GROUP = 3, 6
 ROUNDING = 1e-4  # of sums in another order, after two steps
 # Where sampler and trainer agree, these are rounding and nothing else.
 NOISE = {"kl_k3", "mean_abs_logprob_diff", "ratio_p99", "ratio_max"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
 
 
 class Ordered(InferenceServer):
