@@ -164,6 +164,13 @@ def test_with_too_many_failures_nobody_waits_for_the_others(asked):
     assert list(judged) == []
 
 
+def test_a_verdict_that_is_cancelled_is_no_error(asked, caplog):
+    reward, scoring, _ = asked
+    scoring.begin(0, [completion(2)])
+    reward.futures["a"][0].cancel()
+    assert not caplog.records
+
+
 def test_a_reward_that_judges_a_step_together_has_no_groups_before(scoring):
     scoring.begin(0, [completion(2)])
     scoring.end()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 
 from retrain_backends.protocols import PlanningDetector
@@ -72,7 +73,11 @@ class Scoring:
         group = _Group(completions, self._judge.reward.submit(rollouts))
         self._groups[index] = group
         for verdict in group.futures:
-            verdict.add_done_callback(lambda done: self._news.put((index, done.result())))
+            verdict.add_done_callback(partial(self._announce, index))
+
+    def _announce(self, index: int, verdict: Future[Verdict]) -> None:
+        if not verdict.cancelled():  # as the others are, once too many completions have no verdict
+            self._news.put((index, verdict.result()))
 
     def end(self) -> None:
         """Note that all groups have begun."""
