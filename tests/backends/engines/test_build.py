@@ -15,7 +15,7 @@ def test_a_library_that_is_not_installed(backend):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ({"inference.engine": "vllm", "inference.url": ""}, r"inference\.url: `vllm` needs the ad"),
+        ({"inference.engine": "max", "inference.url": ""}, r"inference\.url: `max` needs the addr"),
         ({"inference.engine": "mlx"}, r"inference\.url: `mlx` samples in this process only; leave"),
         (
             {
