@@ -48,6 +48,7 @@ NOT_MIRRORS = {
     "backends/engines/mlx/test_runs.py",
     "backends/engines/real/test_mlx.py",
     "backends/engines/real/test_vllm.py",
+    "backends/engines/real/test_vllm_in_process.py",
     "backends/local/test_evaluate.py",
     "backends/local/test_run.py",
     "backends/rewards/test_custom.py",
