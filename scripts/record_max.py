@@ -38,7 +38,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json"
 def calls() -> dict[str, Call]:
     """What is asked, by a name for the tests."""
     dialect = MaxDialect()
-    cold, stopping = SamplingParams(0.7, ()), SamplingParams(1.0, (0, 2, 18, 24))
+    cold, stopping = SamplingParams(0.7, ()), SamplingParams(0.7, (0, 2, 18, 24))
     return {
         "ids": dialect.completion(Asked(PROMPT, 1, 16, cold, NAME, 11)),
         "stop": dialect.completion(Asked(PROMPT, 1, 16, stopping, NAME, 4)),
