@@ -77,6 +77,17 @@ def test_answers_have_ids_and_raw_log_probs(name):
     assert MaxDialect().prompt_length(known["answer"]) == 7
 
 
+def test_completions_end_with_a_stop_token():
+    known = EXCHANGES["stop"]
+    [row] = MaxDialect().completions(known["answer"], no_texts)
+    assert row.stop_reason == "stop"
+    assert [t in known["body"]["stop_token_ids"] for t in row.tokens_T].index(True) + 1 == len(
+        row.tokens_T
+    )
+    [full] = MaxDialect().completions(EXCHANGES["ids"]["answer"], no_texts)
+    assert (full.stop_reason, len(full.tokens_T)) == ("length", 16)
+
+
 def test_adapters_need_a_gpu(backend, case, replay_url):
     policy = backend(**{"inference.engine": "max", "inference.url": replay_url})
     line = (
