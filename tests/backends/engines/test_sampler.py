@@ -126,7 +126,7 @@ def test_log_probs_as_the_engine_gives_them(backend, case, server):
         ({"without": {"token_ids"}, "shift": 0}, None),
         (
             {"shift": -2.0},
-            r"its log-probs are 2 nats a token from the trainer's: it serves another",
+            r"its log-probs are 2 nats a token from the trainer's: it has another model",
         ),
         ({"broken": 99}, r"/v1/completions answers with broken JSON"),
         ({"busy": 10**6, "busy_status": 401}, r"answers 401: busy"),

@@ -135,7 +135,7 @@ def other_model(tmp_path_factory):
 def test_a_server_with_another_model(backend, case, tmp_path):
     with InferenceServer(changed_model(tmp_path / "flat", 0.1)) as other:
         policy = backend(**{"inference.url": other.url})
-        line = rf"^{other.url}: its log-probs are \S+ nats a token from .*: it serves another model"
+        line = rf"^{other.url}: its log-probs are \S+ nats a token from .*: it has another model"
         with pytest.raises(RunError, match=line):
             case.sample(policy)
 
