@@ -43,3 +43,65 @@ def test_what_differs_on_a_cpu_and_without_a_prefix_cache():
 def test_what_has_no_command(engine, rank, line):
     with pytest.raises(ConfigError, match=line):
         commands(engine, rank=rank)
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "flags"),
+    [
+        ("vllm", {"attention_kernel": "flash"}, "--attention-backend FLASH_ATTN"),
+        ("vllm", {"attention_kernel": "triton"}, "--attention-backend TRITON_ATTN"),
+        ("vllm", {"dtype": "bf16"}, "--dtype bfloat16"),
+        ("vllm", {"dtype": "fp8"}, "--quantization fp8_per_channel"),
+        ("vllm", {"dtype": "fp4"}, "--quantization mxfp4"),
+        (
+            "vllm",
+            {"attention_kernel": "triton", "dtype": "bf16", "kv_cache_dtype": "int8"},
+            "--attention-backend TRITON_ATTN --dtype bfloat16 --kv-cache-dtype int8_per_token_head",
+        ),
+        ("sglang", {"attention_kernel": "flash"}, "--attention-backend fa3"),
+        (
+            "sglang",
+            {"dtype": "fp8", "kv_cache_dtype": "fp8"},
+            "--quantization fp8 --kv-cache-dtype fp8_e4m3",
+        ),
+    ],
+)
+def test_flags_of_kernels_and_precision(engine, settings, flags):
+    assert f" {flags}" in commands(engine, **settings)[0]
+
+
+def test_flags_on_a_cpu():
+    [line] = commands("vllm", on_cpu=True, dtype="bf16", kv_cache_dtype="fp8")
+    assert "--dtype bfloat16 --kv-cache-dtype fp8" in line
+    assert "float32" not in line
+
+
+@pytest.mark.parametrize(
+    ("engine", "on_cpu", "settings", "line"),
+    [
+        (
+            "vllm",
+            False,
+            {"attention_kernel": "cutlass"},
+            "inference.attention_kernel: `vllm` has no `cutlass`; use `default` or `flash` or `tr",
+        ),
+        ("vllm", True, {"attention_kernel": "flash"}, "`flash` on a CPU; use `default`$"),
+        ("vllm", True, {"dtype": "fp4"}, "inference.dtype: `vllm` has no `fp4` on a CPU; use"),
+        (
+            "vllm",
+            False,
+            {"attention_kernel": "flash", "kv_cache_dtype": "int8"},
+            "inference.kv_cache_dtype: `int8` is read by vLLM's attention kernel `triton` only",
+        ),
+        ("sglang", False, {"dtype": "fp4"}, "`sglang` has no `fp4`; use `auto` or `bf16` or `fp8`"),
+        ("sglang", False, {"kv_cache_dtype": "int8"}, "`sglang` has no `int8`; use `auto` or `bf"),
+    ],
+)
+def test_what_a_server_does_not_have(engine, on_cpu, settings, line):
+    with pytest.raises(ConfigError, match=line):
+        commands(engine, on_cpu=on_cpu, **settings)
+
+
+def test_an_address_without_a_port_that_can_be():
+    with pytest.raises(ConfigError, match=r"inference.url: `http://a:1,http://b:2` has no port"):
+        commands("vllm", ["http://a:1,http://b:2"])

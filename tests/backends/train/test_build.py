@@ -27,10 +27,6 @@ class WithoutEntropy(FakeBackend):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("inference.attention_kernel", "flash"),
-        ("inference.dtype", "fp8"),
-        ("inference.dtype", "fp4"),
-        ("inference.kv_cache_dtype", "int8"),
         ("planning.detector", "semantic"),
         ("environment.provider", "verifiers"),
         ("backpressure.enabled", True),
@@ -51,6 +47,22 @@ def test_what_comes_later_is_refused(key, value):
             "inference.max_steps_off_policy: `1` needs an engine that samples beside the trainer",
         ),
         ({"backend.backend": "tinker"}, "inference.engine: `vllm`, but the backend `tinker` samp"),
+        (
+            {"inference.engine": "openai", "inference.kv_cache_dtype": "fp8"},
+            "inference.kv_cache_dtype: `fp8` is not passed on to `openai`: set it where its server",
+        ),
+        (
+            {"inference.engine": "pytorch", "backend.backend": "fake", "inference.dtype": "fp8"},
+            "inference.dtype: `fp8`, but the backend `fake` samples itself; leave it out",
+        ),
+        (
+            {"inference.attention_kernel": "tk"},
+            "inference.attention_kernel: `vllm` has no `tk`; use `default` or `flash` or `triton`",
+        ),
+        (
+            {"inference.engine": "pytorch", "inference.attention_kernel": "tk"},
+            "inference.attention_kernel: `tk`, but no ThunderKittens kernel is published",
+        ),
         (
             {"algorithm.uncertainty_kind": "shannon_entropy"},
             "algorithm.uncertainty_kind: `shannon_entropy` .* which the engine `vllm` does not",
@@ -78,7 +90,7 @@ def test_all_refusals_come_at_once(make_config, tmp_path):
     config = make_config(
         {
             "environment.provider": "verifiers",
-            "inference.dtype": "fp8",
+            "planning.detector": "semantic",
             "backpressure.enabled": True,
         }
     )

@@ -75,7 +75,7 @@ def test_a_condition_whose_rule_cannot_be_built_is_not_called_idle(here):
         (
             [RULE, {**RULE, "name": "b", "inference": {"dtype": "fp8"}}],
             {},
-            ["b: inference.dtype: `fp8` is not available in this version; use `auto` or `bf16`"],
+            ["b: inference.dtype: `fp8`, but the backend `fake` samples itself; leave it out"],
         ),
         (
             [RULE],

@@ -22,6 +22,7 @@ _EXTRAS = {
     "submitit": "retrain-campaign[slurm]",
     "tinker": "retrain-backends[tinker]",
     "torch": "retrain-backends[local]",
+    "torchao": "retrain-backends[quantized]",
     "vllm": "retrain-backends[vllm]",
     "wandb": "retrain-backends[wandb]",
 }

@@ -113,13 +113,24 @@ class InferenceConfig(Section):
         "tokens: `refuse` ends the run, `drop` leaves the prompt out and counts it.",
     )
     attention_kernel: Literal["default", "flash", "triton", "tk", "cutlass"] = Field(
-        default="default", description="Attention kernel of the engine."
+        default="default",
+        description="Attention kernel of the sampler. With `pytorch`: SDPA, FlashAttention, "
+        "FlexAttention (`triton`), or SDPA's memory-efficient kernel (`cutlass`); training always "
+        "uses SDPA. With `vllm` and `sglang`: `flash` or `triton`, a flag of the server. `tk` "
+        "(ThunderKittens) is not available.",
     )
     dtype: Literal["auto", "bf16", "fp8", "fp4"] = Field(
-        default="auto", description="Number format of the weights while sampling."
+        default="auto",
+        description="Format of the weights. `auto`: bfloat16 on a GPU, float32 on the CPU. `bf16`: "
+        "bfloat16, in training too. `fp8` and `fp4`: of the sampler's linear layers only; with "
+        "`pytorch` it has a copy of its own (the extra `quantized`), with `vllm` and `sglang` this "
+        "is a flag of the server.",
     )
     kv_cache_dtype: Literal["auto", "bf16", "fp8", "int8"] = Field(
-        default="auto", description="Number format of the key-value cache."
+        default="auto",
+        description="Format of the key-value cache. `auto`: that of the activations. `fp8` and "
+        "`int8` need the extra `quantized` with `pytorch`; with `vllm` and `sglang` this is a flag "
+        "of the server.",
     )
     prefix_caching: bool = Field(
         default=True,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from retrain_backends.config import InferenceConfig
+from retrain_backends.engines.precision import sampling_arguments
 from retrain_backends.engines.vllm import batch_invariance, engine_arguments
 from retrain_backends.errors import ConfigError
 
@@ -25,6 +26,11 @@ class ServerCommand:
         return " ".join([*settings, shlex.join(self.arguments)])
 
 
+def trains_on_cpu(devices: str) -> bool:
+    """Whether `backend.devices` names the CPU for training, and so asks for servers on a CPU."""
+    return devices.rsplit(",", maxsplit=1)[-1].strip() == "cpu"
+
+
 def server_commands(
     model: str, rank: int, inference: InferenceConfig, *, on_cpu: bool
 ) -> list[ServerCommand]:
@@ -37,7 +43,7 @@ def server_commands(
       on_cpu: whether the trainer is on the CPU, and so computes in float32.
 
     Raises:
-      ConfigError: for this engine no command is known.
+      ConfigError: for this engine no command is known, or its server does not have a setting.
     """
     build = _COMMANDS.get(inference.engine)
     if build is None:
@@ -50,8 +56,18 @@ def server_commands(
             f"inference.determinism: `tokens` cannot be had from `{inference.engine}`; use `vllm`,"
             " or set it to off"
         )
-    ports = [urlsplit(url).port or _PORT for url in inference.url] or [_PORT]
+    ports = [_port(url) for url in inference.url] or [_PORT]
     return [build(model, rank, inference, port, on_cpu) for port in ports]
+
+
+def _port(url: str) -> int:
+    try:
+        return urlsplit(url).port or _PORT
+    except ValueError as error:
+        raise ConfigError(
+            f"inference.url: `{url}` has no port from 0 to 65535; use an address such as"
+            " http://localhost:8000, or a list of them"
+        ) from error
 
 
 def _vllm(
@@ -64,7 +80,7 @@ def _vllm(
 
 
 def _flag(name: str, value: str | int | bool) -> list[str]:
-    """An argument as vLLM's command line takes it."""
+    """An argument as the command lines of vLLM and SGLang take it."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
@@ -79,10 +95,12 @@ def _sglang(
         "--port": str(port),
         "--max-lora-rank": str(rank),
         "--lora-target-modules": "all",
-        **({"--device": "cpu", "--dtype": "float32"} if on_cpu else {}),
+        **({"--device": "cpu"} if on_cpu else {}),
     }
     switches = ["--enable-lora", *([] if inference.prefix_caching else ["--disable-radix-cache"])]
     words = [word for option in options.items() for word in option]
+    sampling = sampling_arguments(inference, on_cpu=on_cpu)
+    words += [word for name, value in sampling.items() for word in _flag(name, value)]
     return ServerCommand(("python", "-m", "sglang.launch_server", *words, *switches))
 
 

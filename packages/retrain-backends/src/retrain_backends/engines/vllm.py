@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from retrain_backends.config import InferenceConfig
 from retrain_backends.engines.openai import OpenaiDialect
+from retrain_backends.engines.precision import sampling_arguments
 from retrain_backends.errors import ConfigError
 from retrain_backends.types import SamplingParams
 
@@ -56,7 +57,7 @@ def engine_arguments(
       on_cpu: whether the trainer is on the CPU, and so computes in float32.
 
     Raises:
-      ConfigError: vLLM has no room for adapters of that rank.
+      ConfigError: vLLM has no room for adapters of that rank, or does not have a setting.
     """
     accepted = next((known for known in _RANKS if known >= rank), None)
     if accepted is None:
@@ -69,10 +70,10 @@ def engine_arguments(
     }
     if on_cpu:
         # Its sampler for the CPU fails with seeds when a prompt is prefilled in chunks.
-        arguments |= {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
+        arguments |= {"enforce_eager": True, "enable_chunked_prefill": False}
     if not inference.prefix_caching:
         arguments |= {"enable_prefix_caching": False}
-    return arguments
+    return arguments | sampling_arguments(inference, on_cpu=on_cpu)
 
 
 def batch_invariance(inference: InferenceConfig, on_cpu: bool) -> dict[str, str]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from retrain_backends.errors import ConfigError
+from retrain_backends.local.attention_kernels import AttentionKernel
 from retrain_backends.local.layouts import Decode, Packed, Prefill
 
 NAME = "retrain_shared_prompt"
@@ -24,19 +26,23 @@ class _Layer:
 
     `scaling` of the scores is 1 / sqrt(width) if None. `softcap` bounds them to
     `softcap * tanh(scores / softcap)`. `sinks` (heads,) are the scores of one more key for each
-    head, whose value is zero.
+    head, whose value is zero. `kernel` is None for the default one.
     """
 
     scaling: float | None
     window: int | None
     softcap: float | None
     sinks: Tensor | None
+    kernel: AttentionKernel | None = None
 
     def attention(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool = False
     ) -> Tensor:
         """The output (b, heads, t, d) for masked scores; `causal` is a mask of its own."""
         mask = None if mask is None else mask.to(query.dtype)
+        if self.kernel is not None:
+            self._refuse_special(self.kernel.name)
+            return self.kernel.compute(query, key, value, mask, causal, self.scaling)
         if self.softcap is None and self.sinks is None:
             return scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=causal, scale=self.scaling
@@ -56,6 +62,13 @@ class _Layer:
         sinks = self.sinks.float().view(query.shape[1], -1, 1).expand(*scores.shape[:3], 1)
         weights = torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
         return weights.to(value.dtype) @ value
+
+    def _refuse_special(self, kernel: str) -> None:
+        if self.softcap is not None or self.sinks is not None:
+            raise ConfigError(
+                f"inference.attention_kernel: `{kernel}` has neither attention sinks nor a bound on"
+                " the scores, and the layers of this model have; use `default`"
+            )
 
 
 class _Pad(torch.autograd.Function):
@@ -104,7 +117,11 @@ def attend(
     if layout is None:
         raise TypeError("its layers do not pass keyword arguments on to their attention")
     layer = _Layer(
-        scaling, settings.get("sliding_window"), settings.get("softcap"), settings.get("s_aux")
+        scaling,
+        settings.get("sliding_window"),
+        settings.get("softcap"),
+        settings.get("s_aux"),
+        None if isinstance(layout, Packed) else layout.kernel,
     )
     if isinstance(layout, Packed):
         return _attend_packed(query, key, value, layer, layout), None

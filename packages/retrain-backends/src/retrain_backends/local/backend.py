@@ -13,8 +13,10 @@ from retrain_backends.errors import ConfigError
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.declaration import BACKEND
+from retrain_backends.local.decoding import DEFAULT, decoding_on
 from retrain_backends.local.devices import is_gpu, is_split, parse_devices, pick_dtype
 from retrain_backends.local.options import LocalOptions
+from retrain_backends.local.quantization import WEIGHTS, quantize
 from retrain_backends.local.sampler import PytorchSampler
 from retrain_backends.local.self_test import self_test
 from retrain_backends.local.served_policy import ServedPolicy
@@ -27,8 +29,9 @@ from retrain_backends.types import Usage
 class LocalBackend:
     """One policy: a frozen base model with a LoRA adapter, and its trainer and sampler.
 
-    In split mode the sampler has its own copy of model and adapter on another device; an engine
-    other than `pytorch` has the model itself, and gets every version of the adapter.
+    In split mode the sampler has its own copy of model and adapter on another device, and with
+    quantised weights on any; an engine other than `pytorch` has the model itself, and gets every
+    version of the adapter.
     """
 
     capabilities = BACKEND.capabilities
@@ -54,10 +57,12 @@ class LocalBackend:
                 " kernels sum in another order in another batch; use `vllm`, backend.devices ="
                 ' "cpu", or set it to off'
             )
-        split = is_split(devices) and not served
-        _check_sizes(settings, [sample_on, train_on] if split else [train_on])
+        decoding = DEFAULT if served else decoding_on(sample_on, settings.inference)
+        quantized = settings.inference.dtype in WEIGHTS and not served
+        copied = quantized or (is_split(devices) and not served)
+        _check_sizes(settings, [sample_on, train_on] if copied else [train_on])
         trained = _policy(settings, train_on)
-        base, adapter = _policy(settings, sample_on) if split else trained
+        base, adapter = _policy(settings, sample_on) if copied else trained
         optimizer = OptimizerSettings(
             lr=settings.lr,
             weight_decay=settings.weight_decay,
@@ -69,7 +74,9 @@ class LocalBackend:
             gradient_checkpointing=options.gradient_checkpointing,
         )
         trainer = LocalTrainer(*trained, optimizer)
-        self_test(trained, (base, adapter), options.microbatch_tokens)
+        self_test(trained, (base, adapter), options.microbatch_tokens, decoding.kernel)
+        if quantized:
+            quantize(base, settings.inference.dtype)
         if served:
             vocabulary = base.model.get_input_embeddings().weight.shape[0]
             served_by = engine_sampler(settings, trainer, ServedPolicy(trainer), vocabulary)
@@ -81,6 +88,7 @@ class LocalBackend:
             trained[1],
             settings.completions_a_step,
             share_prompts=settings.inference.prefix_caching,
+            decoding=decoding,
         )
         return cls(trainer, sampler)
 

@@ -4,7 +4,7 @@ A `BaseModel` holds weights that never change, an `Adapter` (`adapter.py`) those
 and `attach` sets the adapter that the model uses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ class BaseModel:
         self.name = name
         self.device = device
         self.dtype = dtype
+        self._merges = dtype == torch.float32
         model = load_model(source, name, device, dtype).eval().requires_grad_(False)
         self.model = model
         self.backbone: Any = model.base_model
@@ -38,6 +39,12 @@ class BaseModel:
         for i, projection in enumerate(self.projections):
             projection.factors = None if adapter is None else adapter.factors(i)
 
+    def replace_weights(self, replacement: Callable[[Tensor], Tensor]) -> None:
+        """Use other weights in the linear layers, except the head; only to sample from then on."""
+        for projection in self.projections:
+            projection.replace_weight(replacement)
+        self._merges = False
+
     @contextmanager
     def merged(self) -> Iterator[None]:
         """Merge the attached adapter into copies of the weights while the context is open.
@@ -45,7 +52,7 @@ class BaseModel:
         In float32 this takes one copy of the linear weights and saves the LoRA products of every
         decoding step. In lower precision, rounding would lose the adapter, so nothing is merged.
         """
-        projections = self.projections if self.dtype == torch.float32 else []
+        projections = self.projections if self._merges else []
         for projection in projections:
             projection.merge()
         try:

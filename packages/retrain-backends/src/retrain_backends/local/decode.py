@@ -15,6 +15,7 @@ from torch import Tensor
 
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.cache import GroupCache
+from retrain_backends.local.decoding import DEFAULT, Decoding
 from retrain_backends.local.layouts import Decode, Prefill
 from retrain_backends.types import Completion, Request, SampledGroups, SamplingParams, Tokens
 
@@ -43,6 +44,7 @@ def sample_groups(
     params: SamplingParams,
     *,
     share_prompts: bool = True,
+    decoding: Decoding = DEFAULT,
 ) -> SampledGroups:
     """Sample the completions of all requests in one batch.
 
@@ -52,6 +54,7 @@ def sample_groups(
       params: how to sample.
       share_prompts: prefill each prompt once for its group; False prefills it for every
         completion, which is slower and gives the same completions.
+      decoding: how attention is computed and its keys and values are stored.
 
     Yields:
       The index of a request and its completions, as they finish.
@@ -64,7 +67,7 @@ def sample_groups(
         repeat = torch.arange(len(prompts), device=base.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=base.device)
     longest = rows.tokens.shape[1]
-    hidden, cache = _prefill(base, prompts, lengths)
+    hidden, cache = _prefill(base, prompts, lengths, decoding)
     cache.select_rows(repeat)
     position, width = lengths[repeat], int(lengths.max())
     bias = _prompt_bias(lengths, longest)
@@ -82,7 +85,7 @@ def sample_groups(
             cache.select_rows(dropped)
             token, position = token[dropped], position[dropped]
             bias = None if bias is None else bias[dropped]
-        layout = Decode(bias, position, width)
+        layout = Decode(bias, position, width, decoding.kernel)
         hidden = base.hidden(token[:, None], position[:, None], layout, cache)[:, 0]
         token = _draw(base.logits(hidden), rows, step, params)
         position = position + 1
@@ -112,7 +115,7 @@ def _start(base: BaseModel, requests: Sequence[Request], params: SamplingParams)
 
 
 def _prefill(
-    base: BaseModel, prompts: Sequence[Tokens], lengths: Tensor
+    base: BaseModel, prompts: Sequence[Tokens], lengths: Tensor, decoding: Decoding
 ) -> tuple[Tensor, GroupCache]:
     """Run the prompts, padded on the right; returns the hidden state of their last tokens."""
     width = int(lengths.max())
@@ -121,8 +124,8 @@ def _prefill(
         row[: len(prompt)] = prompt
     tokens = torch.from_numpy(padded).to(base.device)
     positions = torch.arange(width, device=base.device).expand_as(tokens)
-    cache = GroupCache()
-    hidden = base.hidden(tokens, positions, Prefill(), cache)
+    cache = GroupCache(decoding.store)
+    hidden = base.hidden(tokens, positions, Prefill(decoding.kernel), cache)
     return hidden[torch.arange(len(prompts), device=base.device), lengths - 1], cache
 
 

@@ -86,7 +86,9 @@ def facts_about(device: torch.device) -> Facts:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`[inference] dtype`: auto is bfloat16 on a GPU and float32 on the CPU."""
-    if name == "bf16" or (name == "auto" and device.type == "cuda"):
-        return torch.bfloat16
-    return torch.float32
+    """The precision of weights and activations for `[inference] dtype`.
+
+    `auto` is bfloat16 on a GPU and float32 on the CPU, and so are fp8 and fp4, in which only the
+    sampler has weights.
+    """
+    return torch.bfloat16 if name == "bf16" or is_gpu(device) else torch.float32

@@ -10,7 +10,7 @@ LoRA update in place of autograd's chain of small operations:
 The model keeps its modules: each linear layer's `forward` returns the output of its projection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,6 +122,13 @@ class Projection:
         return _LoraLinear.apply(  # pyright: ignore[reportReturnType]
             x, lora_x, self.weight, self.bias, factors.scale, factors.a, *factors.b
         )
+
+    def replace_weight(self, replacement: Callable[[Tensor], Tensor]) -> None:
+        """Use another weight of the same shape; those of the layers are freed."""
+        weight = replacement(self.weight)
+        for layer in self.layers:
+            layer.weight.data = self.weight.new_empty(0)
+        self.weight = weight
 
     @torch.no_grad()
     def merge(self) -> None:

@@ -7,7 +7,8 @@
 
 A mask is added to the scores: 0 where a token may attend and -inf elsewhere. A layer with a sliding
 window attends to the last `window` tokens only, its own included; None is full attention. A layout
-is made for one pass, so it computes the mask of a window once for all layers.
+is made for one pass, so it computes the mask of a window once for all layers. Those of sampling
+name the kernel of its attention; None is the default.
 """
 
 from dataclasses import dataclass, field
@@ -15,11 +16,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from retrain_backends.local.attention_kernels import AttentionKernel
+
 
 @dataclass(frozen=True)
 class Prefill:
     """One prompt per row, padded on the right: causal attention."""
 
+    kernel: AttentionKernel | None = None
     masks: dict[int, Tensor] = field(default_factory=dict)
 
     def mask(self, window: int | None, query: Tensor) -> Tensor | None:
@@ -37,6 +41,7 @@ class Decode:
     bias: Tensor | None
     position: Tensor
     prompt_width: int
+    kernel: AttentionKernel | None = None
     masks: dict[int, Tensor] = field(default_factory=dict)
 
     def mask(self, window: int | None, keys: int) -> Tensor | None:

@@ -10,6 +10,7 @@ from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.base_model import BaseModel
 from retrain_backends.local.declaration import SAMPLER
 from retrain_backends.local.decode import sample_groups
+from retrain_backends.local.decoding import DEFAULT, Decoding
 from retrain_backends.local.devices import facts_about
 from retrain_backends.local.sizes import context_of
 from retrain_backends.local.trainer import is_out_of_memory
@@ -28,6 +29,7 @@ class PytorchSampler:
       trained: the trainer's adapter.
       completions_at_once: the maximum number of completions in a batch.
       share_prompts: whether a prompt is prefilled once for its group.
+      decoding: how attention is computed and its keys and values are stored.
     """
 
     capabilities = SAMPLER
@@ -40,12 +42,14 @@ class PytorchSampler:
         completions_at_once: int,
         *,
         share_prompts: bool = True,
+        decoding: Decoding = DEFAULT,
     ) -> None:
         self.base = base
         self.adapter = adapter
         self._trained = trained
         self._at_once = completions_at_once
         self._share_prompts = share_prompts
+        self._decoding = decoding
         self._context = context_of(base.model.config)
         self._vocabulary = base.model.get_input_embeddings().weight.shape[0]
 
@@ -92,6 +96,7 @@ class PytorchSampler:
                         [requests[index] for index in chunk],
                         params,
                         share_prompts=self._share_prompts,
+                        decoding=self._decoding,
                     ):
                         left.remove(chunk[position])
                         yield chunk[position], group

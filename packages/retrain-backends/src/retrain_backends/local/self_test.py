@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from retrain_backends.errors import RetrainError, describe
+from retrain_backends.errors import ConfigError, RetrainError, describe
 from retrain_backends.local.adapter import Adapter
 from retrain_backends.local.architecture import unsupported
+from retrain_backends.local.attention_kernels import AttentionKernel
 from retrain_backends.local.base_model import BaseModel
+from retrain_backends.local.decoding import Decoding
 from retrain_backends.local.devices import is_gpu
 from retrain_backends.local.passes import add_gradient
 from retrain_backends.local.plain_pass import Outcome, plain_pass
@@ -70,9 +72,12 @@ class Difference:
 
 
 def self_test(
-    train: tuple[BaseModel, Adapter | None], sample: tuple[BaseModel, Adapter | None], budget: int
+    train: tuple[BaseModel, Adapter | None],
+    sample: tuple[BaseModel, Adapter | None],
+    budget: int,
+    kernel: AttentionKernel | None = None,
 ) -> None:
-    """Refuse a model whose passes differ from plain ones.
+    """Refuse a model, or a kernel for its attention, whose passes differ from plain ones.
 
     The adapters are attached again afterwards, and no random state has moved.
 
@@ -80,19 +85,20 @@ def self_test(
       train: the trainer's model and adapter.
       sample: the sampler's.
       budget: input tokens of a micro-batch.
+      kernel: of the sampler's attention; None for the default.
 
     Raises:
       ModelError: names the architecture and what differs, or the error that it caused.
+      ConfigError: the same, with a kernel.
     """
     base = train[0]
     try:
-        found = differences(base, sample[0], Texts(), budget)
+        found = differences(base, sample[0], Texts(), budget, kernel)
     except RetrainError:
         raise
     except Exception as error:  # a border: the code of any architecture
-        raise unsupported(
-            base.name, type(base.model), f"its self-test failed with {describe(error)}"
-        ) from error
+        reason = f"its self-test failed with {describe(error)}"
+        raise _refusal(base, kernel, reason) from error
     finally:
         for each, adapter in (train, sample):
             each.attach(adapter)
@@ -102,10 +108,25 @@ def self_test(
                 f"{wrong.what} differs from the plain forward pass by {wrong.value:.2g}"
                 f" {wrong.unit} (tolerated: {wrong.tolerated:.2g})"
             )
-            raise unsupported(base.name, type(base.model), reason)
+            raise _refusal(base, kernel, reason)
 
 
-def differences(train: BaseModel, sample: BaseModel, texts: Texts, budget: int) -> list[Difference]:
+def _refusal(base: BaseModel, kernel: AttentionKernel | None, reason: str) -> RetrainError:
+    if kernel is None:
+        return unsupported(base.name, type(base.model), reason)
+    return ConfigError(
+        f"inference.attention_kernel: `{kernel.name}` cannot be used for model `{base.name}` on"
+        f" {base.device}: {reason}; use `default`"
+    )
+
+
+def differences(
+    train: BaseModel,
+    sample: BaseModel,
+    texts: Texts,
+    budget: int,
+    kernel: AttentionKernel | None = None,
+) -> list[Difference]:
     """The difference of each kind of pass, and of the gradient of one layer."""
     precision = max(torch.finfo(base.dtype).eps for base in (train, sample))
     gpus = [base.device for base in (train, sample) if is_gpu(base.device)]
@@ -114,7 +135,7 @@ def differences(train: BaseModel, sample: BaseModel, texts: Texts, budget: int) 
         stack.enter_context(_windows(train.model, texts.window))
         if sample is not train:
             stack.enter_context(_windows(sample.model, texts.window))
-        batch = _sampled(sample, texts)
+        batch = _sampled(sample, texts, Decoding(kernel))
         adapter = _adapter(train)
         train.attach(adapter)
         num_tokens = int(batch.trained_t.sum())
@@ -136,7 +157,7 @@ def _adapter(base: BaseModel) -> Adapter:
     return adapter
 
 
-def _sampled(base: BaseModel, texts: Texts) -> TrainBatch:
+def _sampled(base: BaseModel, texts: Texts, decoding: Decoding) -> TrainBatch:
     """Sampled completions, cut to their lengths, with advantages of both signs."""
     adapter = _adapter(base)
     base.attach(adapter)
@@ -148,7 +169,8 @@ def _sampled(base: BaseModel, texts: Texts) -> TrainBatch:
         Request(prompt, StreamKey(0, Purpose.PROBE, 2, index), range(len(lengths)), max(lengths))
         for index, (prompt, lengths) in enumerate(zip(prompts, texts.completions, strict=True))
     ]
-    sampler = PytorchSampler(base, adapter, adapter, sum(map(len, texts.completions)))
+    at_once = sum(map(len, texts.completions))
+    sampler = PytorchSampler(base, adapter, adapter, at_once, decoding=decoding)
     groups = dict(sampler.sample(requests, _SAMPLING))
     rows = [
         (completion.tokens_T[:length], completion.logprobs_T[:length])

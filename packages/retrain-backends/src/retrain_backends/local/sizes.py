@@ -138,7 +138,7 @@ def refuse_sizes(
       sizes: of the model.
       settings: of the policy.
       dtype: of the weights.
-      devices: the one to sample on, and the one to train on if that has a copy of its own.
+      devices: the one to sample on, and the one to train on if each has a copy of the model.
     """
     rank = settings.model.lora_rank
     problems = []
@@ -180,10 +180,11 @@ def _beyond_memory(
     trained = _Need("adapter and optimiser", "model.lora_rank", TRAINED * adapter)
     sampled = _Need("adapter", "model.lora_rank", _COPIED * adapter)
     if len(devices) == 1:
-        needs = [(devices[0], [weights, trained, group])]
+        needs = {devices[0]: [weights, trained, group]}
     else:
-        needs = [(devices[0], [weights, sampled, group]), (devices[1], [weights, trained])]
-    for device, parts in needs:
+        needs = {devices[0]: [weights, sampled, group]}
+        needs[devices[1]] = [*needs.get(devices[1], []), weights, trained]
+    for device, parts in needs.items():
         memory, least = memory_of(device), sum(part.bytes for part in parts)
         if memory is not None and least > memory:
             largest = sorted(parts, key=lambda part: -part.bytes)

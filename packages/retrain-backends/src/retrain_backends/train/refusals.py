@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from retrain_backends.config import RunConfig
+from retrain_backends.config import InferenceConfig, RunConfig
+from retrain_backends.engines.launch import STARTED, trains_on_cpu
+from retrain_backends.engines.precision import sampling_arguments
 from retrain_backends.errors import ConfigError, NotAvailableError
 from retrain_backends.memory import machine_memory, size_text
 from retrain_backends.plugins import KINDS, names
@@ -16,7 +18,7 @@ _ORDER_BYTES = 8  # of an example in the order of an epoch
 
 def refuse_unavailable(config: RunConfig) -> None:
     """Raise NotAvailableError with a line for every setting that belongs to a later version."""
-    problems = [*_parts(config), *_settings(config), *_features(config)]
+    problems = [*_parts(config), *_features(config)]
     if problems:
         raise NotAvailableError(*problems)
 
@@ -57,6 +59,7 @@ def refuse_clashes(config: RunConfig, capabilities: Capabilities) -> None:
             "training; leave it out to analyse the adapter that the run trains"
         )
     problems += _cannot_overlap(config, capabilities)
+    problems += _without_effect(config)
     problems += ranks_beyond(config)
     problems += _cannot_teach(config)
     problems += _beyond_memory(config, machine_memory())
@@ -94,6 +97,37 @@ def _cannot_overlap(config: RunConfig, capabilities: Capabilities) -> Iterator[s
             f"{key}, but reward.type: `{config.reward.type}` judges a step as a whole; {fix}, or"
             " use a function (reward.type = `custom`)"
         )
+
+
+def _without_effect(config: RunConfig) -> Iterator[str]:
+    """A line for every setting of how completions are computed that what samples does not have."""
+    inference, backend = config.inference, config.backend
+    if backend.backend == "local" and inference.engine in STARTED:
+        try:
+            sampling_arguments(inference, on_cpu=trains_on_cpu(backend.devices))
+        except ConfigError as error:
+            yield from error.problems
+        return
+    for key in ("attention_kernel", "dtype", "kv_cache_dtype"):
+        value, default = getattr(inference, key), InferenceConfig.model_fields[key].default
+        if value == default:
+            continue
+        if backend.backend != "local":
+            yield (
+                f"inference.{key}: `{value}`, but the backend `{backend.backend}` samples itself;"
+                " leave it out"
+            )
+        elif inference.engine != "pytorch" and (key, value) != ("dtype", "bf16"):
+            yield (
+                f"inference.{key}: `{value}` is not passed on to `{inference.engine}`: set it where"
+                f" its server is started, and leave it at `{default}` here"
+            )
+        elif value == "tk":
+            yield (
+                "inference.attention_kernel: `tk`, but no ThunderKittens kernel is published as a"
+                " package, and its attention takes no mask and no cache; use `default`, `flash`,"
+                " `triton` or `cutlass`"
+            )
 
 
 def ranks_beyond(config: RunConfig) -> Iterator[str]:
@@ -165,19 +199,6 @@ def _parts(config: RunConfig) -> Iterator[str]:
         if name in KINDS[kind].later:
             instead = " or ".join(f"`{known}`" for known in names(kind)) or "none"
             yield _unavailable(f"{KINDS[kind].setting}: `{name}`", f"use {instead}")
-
-
-def _settings(config: RunConfig) -> Iterator[str]:
-    inference = config.inference
-    chosen = (
-        ("attention_kernel", inference.attention_kernel, ("default",)),
-        ("dtype", inference.dtype, ("auto", "bf16")),
-        ("kv_cache_dtype", inference.kv_cache_dtype, ("auto",)),
-    )
-    for key, value, allowed in chosen:
-        if value not in allowed:
-            instead = " or ".join(f"`{known}`" for known in allowed)
-            yield _unavailable(f"inference.{key}: `{value}`", f"use {instead}")
 
 
 def _features(config: RunConfig) -> Iterator[str]:

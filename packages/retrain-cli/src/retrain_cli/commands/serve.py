@@ -29,11 +29,11 @@ _SECTIONS = {
 def serve(arguments: "Arguments", start: bool) -> None:
     """Print the command that starts the inference server of a configuration."""
     from retrain_backends.config import load_arguments
-    from retrain_backends.engines.launch import server_commands
+    from retrain_backends.engines.launch import server_commands, trains_on_cpu
     from retrain_backends.tokenizer import loadable_name
 
     config = load_arguments(arguments)
-    on_cpu = config.backend.devices.split(",")[-1].strip() == "cpu"
+    on_cpu = trains_on_cpu(config.backend.devices)
     model = loadable_name(config.model.model)
     rank = config.model.lora_rank
     commands = server_commands(model, rank, config.inference, on_cpu=on_cpu)

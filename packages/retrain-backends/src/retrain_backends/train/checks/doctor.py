@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from retrain_backends.config import RunConfig
 from retrain_backends.declared import declared_capabilities
 from retrain_backends.engines.about import ServerAbout, about_servers
-from retrain_backends.engines.launch import server_commands
 from retrain_backends.engines.logprob_kind import DEFECTS, DISTANCES
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.group_sampling import GroupSampling
@@ -17,8 +16,8 @@ from retrain_backends.memory import machine_memory, size_text
 from retrain_backends.plugins import build as build_part
 from retrain_backends.plugins import resolve
 from retrain_backends.protocols import Backend, facts_of
-from retrain_backends.tokenizer import loadable_name
 from retrain_backends.train.checks.engine_figures import EngineFigures, EngineMeasurement
+from retrain_backends.train.checks.sampling import commands
 from retrain_backends.train.monitoring.sampler_probe import AdapterUse, ProbeResult, SamplerProbe
 from retrain_backends.train.prompts import Task, load_task
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
@@ -88,10 +87,8 @@ def _said(server: ServerAbout, usable: bool) -> str:
 
 
 def _command(config: RunConfig) -> str:
-    on_cpu = config.backend.devices.split(",")[-1].strip() == "cpu"
-    name, rank = loadable_name(config.model.model), config.model.lora_rank
     try:
-        return str(server_commands(name, rank, config.inference, on_cpu=on_cpu)[0])
+        return next(commands(config))
     except ConfigError as error:
         return str(error)
 

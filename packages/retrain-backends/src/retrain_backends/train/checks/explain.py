@@ -23,6 +23,7 @@ from retrain_backends.train.checks.forecast import (
     measure_prompts,
     measure_run,
 )
+from retrain_backends.train.checks.sampling import refuse_unsupported, sampling
 from retrain_backends.train.refusals import refuse_clashes, refuse_unavailable
 from retrain_backends.train.step.learning_rule import build_rule
 from retrain_backends.train.step.modes import advantage_row, transform_row
@@ -72,6 +73,7 @@ def explain(config: RunConfig, run_dir: Path | None = None) -> Explanation:
     idle = _try(problems, lambda: idle_sepa(config.algorithm, config.sepa, steps)) or ""
     if capabilities:
         _try(problems, lambda: refuse_clashes(config, capabilities))
+        _try(problems, lambda: refuse_unsupported(config))
     local = config.backend.backend == "local"
     settings = config.policy(lengths[0].longest if lengths else 0)
     plan = _try(problems, lambda: plan_in_process(settings), bool(lengths) and local) or ""
@@ -177,6 +179,7 @@ def _backend(
     backend = config.backend
     if backend.backend == "local":
         yield "devices", backend.devices
+    yield from sampling(config)
     if plan:
         yield "engine", plan
     if not options:
