@@ -103,5 +103,7 @@ def test_what_a_server_does_not_have(engine, on_cpu, settings, line):
 
 
 def test_an_address_without_a_port_that_can_be():
-    with pytest.raises(ConfigError, match=r"inference.url: `http://a:1,http://b:2` has no port"):
-        commands("vllm", ["http://a:1,http://b:2"])
+    with pytest.raises(
+        ConfigError, match=r"inference.url: `http://localhost:1,http://localhost:2` has no"
+    ):
+        commands("vllm", ["http://localhost:1,http://localhost:2"])
