@@ -47,6 +47,7 @@ NOT_MIRRORS = {
     "backends/config/test_round_trip.py",
     "backends/engines/mlx/test_runs.py",
     "backends/engines/real/test_mlx.py",
+    "backends/engines/real/test_sglang.py",
     "backends/engines/real/test_vllm.py",
     "backends/engines/real/test_vllm_in_process.py",
     "backends/local/test_evaluate.py",
