@@ -1,0 +1,1 @@
+"""The statistics of a declared comparison: pure functions on the outcomes of runs."""
