@@ -24,6 +24,7 @@ from retrain_cli.commands.run import run
 from retrain_cli.commands.schema import schema
 from retrain_cli.commands.serve import serve
 from retrain_cli.commands.squeeze import squeeze
+from retrain_cli.commands.statistics import statistics
 from retrain_cli.commands.status import status
 from retrain_cli.dispatch import RunByDefault
 from retrain_squeeze.errors import SqueezeError
@@ -37,7 +38,7 @@ def retrain() -> None:
 
 for command in (run, campaign, explain, doctor, serve, status, squeeze, export, resume_check):
     retrain.add_command(command)
-for command in (backends, rewards, init, flags, schema, completion):
+for command in (backends, rewards, statistics, init, flags, schema, completion):
     retrain.add_command(command)
 
 

@@ -226,7 +226,7 @@ def _correlation(pair: Pair) -> float | None:
     both = np.stack([pair.treatment, pair.control])
     if len(pair.seeds) < 3 or not (both.std(axis=1) > 0).all():
         return None
-    return float(np.corrcoef(both)[0][1])
+    return float(np.atleast_2d(np.corrcoef(both))[0, 1])
 
 
 def _limits(by_question: Floats, alpha: float) -> Interval:

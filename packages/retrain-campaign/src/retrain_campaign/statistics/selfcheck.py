@@ -35,7 +35,7 @@ _FAMILIES = (1, 4, 8)
 
 
 @dataclass(frozen=True)
-class Check:
+class ErrorRates:
     """The rates of a check over all its settings.
 
     Args:
@@ -63,7 +63,7 @@ class Check:
         return not (above or below)
 
 
-def selfcheck(repetitions: int = REPETITIONS) -> Iterator[Check]:
+def check_error_rates(repetitions: int = REPETITIONS) -> Iterator[ErrorRates]:
     """Measure all error rates; each check is yielded as it is done."""
     yield from _intervals_of_questions(repetitions)
     yield from _sign_flips(repetitions)
@@ -92,7 +92,7 @@ def populations() -> list[Population]:
     return found + [replace(usual, seeds=seeds, questions=1000) for seeds in (3, 8)]
 
 
-def _intervals_of_questions(repetitions: int) -> Iterator[Check]:
+def _intervals_of_questions(repetitions: int) -> Iterator[ErrorRates]:
     rates: dict[tuple[bool, bool], list[float]] = {}
     for index, population in enumerate(populations()):
         missed = np.zeros(2)
@@ -105,24 +105,24 @@ def _intervals_of_questions(repetitions: int) -> Iterator[Check]:
                 missed[int(new)] / repetitions
             )
     for new, name in (
-        (False, "paired t, these questions"),
-        (True, "seeds x questions, new questions"),
+        (False, "these questions"),
+        (True, "new questions"),
     ):
         yield _at_most(f"{name}: false alarms", rates[new, False], 0.06, repetitions)
         covered = [1 - rate for rate in rates[new, True]]
-        yield _at_least(f"{name}: coverage of a true difference", covered, 0.94, repetitions)
+        yield _at_least(f"{name}: coverage", covered, 0.94, repetitions)
 
 
-def _sign_flips(repetitions: int) -> Iterator[Check]:
+def _sign_flips(repetitions: int) -> Iterator[ErrorRates]:
     rates = [
         float((sign_flip(metrics[:, 1] - metrics[:, 0]) <= ALPHA).mean())
         for index, (seeds, heavy) in enumerate(product((6, 8), (False, True)))
         for metrics in [simulated_metrics((1, 1), (repetitions, seeds), _rng(2, index), heavy)]
     ]
-    yield _at_most("sign flips, from 6 seeds: false alarms", rates, 0.05, repetitions)
+    yield _at_most("sign flips: false alarms", rates, 0.05, repetitions)
 
 
-def _families(repetitions: int) -> Iterator[Check]:
+def _families(repetitions: int) -> Iterator[ErrorRates]:
     holm_rates, covered, pooled, pooled_unequal = [], [], [], []
     settings = product((3, 5, 8), _FAMILIES, ("equal", "noisy control", "heavy", "partly"))
     for index, (seeds, count, kind) in enumerate(settings):
@@ -143,24 +143,22 @@ def _families(repetitions: int) -> Iterator[Check]:
         missed = _any(np.abs(family.mean - truth) > half)
         (pooled if kind in ("equal", "partly") else pooled_unequal).append(missed)
     yield _at_most("Holm: family-wise false alarms", holm_rates, 0.06, repetitions)
-    yield _at_least("intervals of all contrasts together: coverage", covered, 0.94, repetitions)
-    yield _at_most("pooled spread: family-wise false alarms", pooled, 0.06, repetitions)
-    yield _shown(
-        "the same if the control is noisier or tails are heavy", pooled_unequal, repetitions
-    )
+    yield _at_least("all intervals together: coverage", covered, 0.94, repetitions)
+    yield _at_most("pooled: family-wise false alarms", pooled, 0.06, repetitions)
+    yield _shown("the same, unequal spread", pooled_unequal, repetitions)
 
 
-def _false_equivalence(repetitions: int) -> Check:
+def _false_equivalence(repetitions: int) -> ErrorRates:
     rates = []
     for index, (seeds, count, margin) in enumerate(product((3, 5, 8), (1, 4), (0.5, 1, 2, 4))):
         metrics = simulated_metrics([1.0] * (count + 1), (repetitions, seeds), _rng(4, index))
         differences = metrics[:, 1:] - metrics[:, :1] + margin
         p_values = paired_t(differences).p_equivalence(margin)
         rates.append(_any(holm(p_values) <= ALPHA))
-    return _at_most("equivalence, true difference at the margin", rates, 0.05, repetitions)
+    return _at_most("equivalence: false alarms", rates, 0.05, repetitions)
 
 
-def _futility(repetitions: int) -> Check:
+def _futility(repetitions: int) -> ErrorRates:
     rates = []
     for index, (count, margin) in enumerate(product((1, 4), (0.5, 1.5, 3.0))):
         metrics = simulated_metrics([1.0] * (count + 1), (repetitions, 8), _rng(5, index))
@@ -170,10 +168,10 @@ def _futility(repetitions: int) -> Check:
             stopped |= stops_for_futility(differences[..., :look], margin)
         p_values = np.where(stopped, 1, paired_t(differences).p_value())
         rates.append(_any(holm(p_values) <= ALPHA))
-    return _at_most("stopping for futility: false alarms", rates, 0.05, repetitions)
+    return _at_most("futility: false alarms", rates, 0.05, repetitions)
 
 
-def _looks(repetitions: int) -> Iterator[Check]:
+def _looks(repetitions: int) -> Iterator[ErrorRates]:
     alarms, outside, naive = [], [], []
     for index, (seeds, heavy) in enumerate(product((8, 16), (False, True))):
         metrics = simulated_metrics((1, 1), (repetitions, seeds), _rng(6, index), heavy)
@@ -188,9 +186,9 @@ def _looks(repetitions: int) -> Iterator[Check]:
             t_missed |= paired_t(seen).p_value() <= ALPHA
         outside.append(1 - float(missed.mean()))
         naive.append(float(t_missed.mean()))
-    yield _at_most("e-values, a look after each seed: false alarms", alarms, 0.05, repetitions)
-    yield _at_least("interval after each seed: coverage at all looks", outside, 0.95, repetitions)
-    yield _shown("paired t after each seed (not used)", naive, repetitions)
+    yield _at_most("e-values: false alarms", alarms, 0.05, repetitions)
+    yield _at_least("intervals at all looks: coverage", outside, 0.95, repetitions)
+    yield _shown("paired t at each look (not used)", naive, repetitions)
 
 
 def _excludes(estimate: Estimate, truth: Floats | float) -> Mask:
@@ -206,15 +204,15 @@ def _rng(*key: int) -> np.random.Generator:
     return np.random.default_rng([_SEED, *key])
 
 
-def _at_most(name: str, rates: Sequence[float], limit: float, repetitions: int) -> Check:
+def _at_most(name: str, rates: Sequence[float], limit: float, repetitions: int) -> ErrorRates:
     return _check(name, rates, repetitions, at_most=limit)
 
 
-def _at_least(name: str, rates: Sequence[float], limit: float, repetitions: int) -> Check:
+def _at_least(name: str, rates: Sequence[float], limit: float, repetitions: int) -> ErrorRates:
     return _check(name, rates, repetitions, at_least=limit)
 
 
-def _shown(name: str, rates: Sequence[float], repetitions: int) -> Check:
+def _shown(name: str, rates: Sequence[float], repetitions: int) -> ErrorRates:
     return _check(name, rates, repetitions)
 
 
@@ -224,6 +222,6 @@ def _check(
     repetitions: int,
     at_most: float | None = None,
     at_least: float | None = None,
-) -> Check:
+) -> ErrorRates:
     error = float(np.sqrt(0.05 * 0.95 / repetitions))
-    return Check(name, len(rates), min(rates), max(rates), at_most, at_least, error)
+    return ErrorRates(name, len(rates), min(rates), max(rates), at_most, at_least, error)

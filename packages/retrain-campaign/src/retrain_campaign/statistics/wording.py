@@ -105,7 +105,9 @@ def _evidence(
         )
     elif result.questions < 2 and declared.stop != "efficacy":
         yield "New questions: no interval, since the values of single questions are not known."
-    if result.questions_left_out:
+    if result.questions_left_out == 1:
+        yield "1 question that only some runs have is left out."
+    elif result.questions_left_out:
         yield f"{result.questions_left_out:,} questions that only some runs have are left out."
     correlation = "" if result.correlation is None else f"; correlation {result.correlation:.2f}"
     spread = "the paired difference scatters by"
