@@ -213,3 +213,21 @@ def test_the_order_of_seeds_is_irrelevant_to_a_verdict(order, kind):
     )
     assert second.p_adjusted == pytest.approx(first.p_adjusted)
     assert second.interval == pytest.approx(first.interval)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [{}, {"pooled": True}, {"stop": "efficacy"}])
+def test_equal_conditions_are_told_apart_in_5_percent_of_campaigns_at_most(kind):
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(200):
+        runs = [run for label in "abcd" for run in runs_of(label, rng.normal(0.5, 0.03, 5))]
+        found += [
+            set(
+                verdicts(
+                    analyse(DeclaredComparison(against_control("abcd"), **kind), Outcomes(runs))
+                )
+            )
+        ]
+    alarms = sum(bool(kinds & {"BETTER", "WORSE"}) for kinds in found)
+    assert alarms <= 200 * 0.05 + 2.6 * np.sqrt(200 * 0.05 * 0.95)

@@ -81,6 +81,7 @@ def populations() -> list[Population]:
         replace(usual, between_runs=0.0),
         replace(usual, between_runs=0.4),
         replace(usual, interaction=0.5),
+        replace(usual, interaction=1.0),
         replace(usual, easiness=4.0),
         replace(usual, easiness=4.0, interaction=0.5),
         replace(usual, heavy_tails=True),
@@ -104,10 +105,7 @@ def _intervals_of_questions(repetitions: int) -> Iterator[ErrorRates]:
             rates.setdefault((new, population.effect > 0), []).append(
                 missed[int(new)] / repetitions
             )
-    for new, name in (
-        (False, "these questions"),
-        (True, "new questions"),
-    ):
+    for new, name in ((False, "these questions"), (True, "new questions")):
         yield _at_most(f"{name}: false alarms", rates[new, False], 0.06, repetitions)
         covered = [1 - rate for rate in rates[new, True]]
         yield _at_least(f"{name}: coverage", covered, 0.94, repetitions)
