@@ -72,7 +72,7 @@ def test_default_prompt_is_short(tokenizer):
 
 def test_working_is_planning(tokenizer):
     texts = tokenizer.token_texts(tokenizer.encode("let me think: 15 8 \\boxed{85}"))
-    mask = build_detector(RunConfig().planning, "").mask(texts)
+    [mask] = build_detector(RunConfig().planning, "").masks([texts])
     assert [text for text, plans in zip(texts, mask, strict=True) if plans] == [
         "let",
         " me",

@@ -101,7 +101,7 @@ def test_a_class_with_from_config_gets_its_section(module):
 def test_load_object():
     assert load_object("retrain_core.grpo") is grpo
     assert load_object("retrain_core:ADVANTAGE_MODES.grpo") is ADVANTAGE_MODES["grpo"]
-    assert load_object("retrain_backends.planning.regex:RegexDetector.mask") is RegexDetector.mask
+    assert load_object("retrain_backends.planning.regex:RegexDetector.masks") is RegexDetector.masks
 
 
 @pytest.mark.parametrize(

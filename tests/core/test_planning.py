@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain_core import DEFAULT_GRAMS, parse_strategic_grams, planning_mask
+from retrain_core import DEFAULT_GRAMS, parse_strategic_grams, planning_mask, span_mask
 
 
 @pytest.mark.golden("planning_masks", "planning_mask")
@@ -70,6 +70,22 @@ def test_mask_does_not_depend_on_how_words_are_split(words, data):
     starts = np.cumsum([0, *map(len, tokens)])
     expected = [by_character[a:b].any() for a, b in pairwise(starts)]
     np.testing.assert_array_equal(planning_mask(tokens), expected)
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([], "......"),
+        ([(0, 1)], "^....."),
+        ([(1, 3)], ".^...."),
+        ([(2, 4), (3, 6)], ".^.^.^"),
+        ([(0, 2), (5, 6)], "^^...^"),
+        ([(0, 99)], "^^.^.^"),
+    ],
+)
+def test_tokens_of_spans(spans, expected):
+    mask = span_mask(["a", "bc", "", "de", "", "f"], spans)
+    assert "".join("^" if hit else "." for hit in mask) == expected
 
 
 @pytest.mark.parametrize("value", ["", "  ", ",,", "[]", '[" "]'])

@@ -62,7 +62,12 @@ DEFAULTS = {
     "gtpo": {"beta": 0.1},
     "hicra": {"alpha": 0.2},
     "sepa": {"steps": 500, "schedule": "linear", "delay_steps": 50, "correct_rate_gate": 0.1},
-    "planning": {"detector": "regex", "model": "all-MiniLM-L6-v2", "threshold": 0.02},
+    "planning": {
+        "detector": "regex",
+        "model": "all-MiniLM-L6-v2",
+        "threshold": 0.02,
+        "device": "cpu",
+    },
     "data": {
         "source": "math",
         "path": "",
@@ -238,6 +243,7 @@ def test_defaults_of_the_optional_tables():
         ("algorithm", "importance_cap", -1.0),
         ("logging", "strategic_grams", "[let me"),
         ("logging", "strategic_grams", "[1]"),
+        ("logging", "strategic_grams", [1]),
         ("logging", "trackers", ["wanbd"]),
         ("logging", "trackers", ["my.Tracker", "my.Tracker"]),
         ("logging", "trackers", "my.Tracker"),
@@ -272,6 +278,11 @@ def test_values_that_are_refused(table, key, value):
 def test_values_that_are_accepted(table, key, value):
     config = RunConfig.model_validate({table: {key: value}})
     assert getattr(getattr(config, table), key) == value
+
+
+def test_phrases_may_be_a_list():
+    config = RunConfig.model_validate({"logging": {"strategic_grams": ["let me", "café, now"]}})
+    assert config.logging.strategic_grams == '["let me", "café, now"]'
 
 
 def test_a_plugin_of_an_installed_package_has_a_short_name(tmp_path):

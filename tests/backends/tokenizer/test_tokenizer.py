@@ -159,6 +159,24 @@ def test_a_text_that_one_token_has_alone_and_another_inside_a_longer_text(tmp_pa
         tokenizer.exact_ids(["t"])
 
 
+@given(text=st.text(alphabet="let me 1é∑🤔"))
+def test_pieces_joined_are_the_text(plain, text):
+    ids = plain.encode(text)[1:]
+    pieces = plain.pieces(ids)
+    assert "".join(pieces.texts) in (text, f" {text}")
+    assert sum(pieces.sizes) == len(ids)
+
+
+def test_pieces_are_whole_characters(plain):
+    ids = plain.encode("1é🤔1")
+    texts, sizes = plain.pieces(ids)
+    assert texts[-4:] == ["1", "é", "🤔", "1"]
+    assert sizes[-4:] == [1, 2, 4, 1]
+    texts, sizes = plain.pieces([*ids[:-2], 10**9])  # an incomplete character
+    assert texts[-4:] == [*["\N{REPLACEMENT CHARACTER}"] * 3, ""]
+    assert sizes[-4:] == [1, 1, 1, 1]
+
+
 def test_special_tokens_are_not_decoded(chat):
     assert chat.decode(chat.encode(chat.render("1 + 1?", "{question}"))) == "1 + 1?"
 

@@ -27,7 +27,6 @@ class WithoutEntropy(FakeBackend):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("planning.detector", "semantic"),
         ("environment.provider", "verifiers"),
         ("backpressure.enabled", True),
     ],

@@ -19,6 +19,8 @@ _EXTRAS = {
     "peft": "retrain-backends[local]",
     "ray": "retrain-campaign[ray]",
     "safetensors": "retrain-backends[local]",
+    "sentence_transformers": "retrain-backends[semantic]",
+    "sklearn": "retrain-backends[semantic]",
     "submitit": "retrain-campaign[slurm]",
     "tinker": "retrain-backends[tinker]",
     "torch": "retrain-backends[local]",

@@ -78,9 +78,11 @@ KINDS: Mapping[str, Kind] = {
     "environment": Kind("environment.provider", later=frozenset({"verifiers"})),
     "detector": Kind(
         "planning.detector",
-        {"regex": "retrain_backends.planning.regex:RegexDetector"},
-        frozenset({"semantic"}),
-        ("mask",),
+        {
+            "regex": "retrain_backends.planning.regex:RegexDetector",
+            "semantic": "retrain_backends.planning.semantic:SemanticDetector",
+        },
+        methods=("masks",),
     ),
     "source": Kind(
         "data.source",

@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from retrain_backends.types import (
     Capabilities,
     CheckpointRef,
     Example,
     Facts,
     Floats,
+    Mask,
     Request,
     Restored,
     Rollout,
@@ -174,10 +172,15 @@ class DataSource(Protocol):
 
 
 class PlanningDetector(Protocol):
-    """Finds the planning tokens of a completion."""
+    """Finds the planning tokens of completions."""
 
-    def mask(self, tokens: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """True for planning tokens; one entry for each token text, in order."""
+    def masks(self, completions: Sequence[Sequence[str]]) -> Sequence[Mask]:
+        """True for planning tokens, for each completion of a step.
+
+        A completion is the texts of its tokens, which joined are its text; its mask has one entry
+        for each. Tokens that share a character are one text, and a special token is its name. The
+        mask does not depend on the other completions.
+        """
         ...
 
 

@@ -49,7 +49,12 @@ if TYPE_CHECKING:
         AdvantageSpec,
         TransformSpec,
     )
-    from retrain_core.planning import DEFAULT_GRAMS, parse_strategic_grams, planning_mask
+    from retrain_core.planning import (
+        DEFAULT_GRAMS,
+        parse_strategic_grams,
+        planning_mask,
+        span_mask,
+    )
     from retrain_core.postprocess import (
         Capped,
         Normalised,
@@ -104,7 +109,7 @@ _NAMES_BY_MODULE = {
     "evaluation": ("QuestionOutcomes", "pass_at_k", "question_outcomes"),
     "losses": ("LossOptions", "PolicyLoss", "policy_loss", "policy_loss_from_logits"),
     "modes": ("ADVANTAGE_MODES", "TRANSFORM_MODES", "AdvantageSpec", "TransformSpec"),
-    "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask"),
+    "planning": ("DEFAULT_GRAMS", "parse_strategic_grams", "planning_mask", "span_mask"),
     "postprocess": ("Capped", "Normalised", "advantage_cap", "batch_advantage_norm"),
     "repetition": ("distinct_ngram_share",),
     "segments": ("offsets_from_lengths", "segment_mean", "segment_sum", "spread"),
@@ -176,6 +181,7 @@ __all__ = [
     "sepa_amp_clamped",
     "sepa_pool",
     "shannon_entropy",
+    "span_mask",
     "spread",
     "step_bookkeeping",
     "surprisal",

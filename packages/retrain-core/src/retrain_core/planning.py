@@ -106,17 +106,31 @@ def planning_mask(tokens: Sequence[str], grams: Sequence[str] = DEFAULT_GRAMS) -
     Returns:
       True for every token that shares a character with a match, shape [T].
     """
-    mask_T = np.zeros(len(tokens), dtype=np.bool_)
     text = "".join(tokens).translate(_TOKEN_TO_TEXT).lower()
-    spans = [span for pattern in _patterns(tuple(grams)) for span in _spans(pattern, text)]
+    return span_mask(
+        tokens, [span for pattern in _patterns(tuple(grams)) for span in _spans(pattern, text)]
+    )
+
+
+def span_mask(tokens: Sequence[str], spans: Sequence[tuple[int, int]]) -> Mask:
+    """Find the tokens that are part of a span of their joined text.
+
+    Args:
+      tokens: text of each token, length T.
+      spans: first character of each span and the one after its last, in the joined text. They may
+        overlap; none is empty.
+
+    Returns:
+      True for every token that shares a character with a span, shape [T].
+    """
     if not spans:
-        return mask_T
+        return np.zeros(len(tokens), dtype=np.bool_)
     lengths_T = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
     ends_T = np.cumsum(lengths_T)
     spans_M2 = np.array(spans, dtype=np.int64)
     first = np.searchsorted(ends_T, spans_M2[:, 0], side="right")
     beyond = np.searchsorted(ends_T - lengths_T, spans_M2[:, 1], side="left")
-    # +1 where a match starts, -1 after its end: the cumulative sum counts matches at each token.
+    # +1 where a span starts, -1 after its end: the cumulative sum counts spans at each token.
     steps = np.bincount(first, minlength=len(tokens) + 1)
     steps -= np.bincount(beyond, minlength=len(tokens) + 1)
     return (np.cumsum(steps[:-1]) > 0) & (lengths_T > 0)

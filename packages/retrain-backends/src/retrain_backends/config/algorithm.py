@@ -104,12 +104,19 @@ class PlanningConfig(Section):
 
     detector: Annotated[Text, NameOrPlugin("detector", ("regex", "semantic"))] = Field(
         default="regex",
-        description="`regex` looks for phrases such as 'let me check'; `semantic` compares meaning "
-        "with a sentence-embedding model.",
+        description="`regex` marks phrases such as 'let me check'; `semantic` marks sentences that "
+        "resemble planning more than execution, by a sentence-embedding model (extra `semantic`).",
     )
     model: Text = Field(
-        default="all-MiniLM-L6-v2", description="Embedding model of the `semantic` detector."
+        default="all-MiniLM-L6-v2",
+        description="Embedding model of the `semantic` detector: a directory, or the name of a "
+        "sentence-transformers model on the hub.",
     )
     threshold: Share = Field(
-        default=0.02, description="Margin of similarity by which a text is planning (`semantic`)."
+        default=0.02,
+        description="Margin above which a sentence is planning: its cosine with the planning "
+        "phrases minus its cosine with the execution phrases (`semantic`).",
+    )
+    device: Text = Field(
+        default="cpu", description="Device of the embedding model, such as `cuda:0` (`semantic`)."
     )

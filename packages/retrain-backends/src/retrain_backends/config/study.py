@@ -1,8 +1,16 @@
 """Logs of a run, campaigns of many runs, and the analysis of an adapter's rank."""
 
+import json
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 import retrain_core
 from retrain_backends.config.algorithm import AdvantageMode, TransformMode
@@ -20,6 +28,12 @@ from retrain_backends.config.section import (
     Text,
     distinct,
 )
+
+
+def _grams_as_text(value: object) -> object:
+    """A list of phrases as the JSON list that a flag has."""
+    is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return json.dumps(value, ensure_ascii=False) if is_list else value
 
 
 def _readable_grams(text: str) -> str:
@@ -49,8 +63,10 @@ Trackers: TypeAlias = Annotated[
 ]
 Grams: TypeAlias = Annotated[
     str,
+    BeforeValidator(_grams_as_text),
     AfterValidator(_readable_grams),
-    Allowed('phrases separated by commas, or a JSON list such as ["let me think"]'),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    Allowed('a list such as ["let me think", "start over"], or phrases separated by commas'),
 ]
 
 
@@ -82,7 +98,8 @@ class LoggingConfig(Section):
     )
     strategic_grams: Grams = Field(
         default="",
-        description="Phrases that mark planning tokens. Empty: the built-in phrases.",
+        description="Phrases that mark planning tokens (`regex`), or that sentences are compared "
+        "with (`semantic`). Empty: the built-in phrases.",
     )
 
     @model_validator(mode="after")

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-
 from retrain_backends.config import PlanningConfig
 from retrain_backends.errors import ConfigError
+from retrain_backends.types import Mask
 from retrain_core import parse_strategic_grams, planning_mask
 
 
@@ -28,12 +26,21 @@ class RegexDetector:
         Raises:
           ConfigError: a text that begins like a JSON list but is not one.
         """
-        # A border: text that the user wrote.
-        try:
-            return cls(parse_strategic_grams(strategic_grams))
-        except ValueError as error:
-            raise ConfigError(f"logging.strategic_grams: {error}") from error
+        return cls(read_grams(strategic_grams))
 
-    def mask(self, tokens: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """True for planning tokens; one entry for each token text, in order."""
-        return planning_mask(tokens, self.grams)
+    def masks(self, completions: Sequence[Sequence[str]]) -> list[Mask]:
+        """True for planning tokens, for each completion."""
+        return [planning_mask(tokens, self.grams) for tokens in completions]
+
+
+def read_grams(strategic_grams: str) -> tuple[str, ...]:
+    """The phrases in `logging.strategic_grams`; `retrain_core.DEFAULT_GRAMS` if it is empty.
+
+    Raises:
+      ConfigError: a text that begins like a JSON list but is not one.
+    """
+    # A border: text that the user wrote.
+    try:
+        return parse_strategic_grams(strategic_grams)
+    except ValueError as error:
+        raise ConfigError(f"logging.strategic_grams: {error}") from error

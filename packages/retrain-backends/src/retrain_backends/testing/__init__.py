@@ -1,4 +1,4 @@
-"""Conformance checks for authors of backends and trackers, and `FakeBackend` to build on.
+"""Conformance checks of backends, trackers and detectors, and `FakeBackend` to build on.
 
 import pytest
 from retrain_backends.testing import CHECKS, BackendCase
@@ -7,13 +7,24 @@ from retrain_backends.testing import CHECKS, BackendCase
 def test_my_backend_conforms(check, tmp_path):
     check(BackendCase(make=make_my_backend, directory=tmp_path))
 
-A tracker is checked by `TRACKER_CHECKS` and a `TrackerCase` in the same way.
+A tracker is checked by `TRACKER_CHECKS` and a `TrackerCase` in the same way, a planning detector by
+`DETECTOR_CHECKS` and a `DetectorCase`.
 """
 
 from retrain_backends.fake import FakeBackend
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.testing.case import BackendCase
+from retrain_backends.testing.detectors import DETECTOR_CHECKS, DetectorCase
 from retrain_backends.testing.suite import CHECKS
 from retrain_backends.testing.trackers import TRACKER_CHECKS, TrackerCase
 
-__all__ = ["CHECKS", "TRACKER_CHECKS", "BackendCase", "FakeBackend", "GroupSampling", "TrackerCase"]
+__all__ = [
+    "CHECKS",
+    "DETECTOR_CHECKS",
+    "TRACKER_CHECKS",
+    "BackendCase",
+    "DetectorCase",
+    "FakeBackend",
+    "GroupSampling",
+    "TrackerCase",
+]

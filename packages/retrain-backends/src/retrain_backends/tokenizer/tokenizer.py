@@ -2,14 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from retrain_backends.errors import ModelError, describe
 from retrain_backends.types import Tokens
+
+_PARTIAL = "\N{REPLACEMENT CHARACTER}"  # in the text of a token with part of a character
+_LONGEST_PIECE = 8  # tokens; a character has at most four bytes
+
+
+class Pieces(NamedTuple):
+    """The texts of pieces of a completion, and the number of tokens of each."""
+
+    texts: list[str]
+    sizes: list[int]
 
 
 class Codec(Protocol):
@@ -163,16 +174,53 @@ class Tokenizer:
                 ids.setdefault(known, set()).add(token)
         return {text: found.pop() for text, found in ids.items() if len(found) == 1}
 
+    def pieces(self, ids: Sequence[int] | Tokens) -> Pieces:
+        """The text of tokens in pieces of whole characters.
+
+        A piece is the text of one token as in `token_texts`, or of several that share a character.
+        """
+        listed = np.asarray(ids, dtype=np.int64).tolist()
+        texts = self.token_texts(listed)
+        if _PARTIAL not in "".join(texts):
+            return Pieces(texts, [1] * len(texts))
+        pieces = Pieces([], [])
+        start = 0
+        while start < len(texts):
+            stop = start + _LONGEST_PIECE
+            text, size = self._piece(texts[start:stop], listed[start:stop])
+            pieces.texts.append(text)
+            pieces.sizes.append(size)
+            start += size
+        return pieces
+
+    def _piece(self, texts: Sequence[str], ids: list[int]) -> tuple[str, int]:
+        """The text of the fewest leading tokens that are whole characters, and their number."""
+        partial = list(takewhile(lambda text: _PARTIAL in text, texts))
+        for size in range(2, len(partial) + 1):
+            text = self._decode_inside(ids[:size])
+            if _PARTIAL not in text:
+                return text, size
+        return texts[0], 1
+
+    def _decode_inside(self, ids: Sequence[int]) -> str:
+        """The text of tokens inside a longer text.
+
+        Some decoders treat the first token of a text differently (and drop its space), so they are
+        decoded after another token, whose text is removed.
+        """
+        anchor, text = self._anchor
+        return self._codec.decode([*anchor, *ids], skip_special_tokens=False)[len(text) :]
+
+    @cached_property
+    def _anchor(self) -> tuple[list[int], str]:
+        ids = self._codec.encode("a", add_special_tokens=False)
+        return ids, self._codec.decode(ids, skip_special_tokens=False)
+
     @cached_property
     def _vocabulary_texts(self) -> npt.NDArray[np.object_]:
         """The text of every token, followed by an empty text."""
-        # Some decoders treat the first token of a text differently (and drop its space), so each
-        # token is decoded after another token, whose text is removed.
-        anchor = self._codec.encode("a", add_special_tokens=False)
-        ids = [anchor, *([*anchor, token] for token in range(len(self._codec)))]
-        texts = [self._codec.decode(pair, skip_special_tokens=False) for pair in ids]
-        start = len(texts[0])
-        return np.array([*(text[start:] for text in texts[1:]), ""], dtype=object)
+        texts = [self._decode_inside([token]) for token in range(len(self._codec))]
+        return np.array([*texts, ""], dtype=object)
 
 
 def _leading_special_tokens(codec: Codec) -> tuple[int, ...]:

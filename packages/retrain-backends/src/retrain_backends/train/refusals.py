@@ -193,7 +193,6 @@ def _parts(config: RunConfig) -> Iterator[str]:
         "engine": config.inference.engine,
         "reward": config.reward.type,
         "environment": config.environment.provider,
-        "detector": config.planning.detector,
     }
     for kind, name in chosen.items():
         if name in KINDS[kind].later:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 
+import numpy as np
+
+from retrain_backends.planning import planning_masks
 from retrain_backends.protocols import PlanningDetector
 from retrain_backends.rewards import RewardService
 from retrain_backends.rewards.service import PendingVerdicts
@@ -120,10 +123,12 @@ class Scoring:
 
     def planning(self, detector: PlanningDetector) -> list[Mask]:
         """The planning tokens of every completion, in the order of the prompts."""
-        for group in self._in_order():
-            if group.planning is None:
-                texts = map(self._judge.tokenizer.token_texts, group.tokens)
-                group.planning = [detector.mask(tokens) for tokens in texts]
+        new = [group for group in self._in_order() if group.planning is None]
+        pieces = [self._judge.tokenizer.pieces(ids) for group in new for ids in group.tokens]
+        masks = iter(planning_masks(detector, [texts for texts, _ in pieces]))
+        sizes = iter([sizes for _, sizes in pieces])
+        for group in new:
+            group.planning = [np.repeat(next(masks), next(sizes)) for _ in group.completions]
         return [mask for group in self._in_order() for mask in group.planning or ()]
 
     def verdicts(self) -> list[Verdict]:

@@ -65,6 +65,7 @@ _ROUNDING = (
     "inference.overlap",
     "inference.attention_kernel",
     "inference.prefix_caching",
+    "planning.device",
 )
 
 
