@@ -18,6 +18,7 @@ from retrain_cli.commands.explain import explain
 from retrain_cli.commands.export import export
 from retrain_cli.commands.flags import flags
 from retrain_cli.commands.init import init
+from retrain_cli.commands.planning import planning
 from retrain_cli.commands.resume_check import resume_check
 from retrain_cli.commands.rewards import rewards
 from retrain_cli.commands.run import run
@@ -38,7 +39,7 @@ def retrain() -> None:
 
 for command in (run, campaign, explain, doctor, serve, status, squeeze, export, resume_check):
     retrain.add_command(command)
-for command in (backends, rewards, statistics, init, flags, schema, completion):
+for command in (backends, rewards, planning, statistics, init, flags, schema, completion):
     retrain.add_command(command)
 
 
