@@ -13,6 +13,7 @@ from retrain_backends.engines.logprob_kind import DEFECTS, DISTANCES
 from retrain_backends.errors import ConfigError, RetrainError
 from retrain_backends.group_sampling import GroupSampling
 from retrain_backends.memory import machine_memory, size_text
+from retrain_backends.planning import build_detector
 from retrain_backends.plugins import build as build_part
 from retrain_backends.plugins import resolve
 from retrain_backends.protocols import Backend, facts_of
@@ -49,6 +50,8 @@ def examine(config: RunConfig) -> Iterator[Finding]:
         yield Finding("versions", ", ".join(f"{name} {v}" for name, v in versions().items()))
         refuse_unavailable(config)
         refuse_clashes(config, declared_capabilities(config.backend.backend))
+        build_detector(config.planning, config.logging.strategic_grams)
+        yield Finding("planning", f"the detector `{config.planning.detector}` works")
         if (yield from _servers(config)):
             yield from _backend(config)
     except ConfigError as error:
