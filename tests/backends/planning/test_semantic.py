@@ -1,4 +1,7 @@
-from itertools import islice
+import json
+import re
+from itertools import groupby, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,3 +138,28 @@ def test_configured_phrases_replace_those_that_plan(minilm_path):
     config = PlanningConfig(detector="semantic", model=minilm_path)
     detector = build_detector(config, '["bake a cake", "whip the cream"]')
     assert marked(detector, ["Cook the eggs.", " Let me check."]) == ["^."]
+
+
+def bracketed(detector, text):
+    """The text with brackets around what is marked."""
+    [mask] = detector.masks([list(text)])
+    runs = groupby(zip(mask, text, strict=True), key=lambda pair: bool(pair[0]))
+    joined = [(hit, "".join(letter for _, letter in run)) for hit, run in runs]
+    return "".join(f"[{run}]" if hit else run for hit, run in joined)
+
+
+@pytest.mark.slow
+def test_the_completions_of_the_documentation(minilm_path):
+    page = (Path(__file__).parents[3] / "docs" / "planning.md").read_text("utf-8")
+    phrases = re.findall(
+        r'"([^"]+)"', page.partition("The mined phrases here are ")[2].split("\n")[0]
+    )
+    shown = re.findall(r"```text\n(.*?)\n```", page, re.DOTALL)
+    detectors = (
+        build_detector(PlanningConfig(), ""),
+        build_detector(PlanningConfig(), json.dumps(phrases)),
+        build_detector(PlanningConfig(detector="semantic", model=minilm_path), ""),
+    )
+    assert len(shown) == 6
+    for detector, text in zip(detectors * 2, shown, strict=True):
+        assert bracketed(detector, re.sub(r"[][]", "", text)) == text
