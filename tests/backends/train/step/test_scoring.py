@@ -181,9 +181,9 @@ def test_planning_tokens_are_looked_for_once(scoring):
     class Counting:
         calls = 0
 
-        def mask(self, tokens):
-            self.calls += 1
-            return np.ones(len(tokens), np.bool_)
+        def masks(self, completions):
+            self.calls += len(completions)
+            return [np.ones(len(tokens), np.bool_) for tokens in completions]
 
     scoring.begin(0, [completion(2), completion(3, 4)])
     detector = Counting()
