@@ -30,7 +30,7 @@ def test_keys_are_options(line):
         ("run --advantage-mode=rl", {"rloo"}),
         ("explain --data-source a", {"arithmetic"}),
         ("campaign --campaign-executor ", {"process", "ray", "slurm"}),
-        ("s", {"status", "squeeze", "schema", "serve"}),
+        ("s", {"status", "statistics", "squeeze", "schema", "serve"}),
         ("explain --fr", {"--from"}),
         ("squeeze --target", {"--target-ranks"}),
         ("squeeze --lr", set()),

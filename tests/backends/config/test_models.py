@@ -93,6 +93,7 @@ DEFAULTS = {
         "max_steps_off_policy": 0,
         "adapter_dir": "",
         "logprobs": "auto",
+        "overlap": "off",
         "determinism": "off",
         "prompts": "ids",
         "inexact_prompts": "refuse",

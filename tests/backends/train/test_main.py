@@ -25,7 +25,8 @@ def test_run_from_a_file_and_flags(run_file, tmp_path, capsys):
 
 
 def test_wrong_configuration_is_exit_2_with_a_line_each(run_file, capsys):
-    assert main([str(run_file), "--environment-provider", "verifiers", "--dtype", "fp8"]) == 2
+    flags = ["--environment-provider", "verifiers", "--backpressure-enabled"]
+    assert main([str(run_file), *flags]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("error: ") for line in lines)
