@@ -89,13 +89,12 @@ def test_all_refusals_come_at_once(make_config, tmp_path):
     config = make_config(
         {
             "environment.provider": "verifiers",
-            "planning.detector": "semantic",
             "backpressure.enabled": True,
         }
     )
     with pytest.raises(NotAvailableError) as caught:
         build(config)
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.problems) == 2
     assert not (tmp_path / "run").exists()
 
 
