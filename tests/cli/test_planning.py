@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+from retrain_backends.config import load_command_line, load_config
+from retrain_core import parse_strategic_grams
+
 
 @pytest.fixture
 def generations(here):
@@ -57,5 +60,7 @@ def test_the_list_is_one_that_the_regex_detector_takes(retrain, generations, her
     phrases = json.loads(file.read_text())
     assert f"{len(phrases)} phrases: run/strategic_grams.json" in page
     (here / "a.toml").write_text(f"[logging]\nstrategic_grams = {file.read_text()}")
-    code, _, errors = retrain("explain", "a.toml", "--strategic-grams", file.read_text())
-    assert (code, errors) == (0, "")
+    in_toml = load_config(here / "a.toml")
+    as_flag = load_command_line(["a.toml", "--strategic-grams", file.read_text()])
+    for config in (in_toml, as_flag):
+        assert parse_strategic_grams(config.logging.strategic_grams) == tuple(phrases)
