@@ -49,10 +49,12 @@ def main() -> None:
         measurement = EngineMeasurement(backend, prompts, sampling)
         measurement.warm_up()
         runs = [measurement.run() for _ in range(REPEATS)]
+        adapter_mb = backend.trainer.adapter.weights.nbytes / 1e6
     handovers = [run.handover_s for run in runs if run.handover_s is not None]
     figures = {
         "tokens/s": median(run.tokens_per_s for run in runs),
         "hand-over, s": median(handovers) if handovers else None,
+        "adapter, MB": adapter_mb,
         "mismatch, nats": max(run.mismatch_nats for run in runs),
         "train, s": median(run.train_s for run in runs),
     }

@@ -41,6 +41,7 @@ def make_model(size: str, directory: Path) -> str:
     """The bundled model, or a random one of 42M parameters with a vocabulary of 32,000 words."""
     if size == "small":
         return resolve_model("builtin:tiny-arithmetic")
+    directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=32_000,
