@@ -16,7 +16,8 @@ class MaxDialect(OpenaiDialect):
     groups: ClassVar[bool] = False
     lora: ClassVar[str] = "on a GPU, with --enable-lora"
 
-    def _extras(self, params: SamplingParams) -> dict[str, Any]:
+    def extras(self, params: SamplingParams) -> dict[str, Any]:
+        """Keys that are not in OpenAI's own interface."""
         return {
             "stop_token_ids": list(params.stop_token_ids),
             "ignore_eos": not params.stop_token_ids,

@@ -37,11 +37,11 @@ class OpenaiDialect:
                 "top_p": 1.0,
                 "seed": asked.seed,
                 "logprobs": 1,
-                **self._extras(asked.params),
+                **self.extras(asked.params),
             },
         )
 
-    def _extras(self, params: SamplingParams) -> dict[str, Any]:
+    def extras(self, params: SamplingParams) -> dict[str, Any]:
         """Keys that are not in OpenAI's own interface."""
         return {
             "stop_token_ids": list(params.stop_token_ids),

@@ -33,7 +33,8 @@ class VllmDialect(OpenaiDialect):
         " without it"
     )
 
-    def _extras(self, params: SamplingParams) -> dict[str, Any]:
+    def extras(self, params: SamplingParams) -> dict[str, Any]:
+        """Keys that are not in OpenAI's own interface."""
         return {
             "logprobs": 0,  # of the sampled token alone
             "top_k": -1,
