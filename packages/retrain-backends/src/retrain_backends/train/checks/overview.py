@@ -57,6 +57,9 @@ def _engines() -> Iterator[Mapping[str, str]]:
         "log-probs": sampler.logprobs,
         "entropy of tokens": _yes(sampler.entropy),
         "max_steps_off_policy": "0",
+        'overlap = "exact"': "no",
+        'determinism = "tokens"': "on the CPU",
+        'prompts = "text"': "no",
         "retrain serve": "no",
     }
     for name in names("engine"):
@@ -72,6 +75,9 @@ def _engines() -> Iterator[Mapping[str, str]]:
             "log-probs": dialect.logprobs,
             "entropy of tokens": "no",
             "max_steps_off_policy": "0 or 1" if has_servers else "0",
+            'overlap = "exact"': _yes(has_servers),
+            'determinism = "tokens"': _yes(getattr(dialect, "batch_invariance", "")),
+            'prompts = "text"': _yes(has_servers),
             "retrain serve": _yes(name in STARTED),
         }
 
