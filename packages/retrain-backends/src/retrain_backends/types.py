@@ -244,9 +244,9 @@ class Facts:
     Args:
       engine: its name, such as `pytorch`.
       devices: its devices, such as `NVIDIA H200, 139.8 GiB`; the CPU is not listed.
-      determinism, reason: what a second run with the same seed reproduces, and why.
-      steps_off_policy: of a sampler, how many optimiser steps a sample may lag behind the policy;
-        with 1 the next step is sampled in a second thread while the current one trains.
+      determinism: what a second run with the same seed reproduces.
+      reason: the reason for that level.
+      steps_off_policy: of a sampler, how many optimiser steps a sample may lag behind the policy.
       separate: of a sampler, whether it runs beside the trainer, as a server does.
     """
 
