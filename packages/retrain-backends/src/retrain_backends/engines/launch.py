@@ -99,7 +99,7 @@ def _sglang(
     }
     switches = ["--enable-lora", *([] if inference.prefix_caching else ["--disable-radix-cache"])]
     words = [word for option in options.items() for word in option]
-    sampling = sampling_arguments(inference, on_cpu=on_cpu)
+    sampling = sampling_arguments("sglang", inference, on_cpu=on_cpu)
     words += [word for name, value in sampling.items() for word in _flag(name, value)]
     return ServerCommand(("python", "-m", "sglang.launch_server", *words, *switches))
 

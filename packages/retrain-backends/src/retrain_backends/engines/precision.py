@@ -42,11 +42,12 @@ _ON_CPU: Mapping[str, Mapping[str, Collection[str]]] = {
 }
 
 
-def sampling_arguments(inference: InferenceConfig, *, on_cpu: bool) -> dict[str, str]:
+def sampling_arguments(engine: str, inference: InferenceConfig, *, on_cpu: bool) -> dict[str, str]:
     """The arguments for the attention kernel, the weights and the key-value cache.
 
     Args:
-      inference: `[inference]`, with the engine `vllm` or `sglang`.
+      engine: `vllm` or `sglang`; `inference.engine` may be a plugin that is based on it.
+      inference: `[inference]`.
       on_cpu: whether the engine is on the CPU; its weights are then in float32 by default.
 
     Raises:
@@ -54,19 +55,17 @@ def sampling_arguments(inference: InferenceConfig, *, on_cpu: bool) -> dict[str,
     """
     arguments = {"dtype": "float32"} if on_cpu else {}
     problems = []
-    for key, known in _ARGUMENTS[inference.engine].items():
+    for key, known in _ARGUMENTS[engine].items():
         value, default = getattr(inference, key), InferenceConfig.model_fields[key].default
-        allowed = [name for name in known if not on_cpu or name in _ON_CPU[inference.engine][key]]
+        allowed = [name for name in known if not on_cpu or name in _ON_CPU[engine][key]]
         if value in allowed:
             name, argument = known[value]
             arguments[name] = argument
         elif value != default:
             instead = " or ".join(f"`{name}`" for name in [default, *allowed])
             place = " on a CPU" if on_cpu else ""
-            problems.append(
-                f"inference.{key}: `{inference.engine}` has no `{value}`{place}; use {instead}"
-            )
-    asked = (inference.engine, inference.attention_kernel, inference.kv_cache_dtype)
+            problems.append(f"inference.{key}: `{engine}` has no `{value}`{place}; use {instead}")
+    asked = (engine, inference.attention_kernel, inference.kv_cache_dtype)
     if asked == ("vllm", "flash", "int8"):
         problems.append(
             "inference.kv_cache_dtype: `int8` is read by vLLM's attention kernel `triton` only; set"

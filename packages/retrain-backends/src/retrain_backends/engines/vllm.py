@@ -74,7 +74,7 @@ def engine_arguments(
         arguments |= {"enforce_eager": True, "enable_chunked_prefill": False}
     if not inference.prefix_caching:
         arguments |= {"enable_prefix_caching": False}
-    return arguments | sampling_arguments(inference, on_cpu=on_cpu)
+    return arguments | sampling_arguments("vllm", inference, on_cpu=on_cpu)
 
 
 def batch_invariance(inference: InferenceConfig, on_cpu: bool) -> dict[str, str]:

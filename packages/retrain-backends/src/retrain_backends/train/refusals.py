@@ -104,7 +104,7 @@ def _without_effect(config: RunConfig) -> Iterator[str]:
     inference, backend = config.inference, config.backend
     if backend.backend == "local" and inference.engine in STARTED:
         try:
-            sampling_arguments(inference, on_cpu=trains_on_cpu(backend.devices))
+            sampling_arguments(inference.engine, inference, on_cpu=trains_on_cpu(backend.devices))
         except ConfigError as error:
             yield from error.problems
         return
