@@ -5,6 +5,8 @@ import sys
 import numpy as np
 import pytest
 
+pytest.importorskip("sentence_transformers")
+
 from retrain_backends.errors import ConfigError, ModelError
 from retrain_backends.planning.embedding import load_sentence_model
 

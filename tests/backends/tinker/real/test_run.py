@@ -283,7 +283,8 @@ def test_a_model_that_the_server_does_not_have(short, client_python, model, tmp_
 def test_an_sdk_that_is_too_new_is_told_which_one_to_install(short, tmp_path):
     code, output = finish(short(sys.executable), tmp_path)
     assert code == 2
-    assert output.splitlines()[-1].endswith("(tinker==0.24.1 for SkyRL 0.3.0)")
+    told = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert [line.endswith("(tinker==0.24.1 for SkyRL 0.3.0)") for line in told] == [True]
 
 
 def test_a_step_that_was_executed_twice_ends_the_run(

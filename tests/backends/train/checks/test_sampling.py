@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch")
+
 from retrain_backends.config import load_config
 from retrain_backends.train.checks.explain import explain
 
