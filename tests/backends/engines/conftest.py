@@ -32,19 +32,28 @@ def server():
 
 
 @pytest.fixture
-def settings(server):
-    """`settings(**overrides)`: of a policy with rank 4 that samples on the server."""
+def settings_of():
+    """`settings_of(**overrides)`: of a policy with rank 4."""
 
     def build(**overrides):
         chosen = {
-            "inference.engine": "vllm",
-            "inference.url": server.url,
             "model.lora_rank": 4,
             "training.lr": 0.01,
             "training.seed": 1,
             "training.max_tokens": 24,
         }
         return load_config(QUICKSTART, chosen | overrides).policy(longest_prompt=20)
+
+    return build
+
+
+@pytest.fixture
+def settings(settings_of, server):
+    """`settings(**overrides)`: of a policy with rank 4 that samples on the server."""
+
+    def build(**overrides):
+        chosen = {"inference.engine": "vllm", "inference.url": server.url}
+        return settings_of(**chosen | overrides)
 
     return build
 

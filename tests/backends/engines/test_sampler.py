@@ -33,6 +33,18 @@ def trained(backend, case):
     return groups
 
 
+def assert_every_adapter_is_used(backend, case):
+    """The prompts are the same each time, so their prefix is in the engine's cache."""
+    before = trained(backend, case)
+    for _ in range(2):
+        groups = trained(backend, case)
+        moved = np.abs(trainers(backend, case, groups) - flat_logprobs(groups)).mean()
+        assert moved > 0.01
+    after = case.sample(backend)
+    assert flat_logprobs(after) == pytest.approx(trainers(backend, case, after), abs=1e-4)
+    assert flat_tokens(before) != flat_tokens(after)
+
+
 @pytest.mark.parametrize("engine", ["vllm", "sglang", "max", "openai"])
 def test_every_engine_samples_from_the_adapter_that_is_trained(backend, case, server, engine):
     server.behaviour.raw_logprobs = engine == "max"

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import pytest
 import torch
@@ -47,6 +48,7 @@ def test_a_kernel_that_does_not_work_is_refused(compute, reason, tiny_model):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not which("g++"), reason="compiles with g++")
 def test_flex_attention_on_the_cpu(tmp_path):
     """In a process of its own: what it compiles depends on the shapes that were seen before."""
     command = [sys.executable, str(CHECKS), str(tmp_path), "attention_kernel=triton"]
